@@ -1,0 +1,8 @@
+"""Datasets on disk turned into arrays and records, and their downloads.
+
+Importing this package imports no heavy library; take what you need from its modules.
+"""
+
+
+class DataError(ValueError):
+    """A dataset is missing, damaged or of another form; the message says what, where, and the mend."""
