@@ -41,6 +41,8 @@ OBEDIENCE = 0.1
 MISREAD_SHARE = 0.5
 #: A label looks never trained, or a class is missing, while its readings are under this share of its part.
 UNSEEN_SHARE = 0.1
+#: Coverage is judged from this many samples per class: 100 samples do not miss one of 10 classes by chance.
+COVERAGE_SAMPLES = 10
 #: One reading that more than this share of all samples get crowds out the others (of three classes or more).
 CROWDED_SHARE = 0.5
 
@@ -164,9 +166,12 @@ def train_classifier(
 
 @torch.no_grad()
 def predict(classifier: Classifier, images: Tensor, batch: int = 5_000) -> Tensor:
-    """The label (n,) int64 that the classifier reads in each of images (n, d) float in [0, 1]."""
+    """The label (n,) int64 that the classifier reads in each of images (n, d) in [0, 1], on their device."""
     images = _images(images, "images")
-    return torch.cat([classifier(block).argmax(1) for block in images.split(batch)])
+    device = classifier.mean.device
+    return torch.cat([classifier(block.to(device)).argmax(1) for block in images.split(batch)]).to(
+        images.device
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +296,7 @@ def _deviation(images: Tensor) -> Tensor:
     """Standard deviation over images (n, d), averaged over pixels: a float64 scalar, NaN for n < 2."""
     if len(images) < 2:
         return torch.tensor(math.nan, dtype=torch.float64)
-    return images.double().std(0).mean().cpu()
+    return images.std(0).cpu().double().mean()
 
 
 def _twins(images: Tensor, deviation: float) -> Tensor:
@@ -299,9 +304,9 @@ def _twins(images: Tensor, deviation: float) -> Tensor:
     if len(images) < 2:
         return torch.tensor(math.nan, dtype=torch.float64)
     # Any images would do when the samples are independent; spread ones also do when they come sorted.
-    spread = images[:: -(-len(images) // TWIN_IMAGES)].float()
+    spread = images[:: -(-len(images) // TWIN_IMAGES)].cpu()
     distances = torch.pdist(spread) / math.sqrt(images.shape[1])
-    return (distances < TWIN_DISTANCE * deviation).double().mean().cpu()
+    return (distances < TWIN_DISTANCE * deviation).double().mean()
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -337,34 +342,33 @@ def verdict(
 def _variety_faults(variety: Variety) -> list[str]:
     if not variety.finite:
         return ["the samples hold numbers that are not finite: the net has diverged"]
-    one = len(variety.per_class) == 1
+    deviations, twins = variety.per_class, variety.twins
+    constant = deviations < CONSTANT_DEVIATION
+    few = ~constant & (twins > TWIN_SHARE)
+    narrow = ~constant & ~few & (deviations < NARROW_DEVIATION)
+    wide = ~few & (deviations > NOISE_DEVIATION)
+
+    def whose(found: Tensor) -> str:
+        return "the samples" if len(found) == 1 else f"the samples of {_labels_in_words(found)}"
+
+    def times(found: Tensor) -> str:
+        return f"{float(deviations[found].mean()):.2f}"
+
     faults = []
-
-    def kind(deviation: float, twins: float) -> str:
-        if deviation < CONSTANT_DEVIATION:
-            return "constant"
-        if twins > TWIN_SHARE:
-            return "few"
-        if deviation < NARROW_DEVIATION:
-            return "narrow"
-        return "noise" if deviation > NOISE_DEVIATION else ""
-
-    kinds = [kind(*pair) for pair in zip(variety.per_class.tolist(), variety.twins.tolist(), strict=True)]
-    for name in ("constant", "few", "narrow", "noise"):
-        members = [label for label, found in enumerate(kinds) if found == name]
-        if not members:
-            continue
-        whose = "the samples" if one else f"the samples of {_labels_in_words(members, len(kinds))}"
-        deviation = float(variety.per_class[members].mean())
-        images = max(2, round(1 / float(variety.twins[members].mean()))) if name == "few" else 0
+    if constant.any():
         faults.append(
-            {
-                "constant": f"constant images: {whose} are nearly alike "
-                f"(pixel deviation {deviation:.2f} of real ones')",
-                "few": f"few images: {whose} repeat about {images} images",
-                "narrow": f"little variety: {whose} vary {deviation:.2f} times as much as real ones",
-                "noise": f"noise: {whose} vary {deviation:.2f} times as much as real ones",
-            }[name]
+            f"constant images: {whose(constant)} are nearly alike "
+            f"(pixel deviation {times(constant)} of real ones')"
+        )
+    if few.any():
+        images = max(2, round(1 / float(twins[few].mean())))
+        faults.append(f"few images: {whose(few)} repeat about {images} images")
+    if narrow.any():
+        faults.append(f"little variety: {whose(narrow)} vary {times(narrow)} times as much as real ones")
+    if wide.any():
+        faults.append(
+            f"too much variety: {whose(wide)} vary {times(wide)} times as much as real ones, "
+            "as noise or images of other labels would"
         )
     return faults
 
@@ -406,25 +410,31 @@ def _fidelity_faults(fidelity: LabelFidelity, classes: int) -> list[str]:
 
 
 def _coverage_faults(predicted: Tensor, classes: int) -> list[str]:
-    predicted = _labels(predicted, len(predicted), classes, "predicted")
+    predicted = _labels(predicted, len(predicted), classes, "predicted").cpu()
+    if len(predicted) < COVERAGE_SAMPLES * classes:
+        return []
     shares = torch.bincount(predicted, minlength=classes).double() / len(predicted)
-    covered = int((shares >= UNSEEN_SHARE / classes).sum())
+    missing = shares < UNSEEN_SHARE / classes
     top = int(shares.argmax())
-    if covered < classes:
-        missing = [label for label in range(classes) if shares[label] < UNSEEN_SHARE / classes]
-        fault = f"the samples cover only {covered} of the {classes} classes"
-        return [f"{fault}: {_labels_in_words(missing, classes)} missing, {shares[top]:.0%} are read as {top}"]
+    if missing.any():
+        covered, absent = classes - int(missing.sum()), _labels_in_words(missing)
+        return [
+            f"the samples cover only {covered} of the {classes} classes: {absent} missing, "
+            f"{shares[top]:.0%} are read as {top}"
+        ]
     if classes > 2 and shares[top] > CROWDED_SHARE:
         return [f"the samples crowd into one class: {shares[top]:.0%} are read as {top}"]
     return []
 
 
-def _labels_in_words(members: list[int], classes: int) -> str:
-    if len(members) == classes:
+def _labels_in_words(found: Tensor) -> str:
+    """The labels (classes,) that are true, in words."""
+    labels = found.nonzero().flatten().tolist()
+    if len(labels) == len(found):
         return "every label"
-    if len(members) == 1:
-        return f"label {members[0]}"
-    return f"labels {', '.join(map(str, members[:-1]))} and {members[-1]}"
+    if len(labels) == 1:
+        return f"label {labels[0]}"
+    return f"labels {', '.join(map(str, labels[:-1]))} and {labels[-1]}"
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -501,7 +511,7 @@ def acceptance_matrix(
 
     def acceptance(images: Tensor, labels: Tensor) -> Tensor:
         blocks = zip(images.split(batch), labels.split(batch), strict=True)
-        return torch.cat([accept_logits(x, y).reshape(len(x)) for x, y in blocks]).double().sigmoid()
+        return torch.cat([accept_logits(x, y).reshape(len(x)) for x, y in blocks]).cpu().double().sigmoid()
 
     sides = (("real", real_images, real_labels), ("fake", fake_images, fake_labels))
     for row, (name, images, labels) in enumerate(sides):
@@ -532,8 +542,8 @@ def nearest_neighbours(
     """The k references nearest to each query by Euclidean distance, nearest first.
 
     Candidates come from |q|^2 - 2 q.r + |r|^2 on centred float32 data, ``block`` queries at a time; their
-    distances are then recomputed from the differences in float64, so that a query found among the references
-    is at distance 0 exactly. Of equally near references those with lower indices come first.
+    distances are then recomputed from the differences, so that a query found among the references is at
+    distance 0 exactly.
 
     Args:
         queries: (m, d) float.
@@ -560,11 +570,11 @@ def nearest_neighbours(
     indices, distances = [], []
     for part in queries.split(block):
         q = part - centre
-        near = (squares - 2 * q @ centred.T).topk(candidates, dim=1, largest=False).indices.sort(1).values
-        exact = (part[:, None].double() - references[near].double()).square().sum(2).sqrt()
-        order = exact.argsort(dim=1, stable=True)[:, :k]
+        near = (squares - 2 * q @ centred.T).topk(candidates, dim=1, largest=False).indices
+        exact = (part[:, None] - references[near]).square().sum(2).sqrt()
+        nearest, order = exact.topk(k, dim=1, largest=False)
         indices.append(near.gather(1, order))
-        distances.append(exact.gather(1, order).float())
+        distances.append(nearest)
     return torch.cat(indices), torch.cat(distances)
 
 
@@ -626,11 +636,11 @@ def interpolate(start: Tensor, end: Tensor, steps: int, *, spherical: bool = Fal
         raise CganError(f"steps is {steps}; interpolation needs at least 2, both ends included")
     t = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]
     if spherical:
-        cosine = F.cosine_similarity(start.double(), end.double(), dim=0).clamp(-1, 1)
-        angle = cosine.acos()
-        if angle.sin() > 1e-6:  # parallel vectors have no arc between them: the straight line is right
-            weights = ((1 - t) * angle).sin() / angle.sin(), (t * angle).sin() / angle.sin()
-            return (weights[0] * start + weights[1] * end).to(start.dtype)
+        angle = F.cosine_similarity(start, end, dim=0).clamp(-1, 1).acos()
+        if (
+            angle.sin() > 1e-3
+        ):  # (anti)parallel vectors have no one arc between them; the straight line serves
+            return (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
     return torch.lerp(start, end, t)
 
 
