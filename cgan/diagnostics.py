@@ -39,8 +39,9 @@ TWIN_IMAGES = 200
 OBEDIENCE = 0.1
 #: A class read as asked less often than this is more often wrong than right.
 MISREAD_SHARE = 0.5
-#: A label looks never trained, or a class is missing, while its readings are under this share of its part.
-UNSEEN_SHARE = 0.1
+#: A label looks never trained, or a class missing, while readings of it are below this part of an even share:
+#: above a good classifier's mistakes, below what any real class gets.
+UNSEEN_SHARE = 0.25
 #: Coverage is judged from this many samples per class: 100 samples do not miss one of 10 classes by chance.
 COVERAGE_SAMPLES = 10
 #: One reading that more than this share of all samples get crowds out the others (of three classes or more).

@@ -243,7 +243,8 @@ def test_each_kind_of_collapse_is_named(
     swapped = samples.clone()
     swapped[asked == 8] = ones[: int((asked == 8).sum())]
     *_, unseen = faults(mnist, judge, swapped, asked)  # ones vary about half as much as eights
-    assert unseen.startswith("label 8 looks never trained: 0% of its samples and 0% of the others'")
+    assert unseen.startswith("label 8 looks never trained: ")
+    assert "its own are most often read as 1 (" in unseen
 
     mixed = samples.clone()  # every third 8 is shown still
     eights = (asked == 8).nonzero().flatten()
