@@ -14,17 +14,20 @@ from data.labelled import ImageDataset, LabelledImages
 #: MNIST's digits fill a box of 20 x 20 pixels in the middle of 28 x 28; so do these.
 SIDE, BOX = 28, 20
 
+#: Black pixels laid around the 8 x 8 before they are enlarged.
+PADDING = 2
+
 #: Of six images of a class one validates and one tests.
 PERIOD, VALID, TEST = 6, 0, 2
 
 
 def load_digits_28() -> ImageDataset:
-    """The 1,797 digits of scikit-learn's ``load_digits`` (8 x 8, by 13 writers; the test set of UCI's optdigits).
+    """The 1,797 digits of scikit-learn's ``load_digits`` (8 x 8, by 13 writers: UCI's optdigits, test set).
 
-    Each is enlarged bicubically to 20 x 20 and centred in 28 x 28, with 256 grey levels. 1,197 train, 300 validate,
-    300 test: within each class every sixth image validates and every sixth tests, so that all ten classes are
-    spread evenly; the order within a split is the original one, and a writer may be in all three. The same arrays
-    come out on every machine.
+    Each is enlarged to 20 x 20 in the middle of 28 x 28, with 256 grey levels. 1,197 train, 300 validate, 300
+    test: within each class every sixth image validates and every sixth tests, so that all ten classes are
+    spread evenly; the order within a split is the original one, and a writer may be in all three. The same
+    arrays come out on every machine.
     """
     from sklearn.datasets import load_digits
 
@@ -53,16 +56,19 @@ def load_digits_28() -> ImageDataset:
 
 
 def upsample(images: np.ndarray) -> np.ndarray:
-    """Images (n, 8, 8) in [0, 1] as uint8 (n, 28, 28): bicubic to 20 x 20, on a black margin of 4.
+    """Images (n, 8, 8) in [0, 1] as uint8 (n, 28, 28): the 8 x 8 fill the middle 20 x 20, bicubically.
 
-    Pillow interpolates bytes in whole numbers, so that the result does not depend on the machine.
+    Strokes that end at the edge of the 8 x 8 fade into the black margin instead of being cut off. Pillow
+    interpolates bytes in whole numbers, so that the result does not depend on the machine.
     """
     from PIL import Image
 
-    margin = (SIDE - BOX) // 2
-    inside = slice(margin, margin + BOX)
-    result = np.zeros((len(images), SIDE, SIDE), dtype=np.uint8)
-    for target, image in zip(result, np.rint(images * 255).astype(np.uint8), strict=True):
-        enlarged = Image.fromarray(image).resize((BOX, BOX), Image.Resampling.BICUBIC)
-        target[inside, inside] = np.asarray(enlarged)
+    padded = np.pad(np.rint(images * 255).astype(np.uint8), ((0, 0), (PADDING, PADDING), (PADDING, PADDING)))
+    # Of the padded 12 x 12 the middle 11.2 x 11.2 becomes 28 x 28: both are 2.5 times as large as 8 is in 20.
+    edge = padded.shape[1] / 2 - images.shape[1] * SIDE / BOX / 2
+    window = (edge, edge, padded.shape[1] - edge, padded.shape[1] - edge)
+    result = np.empty((len(images), SIDE, SIDE), dtype=np.uint8)
+    for target, image in zip(result, padded, strict=True):
+        enlarged = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=window)
+        target[:] = np.asarray(enlarged)
     return result

@@ -55,9 +55,9 @@ def load_digit_images(
 ) -> ImageDataset:
     """The digits to train on, by name; ``root`` as for ``data_root``, the rest as for ``load_mnist``.
 
-    "mnist": MNIST or a ``DataError``. "digits": the embedded digits. "auto": MNIST found or downloaded, else the
-    embedded digits with a ``notice`` that says why; damaged files of MNIST are an error here too, never a reason
-    to use something else.
+    "mnist": MNIST or a ``DataError``. "digits": the embedded digits. "auto": MNIST found or downloaded, else
+    the embedded digits with a ``notice`` that says why; damaged files of MNIST are an error here too, never a
+    reason to use something else.
     """
     if dataset == "digits":
         return load_digits_28()
@@ -69,9 +69,9 @@ def load_digit_images(
         if dataset == "mnist":
             raise
         notice = (
-            f"MNIST is not under {data_root(root)} and cannot be had ({error.reason}): scikit-learn's 1,797 "
-            "embedded digits, enlarged to 28 x 28, stand in for it, and no figure from them compares with the "
-            "paper's"
+            f"MNIST is not under {data_root(root)} and cannot be fetched ({error.reason}): scikit-learn's "
+            "1,797 embedded digits, enlarged to 28 x 28, stand in for it, and no figure from them compares "
+            "with the paper's"
         )
         return dataclasses.replace(load_digits_28(), notice=notice)
 
@@ -81,10 +81,10 @@ def load_mnist(root: str | Path, download: bool = True, mirrors: Sequence[str] |
 
     Reads ``<root>/MNIST/raw/*-ubyte``, or ``*-ubyte.gz`` where only that is there (unpacked beside it if the
     folder can be written). Files that are missing are downloaded if ``download``, from the base addresses
-    ``mirrors``, else those in ``$CGAN_MNIST_MIRROR``, else torchvision's. Nothing is written when the files are
-    there.
-    Raises ``UnavailableError`` (a ``DataError``) when a file is missing and cannot be fetched, and ``DataError``
-    when one is not, byte for byte, the published one; it is left as it is.
+    ``mirrors``, else those in ``$CGAN_MNIST_MIRROR``, else torchvision's. Nothing is written when the files
+    are there.
+    Raises ``UnavailableError`` (a ``DataError``) when a file is missing and cannot be fetched, and
+    ``DataError`` when one is not, byte for byte, the published one; it is left as it is.
     """
     raw = Path(root) / "MNIST" / "raw"
     # What is there is checked first: a damaged file should be told of before a download begins.
@@ -93,7 +93,7 @@ def load_mnist(root: str | Path, download: bool = True, mirrors: Sequence[str] |
     if missing and not download:
         names = ", ".join(file.name for file in missing)
         raise UnavailableError(
-            f"MNIST is not complete under {raw} (missing: {names}): allow the download, put the files there, "
+            f"MNIST is not complete under {raw} (missing: {names}): allow the download, or put them there, "
             "or name another data root",
             reason="the download is switched off",
         )
@@ -133,43 +133,41 @@ def exists(raw: Path, file: IdxFile) -> bool:
 
 
 def read_file(raw: Path, file: IdxFile) -> bytes:
-    """The checked bytes of ``file``, unpacked beside its compressed form if only that is there.
+    """The bytes of ``file``, unpacked beside its compressed form if only that is there.
 
-    Raises ``DataError`` when the bytes are not the published ones.
+    Raises ``DataError`` when they are not the published ones.
     """
     path = raw / file.name
     if path.exists():
         content = path.read_bytes()
-        check(path, content, file)
-        return content
-    content = unpack(packed(raw, file), file)
-    # A folder that cannot be written is no hindrance: the next run unpacks again.
-    with contextlib.suppress(OSError):
-        write_atomically(path, content)
+        wrong = fault(content, file)
+    else:
+        path = packed(raw, file)
+        content, wrong = read_packed(path, file)
+    if wrong:
+        raise DataError(f"{path} {wrong}: delete it and run again to fetch it anew")
+    if path.suffix == ".gz":
+        # A folder that cannot be written is no hindrance: the next run unpacks again.
+        with contextlib.suppress(OSError):
+            write_atomically(raw / file.name, content)
     return content
 
 
-def unpack(path: Path, file: IdxFile) -> bytes:
-    """The uncompressed bytes of the gzip file ``path``; ``DataError`` if they are not those of ``file``."""
+def read_packed(path: Path, file: IdxFile) -> tuple[bytes, str | None]:
+    """The uncompressed bytes of the gzip file ``path``, and what is wrong with them as ``file`` or None."""
     try:
-        with gzip.open(path) as stream:
-            content = stream.read()
+        content = gzip.decompress(path.read_bytes())
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(damaged(path, f"is not a whole gzip file ({error})")) from error
-    check(path, content, file)
-    return content
+        return b"", f"is not a whole gzip file ({error})"
+    return content, fault(content, file)
 
 
-def check(path: Path, content: bytes, file: IdxFile) -> None:
-    """Raise ``DataError`` unless ``content``, read from ``path``, is as published; say how it differs."""
+def fault(content: bytes, file: IdxFile) -> str | None:
+    """What is wrong with ``content`` as ``file``, in words that follow its name; None if nothing is."""
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != file.md5:
-        raise DataError(damaged(path, difference(content, file) or f"has the MD5 {found}, not {file.md5}"))
-
-
-def damaged(path: Path, what: str) -> str:
-    """The sentence about a file that is not as published."""
-    return f"{path} {what}: delete it and run again to fetch it anew"
+    if found == file.md5:
+        return None
+    return difference(content, file) or f"has the MD5 {found} instead of {file.md5}"
 
 
 def header_size(file: IdxFile) -> int:
@@ -217,12 +215,11 @@ def download_file(raw: Path, file: IdxFile, mirrors: Sequence[str] | None) -> No
         fetch(
             [f"{mirror.rstrip('/')}/{file.name}.gz" for mirror in mnist_mirrors(mirrors)],
             packed(raw, file),
-            verify=lambda path: unpack(path, file),
+            verify=lambda path: read_packed(path, file)[1],
         )
     except UnavailableError as error:
         raise UnavailableError(
-            f"MNIST is not complete under {raw} and {error}; or put the four files there yourself, or name "
-            "another data root",
+            f"MNIST is not complete under {raw}: {error}, or put its files there, or name another data root",
             reason=error.reason,
         ) from error
 

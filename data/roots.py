@@ -18,8 +18,8 @@ def data_root(argument: str | Path | None = None) -> Path:
     """The folder in which every data set has its own: ``argument``, else ``$CGAN_DATA``, else ``data/raw``.
 
     A root that was named must exist: a mistyped one would otherwise be filled by downloads, or be taken for a
-    folder without data. Only the default one may be missing; the first download creates it. An empty name counts
-    as none.
+    folder without data. Only the default one may be missing; the first download creates it. An empty name
+    counts as none.
     Raises ``DataError`` when the named root does not exist or is not a folder.
     """
     if argument is not None and str(argument):
@@ -44,6 +44,6 @@ def data_root(argument: str | Path | None = None) -> Path:
 
 
 def default_root() -> Path:
-    """``data/raw`` of the checkout this module runs from; of the current folder if it is installed elsewhere."""
+    """``data/raw`` of the checkout this module runs from; of the current folder where there is none."""
     checkout = Path(__file__).resolve().parent.parent
     return (checkout if (checkout / "setup.cfg").is_file() else Path.cwd()) / "data" / "raw"

@@ -1,0 +1,59 @@
+"""``data.roots``: which folder is the data root, and that a mistyped one is told of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import data
+from data import DataError
+from data.roots import data_root
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder named by CGAN_DATA."""
+    root = tmp_path / "elsewhere"
+    root.mkdir()
+    monkeypatch.setenv("CGAN_DATA", str(root))
+    return root
+
+
+def test_the_argument_goes_before_the_environment(elsewhere: Path, tmp_path: Path) -> None:
+    assert data_root(tmp_path) == tmp_path
+    assert data_root(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_the_environment_goes_before_the_default(elsewhere: Path, nothing: str | None) -> None:
+    assert data_root(nothing) == elsewhere
+
+
+def test_the_default_is_the_checkout_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CGAN_DATA", "")
+    monkeypatch.chdir(tmp_path)
+    assert data.__file__ is not None
+    assert data_root() == Path(data.__file__).resolve().parent / "raw"
+    assert data_root(data_root()) == data_root(), "the default may be given back, whether it exists or not"
+
+
+def test_the_home_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data_root("~") == tmp_path
+
+
+def test_a_named_root_must_exist(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"data root, .*missing, does not exist: .*mkdir"):
+        data_root(tmp_path / "missing")
+    monkeypatch.setenv("CGAN_DATA", str(elsewhere / "typo"))
+    with pytest.raises(DataError, match=r"CGAN_DATA, .*typo, does not exist"):
+        data_root()
+
+
+def test_a_file_is_no_root(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="is not a folder"):
+        data_root(tmp_path / "file")
