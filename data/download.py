@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import requests
 
 #: Seconds to wait for a connection. Short: without a network the caller has something else to do.
-CONNECT_SECONDS = 4.0
+CONNECT_SECONDS = 3.0
 
 #: Seconds without a single byte after which a connection counts as broken.
 READ_SECONDS = 20.0
@@ -96,18 +96,15 @@ def fetch(
     disk has no room for it or the folder cannot be written.
     """
     if checksum is not None and not re.fullmatch(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})", checksum):
-        raise DataError(
-            f'the checksum "{checksum}" must be md5: or sha256: and that in hexadecimal, lower case'
-        )
+        raise DataError(f'the checksum "{checksum}" must be "md5:" or "sha256:" and lower-case hexadecimal')
     try:
         if arrived(destination, checksum):
             return destination
         destination.parent.mkdir(parents=True, exist_ok=True)
         with alone(destination, progress):
             if not arrived(destination, checksum):
-                try_mirrors(
-                    [urls] if isinstance(urls, str) else urls, destination, checksum, verify, progress
-                )
+                addresses = [urls] if isinstance(urls, str) else urls
+                try_mirrors(addresses, destination, checksum, verify, progress)
     except OSError as error:
         # A failing network never comes this far; this is the disk.
         why = f"{error.filename or destination}: {error.strerror or error}"
@@ -300,19 +297,11 @@ def receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
         if progress:
             done = f"continuing at {tqdm.format_sizeof(kept, 'B')}, " if kept else ""
             say(f"downloading {name} ({done}{size}) from {url}")
+        bar = tqdm(
+            desc=name, total=total, initial=kept, unit="B", unit_scale=True, leave=False, disable=not progress
+        )
         # Unbuffered: what has been received is on file if this process is killed.
-        with (
-            open(part, "ab" if kept else "wb", buffering=0) as file,
-            tqdm(
-                desc=name,
-                total=total,
-                initial=kept,
-                unit="B",
-                unit_scale=True,
-                leave=False,
-                disable=not progress,
-            ) as bar,
-        ):
+        with bar, open(part, "ab" if kept else "wb", buffering=0) as file:
             # After the old bytes are gone and before the first new one, so that it never tells of others.
             write_source(part, source)
             try:
@@ -320,10 +309,10 @@ def receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
                     file.write(chunk)
                     bar.update(len(chunk))
             except urllib3.exceptions.HTTPError as error:
-                raise BrokenError(f"the connection broke after {bar.n:,} bytes") from error
+                raise BrokenError(f"the connection broke after {size_of(part):,} bytes") from error
             os.fsync(file.fileno())
     if total is not None and size_of(part) < total:
-        raise BrokenError(f"the connection broke after {size_of(part):,} of {total:,} bytes")
+        raise BrokenError(f"the connection broke after {size_of(part):,} bytes")
     return kept > 0
 
 

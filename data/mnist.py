@@ -51,7 +51,7 @@ def load_digit_images(
     dataset: Literal["auto", "mnist", "digits"] = "auto",
     root: str | Path | None = None,
     download: bool = True,
-    mirrors: Sequence[str] | None = None,
+    mirrors: str | Sequence[str] | None = None,
 ) -> ImageDataset:
     """The digits to train on, by name; ``root`` as for ``data_root``, the rest as for ``load_mnist``.
 
@@ -69,14 +69,16 @@ def load_digit_images(
         if dataset == "mnist":
             raise
         notice = (
-            f"MNIST is not under {data_root(root)} and cannot be fetched ({error.reason}): scikit-learn's "
-            "1,797 embedded digits, enlarged to 28 x 28, stand in for it, and no figure from them compares "
-            "with the paper's"
+            f"MNIST is not complete under {data_root(root)} and cannot be fetched ({error.reason}): "
+            "scikit-learn's 1,797 embedded digits, enlarged to 28 x 28, stand in for it, and no figure from them "
+            "compares with the paper's"
         )
         return dataclasses.replace(load_digits_28(), notice=notice)
 
 
-def load_mnist(root: str | Path, download: bool = True, mirrors: Sequence[str] | None = None) -> ImageDataset:
+def load_mnist(
+    root: str | Path, download: bool = True, mirrors: str | Sequence[str] | None = None
+) -> ImageDataset:
     """MNIST under ``root``: 50,000 images train, the last 10,000 training images validate, 10,000 test.
 
     Reads ``<root>/MNIST/raw/*-ubyte``, or ``*-ubyte.gz`` where only that is there (unpacked beside it if the
@@ -206,7 +208,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def download_file(raw: Path, file: IdxFile, mirrors: Sequence[str] | None) -> None:
+def download_file(raw: Path, file: IdxFile, mirrors: str | Sequence[str] | None) -> None:
     """Fetch the compressed ``file`` into the folder ``raw``; ``UnavailableError`` when no mirror has it.
 
     What counts is the MD5 of the uncompressed bytes: a mirror that compressed them anew serves the same data.
@@ -224,10 +226,10 @@ def download_file(raw: Path, file: IdxFile, mirrors: Sequence[str] | None) -> No
         ) from error
 
 
-def mnist_mirrors(mirrors: Sequence[str] | None = None) -> list[str]:
+def mnist_mirrors(mirrors: str | Sequence[str] | None) -> list[str]:
     """The base addresses of MNIST: ``mirrors``, else ``$CGAN_MNIST_MIRROR``, else torchvision's."""
     if mirrors:
-        return list(mirrors)
+        return [mirrors] if isinstance(mirrors, str) else list(mirrors)
     if named := os.environ.get(MIRROR_VARIABLE, "").split():
         return named
     from torchvision.datasets import MNIST

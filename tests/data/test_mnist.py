@@ -161,7 +161,7 @@ def test_a_mirror_with_other_bytes_is_told_of_and_nothing_is_kept(tmp_path: Path
         serve(pages) as site,
         pytest.raises(UnavailableError, match="the file it sent is not a whole gzip file"),
     ):
-        load_mnist(tmp_path, mirrors=[site.url])
+        load_mnist(tmp_path, mirrors=site.url)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
