@@ -70,8 +70,8 @@ def load_digit_images(
             raise
         notice = (
             f"MNIST is not complete under {data_root(root)} and cannot be fetched ({error.reason}): "
-            "scikit-learn's 1,797 embedded digits, enlarged to 28 x 28, stand in for it, and no figure from them "
-            "compares with the paper's"
+            "scikit-learn's 1,797 embedded digits, enlarged to 28 x 28, stand in for it, and no figure from "
+            "them compares with the paper's"
         )
         return dataclasses.replace(load_digits_28(), notice=notice)
 

@@ -20,7 +20,7 @@ from tests.data.server import closed_port, serve
 NAMES = [file.name for file in FILES]
 REAL = Path(os.environ.get("CGAN_DATA", "data/raw")).absolute() / "MNIST" / "raw"
 
-pytestmark = pytest.mark.skipif(
+needs_mnist = pytest.mark.skipif(
     not all((REAL / name).is_file() for name in NAMES),
     reason="needs MNIST's four files under MNIST/raw of the folder that CGAN_DATA names",
 )
@@ -61,6 +61,7 @@ def same_as_torchvision(dataset: ImageDataset, root: Path) -> None:
         assert np.array_equal(split.images * np.float32(255), pixels[begin:end])
 
 
+@needs_mnist
 def test_every_pixel_and_label_is_what_torchvision_reads_and_nothing_is_written(root: Path) -> None:
     before = sorted((path, path.lstat().st_mtime_ns) for path in root.rglob("*"))
     dataset = load_mnist(root, mirrors=[closed_port()])
@@ -74,6 +75,7 @@ def with_byte(content: bytes, offset: int, value: int) -> bytes:
     return content[:offset] + bytes([value]) + content[offset + 1 :]
 
 
+@needs_mnist
 @pytest.mark.parametrize(
     ("name", "damage", "says"),
     [
@@ -103,6 +105,7 @@ def test_a_damaged_file_is_named_and_left(
     assert path.read_bytes() == content
 
 
+@needs_mnist
 def test_a_compressed_file_alone_is_unpacked_beside_it(root: Path, packed: dict[str, bytes]) -> None:
     for name in NAMES:
         replace(root, f"{name}.gz", packed[f"{name}.gz"])
@@ -113,6 +116,7 @@ def test_a_compressed_file_alone_is_unpacked_beside_it(root: Path, packed: dict[
     assert all((raw / name).read_bytes() == (REAL / name).read_bytes() for name in NAMES)
 
 
+@needs_mnist
 def test_a_compressed_file_in_a_folder_that_cannot_be_written_is_read(
     tmp_path: Path, packed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +143,7 @@ def test_a_compressed_file_in_a_folder_that_cannot_be_written_is_read(
     assert sorted(path.name for path in raw.iterdir()) == sorted(packed)
 
 
+@needs_mnist
 def test_missing_files_are_fetched_once_and_only_those(
     root: Path, packed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
