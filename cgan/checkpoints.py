@@ -1,0 +1,80 @@
+"""Tensors and a JSON record in one safetensors file: written atomically, verified when read. No pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cgan import CganError
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write ``tensors`` and the JSON-ready ``record`` to ``path``.
+
+    The file appears whole or not at all: it is written beside ``path``, flushed to disk and renamed. A SHA-256 over
+    names, types, shapes and contents goes with it.
+    """
+    path = Path(path)
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(held, temporary, metadata={"record": json.dumps(record), "sha256": _digest(held)})
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors (on the CPU) and the record that ``save`` wrote. Raises ``CganError`` on anything else."""
+    path = Path(path)
+    if not path.is_file():
+        raise CganError(f"{path}: no such checkpoint; give the folder of a run that has written one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise CganError(
+            f"{path}: not a readable safetensors file ({error}); it is damaged or of another kind"
+        ) from None
+    if "sha256" not in metadata or "record" not in metadata:
+        raise CganError(f"{path}: a safetensors file, but not a checkpoint of this project")
+    if metadata["sha256"] != _digest(tensors):
+        raise CganError(f"{path}: the contents do not match their checksum; the file is damaged, restore or delete it")
+    return tensors, json.loads(metadata["record"])
+
+
+def load_into(module: torch.nn.Module, state: Mapping[str, Tensor], where: Path) -> None:
+    """Copy ``state`` into ``module``; one ``CganError`` naming the file ``where`` if a name or shape differs."""
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if expected != found:
+        name = next(name for name in [*expected, *found] if expected.get(name) != found.get(name))
+        raise CganError(
+            f"{where}: written by a network of another spec ({type(module).__name__} {name}: "
+            f"{found.get(name, 'missing')} in the file, {expected.get(name, 'none')} expected); use the run's own config.json"
+        )
+    module.load_state_dict(state)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(tensor.reshape(-1).view(torch.uint8).numpy()).data)
+    return digest.hexdigest()

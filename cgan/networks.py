@@ -1,0 +1,132 @@
+"""Generator and Discriminator: an input branch and a condition branch that meet in joint layers, from a spec.
+
+Knows no loss, no optimiser and no data set. Everything an experiment varies is a field of the spec (``cgan.specs``).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cgan import CganError
+from cgan.layers import Affine, HiddenLayer, dropout
+from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer, NetworkSpec, NoiseKind
+
+
+def draw_noise(kind: NoiseKind, shape: tuple[int, int], rng: torch.Generator) -> Tensor:
+    """Noise z of ``shape`` (n, input_dim) on the generator's device: U(0,1), U(-sqrt 3, sqrt 3) or N(0,1)."""
+    z = torch.empty(shape, device=rng.device)
+    if kind == "normal":
+        return z.normal_(generator=rng)
+    low, high = (0.0, 1.0) if kind == "uniform" else (-math.sqrt(3), math.sqrt(3))
+    return z.uniform_(low, high, generator=rng)
+
+
+class ConditionalMLP(nn.Module):
+    """Input branch and condition branch, concatenated, through the joint layers, to ``outputs`` affine outputs."""
+
+    def __init__(self, spec: NetworkSpec, outputs: int, rng: torch.Generator) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embedding: nn.Parameter | None = None
+        width = spec.condition_dim
+        if spec.condition == "embedding":
+            width = spec.embedding_dim
+            self.embedding = nn.Parameter(torch.empty(spec.condition_dim, width).normal_(generator=rng))
+        self.input_branch = _stack(spec.input_dim, spec.input_branch, spec.input_init, rng)
+        self.condition_branch = _stack(width, spec.condition_branch, spec.condition_init, rng)
+        width = _width(spec.input_dim, spec.input_branch) + _width(width, spec.condition_branch)
+        self.joint = _stack(width, spec.joint, spec.joint_init, rng)
+        self.output = Affine(_width(width, spec.joint), outputs, spec.output_init, rng)
+
+    def affine_output(self, x: Tensor, y: Tensor | None, rng: torch.Generator | None) -> Tensor:
+        """(n, input_dim) and the condition to (n, outputs), before any output non-linearity."""
+        h = dropout(x, self.spec.input_dropout, rng)
+        for layer in self.input_branch:
+            h = layer(h, rng)
+        if self.spec.condition != "none":
+            c = dropout(self._condition(y), self.spec.condition_dropout, rng)
+            for layer in self.condition_branch:
+                c = layer(c, rng)
+            h = torch.cat([h, c], 1)
+        for layer in self.joint:
+            h = layer(h, rng)
+        return self.output(h)
+
+    def _condition(self, y: Tensor | None) -> Tensor:
+        if y is None:
+            raise CganError(f"this network takes a {self.spec.condition} condition, and none was given")
+        if self.embedding is not None:
+            return functional.embedding(y, self.embedding)
+        if self.spec.condition == "one_hot":
+            return functional.one_hot(y, self.spec.condition_dim).to(self.output.weight.dtype)
+        return y
+
+
+class Generator(ConditionalMLP):
+    """G(z, y) in data space."""
+
+    spec: GeneratorSpec
+
+    def __init__(self, spec: GeneratorSpec, rng: torch.Generator, data_mean: Tensor | None = None) -> None:
+        """``data_mean`` (output_dim,) is needed by ``output_bias="marginals"``: mean of each datum in G's own range."""
+        super().__init__(spec, spec.output_dim, rng)
+        if spec.output_bias == "marginals":
+            if data_mean is None:
+                raise CganError("output_bias is marginals: the generator needs the mean of the training data")
+            with torch.no_grad():
+                self.output.bias.copy_(inverse_output(data_mean, spec.output))
+
+    def forward(self, z: Tensor, y: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
+        """(n, input_dim) noise and n conditions to (n, output_dim) data; ``rng`` None switches dropout off."""
+        a = self.affine_output(z, y, rng)
+        if self.spec.output == "sigmoid":
+            return a.sigmoid()
+        return a.tanh() if self.spec.output == "tanh" else a
+
+    def sample(self, y: Tensor | None, n: int, rng: torch.Generator, block: int = 2000) -> Tensor:
+        """``n`` data vectors (n, output_dim) for the conditions y (n, ...) in evaluation mode, ``block`` at a time."""
+        training = self.training
+        self.eval()
+        with torch.no_grad():
+            z = draw_noise(self.spec.noise, (n, self.spec.input_dim), rng)
+            blocks = [self(z[i : i + block], None if y is None else y[i : i + block]) for i in range(0, n, block)]
+        self.train(training)
+        return torch.cat(blocks)
+
+
+class Discriminator(ConditionalMLP):
+    """D(x, y) as a logit."""
+
+    spec: DiscriminatorSpec
+
+    def __init__(self, spec: DiscriminatorSpec, rng: torch.Generator) -> None:
+        super().__init__(spec, 1, rng)
+
+    def forward(self, x: Tensor, y: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
+        """(n, input_dim) data and n conditions to n logits; sigmoid(logit) is D's belief that x is real."""
+        return self.affine_output(x, y, rng).squeeze(1)
+
+
+def inverse_output(mean: Tensor, output: str) -> Tensor:
+    """The pre-activation at which an output of kind ``output`` shows ``mean``; means at the very ends are clipped.
+
+    The clip at 1e-7 (of the output's range) follows the GAN paper's recipe: logit(1e-7) = -16.
+    """
+    if output == "linear":
+        return mean
+    unit = (mean + 1) / 2 if output == "tanh" else mean
+    logit = torch.logit(unit.double(), 1e-7)
+    return (logit / 2 if output == "tanh" else logit).to(mean.dtype)
+
+
+def _stack(inputs: int, layers: tuple[Layer, ...], init: Init, rng: torch.Generator) -> nn.ModuleList:
+    widths = [inputs, *(layer.units for layer in layers)]
+    return nn.ModuleList(HiddenLayer(width, layer, init, rng) for width, layer in zip(widths, layers, strict=False))
+
+
+def _width(inputs: int, layers: tuple[Layer, ...]) -> int:
+    return layers[-1].units if layers else inputs

@@ -1,0 +1,171 @@
+"""What a conditional MLP is made of, as plain typed values: layers, initialisations, networks.
+
+Imports no torch, so that a command line can show and override every field without loading it. The networks themselves
+are built in ``cgan.networks``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from cgan import CganError
+
+Activation = Literal["relu", "leaky_relu", "linear", "maxout"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One hidden layer: affine map, optional batch normalisation, activation, dropout on its output.
+
+    Written as text it is ``relu:1200``, ``maxout:240x5`` (units x pieces), ``leaky_relu:512,batch_norm,dropout=0.4``.
+    """
+
+    activation: Activation
+    units: int
+    pieces: int = 1
+    """Affine pieces per maxout unit; 1 for every other activation."""
+    batch_norm: bool = False
+    dropout: float = 0.0
+    """Probability that an output is set to zero while training; the others are divided by 1 - dropout."""
+
+    def __post_init__(self) -> None:
+        if self.units < 1 or self.pieces < 1:
+            raise CganError(f"layer {self}: units and pieces must be at least 1")
+        if (self.activation == "maxout") != (self.pieces > 1):
+            raise CganError(f"layer {self}: maxout needs two pieces or more, written maxout:240x5; others take none")
+        check_probability(self.dropout, f"dropout of layer {self}")
+
+    @classmethod
+    def parse(cls, text: str) -> Layer:
+        """The layer that ``text`` spells; raises ``CganError`` with the expected form."""
+        head, *options = text.replace(" ", "").split(",")
+        match = re.fullmatch(r"(relu|leaky_relu|linear|maxout):(\d+)(?:x(\d+))?", head)
+        if match is None:
+            raise CganError(f"layer {text!r}: expected ACTIVATION:UNITS such as relu:1200 or maxout:240x5")
+        batch_norm, dropout = False, 0.0
+        for option in options:
+            name, _, value = option.partition("=")
+            if option == "batch_norm":
+                batch_norm = True
+            elif name == "dropout" and re.fullmatch(r"\d*\.?\d+", value):
+                dropout = float(value)
+            else:
+                raise CganError(f"layer {text!r}: unknown option {option!r}; there are batch_norm and dropout=P")
+        activation, units, pieces = match.groups()
+        return cls(activation, int(units), int(pieces or 1), batch_norm, dropout)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        size = f"{self.units}x{self.pieces}" if self.pieces > 1 else f"{self.units}"
+        options = [
+            *(["batch_norm"] if self.batch_norm else []),
+            *([f"dropout={self.dropout:g}"] if self.dropout else []),
+        ]
+        return ",".join([f"{self.activation}:{size}", *options])
+
+
+@dataclass(frozen=True)
+class Init:
+    """Distribution of a weight matrix at the start; biases start at zero.
+
+    ``uniform:0.05`` is U(-0.05, 0.05); ``normal:0.02`` is N(0, 0.02^2); ``fan_in:1`` is U(-a, a) with
+    a = scale * sqrt(6 / inputs), He's choice for ReLU; ``torch`` is U(-a, a) with a = scale / sqrt(inputs), PyTorch's own
+    default for a linear layer.
+    """
+
+    kind: Literal["uniform", "normal", "fan_in", "torch"]
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < float("inf"):
+            raise CganError(f"initialisation {self}: the scale must be positive")
+
+    @classmethod
+    def parse(cls, text: str) -> Init:
+        """The initialisation that ``text`` spells; raises ``CganError`` with the expected form."""
+        match = re.fullmatch(r"(uniform|normal):(\d*\.?\d+(?:e-?\d+)?)|(fan_in|torch)(?::(\d*\.?\d+))?", text.strip())
+        if match is None:
+            raise CganError(f"initialisation {text!r}: expected uniform:0.05, normal:0.02, fan_in[:1] or torch[:1]")
+        kind, scale, fan_kind, fan_scale = match.groups()
+        return cls(kind or fan_kind, float(scale or fan_scale or 1))  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return self.kind if self.kind in ("fan_in", "torch") and self.scale == 1 else f"{self.kind}:{self.scale:g}"
+
+
+ConditionKind = Literal["none", "one_hot", "embedding", "real"]
+NoiseKind = Literal["uniform", "centred_uniform", "normal"]
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """An MLP with an input branch and a condition branch that meet in joint layers. A branch may be empty."""
+
+    input_dim: int
+    """Numbers in the input: of the noise z for a generator, of the data x for a discriminator."""
+    condition: ConditionKind = "none"
+    """How y enters: none (a plain GAN), one_hot label, learned label embedding, or a real-valued vector."""
+    condition_dim: int = 0
+    """Classes of a label, or numbers in a real-valued condition."""
+    embedding_dim: int = 0
+    """Numbers in the learned label embedding; used by condition=embedding only."""
+    input_branch: tuple[Layer, ...] = ()
+    condition_branch: tuple[Layer, ...] = ()
+    joint: tuple[Layer, ...] = ()
+    input_init: Init = Init("uniform", 0.05)
+    condition_init: Init = Init("uniform", 0.05)
+    joint_init: Init = Init("uniform", 0.05)
+    output_init: Init = Init("uniform", 0.05)
+    input_dropout: float = 0.0
+    """Dropout probability on the input itself."""
+    condition_dropout: float = 0.0
+    """Dropout probability on the condition itself."""
+
+    def __post_init__(self) -> None:
+        if self.input_dim < 1:
+            raise CganError(f"input_dim is {self.input_dim}: a network needs at least one input")
+        if self.condition == "none":
+            if self.condition_dim or self.condition_branch:
+                raise CganError(
+                    "condition is none, yet condition_dim or condition_branch is set: set condition as well"
+                )
+        elif self.condition_dim < 1:
+            raise CganError(f"condition is {self.condition}, so condition_dim must be 1 or more")
+        if (self.condition == "embedding") != (self.embedding_dim > 0):
+            raise CganError("embedding_dim belongs to condition=embedding, and must be 1 or more there")
+        check_probability(self.input_dropout, "input_dropout")
+        check_probability(self.condition_dropout, "condition_dropout")
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every hidden layer, input branch first."""
+        return self.input_branch + self.condition_branch + self.joint
+
+
+@dataclass(frozen=True)
+class GeneratorSpec(NetworkSpec):
+    """G(z, y): noise and condition to one data vector."""
+
+    output_dim: int = 784
+    output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
+    output_bias: Literal["zero", "marginals"] = "zero"
+    """Start of the output biases: zero, or such that G's start shows the mean of the training data."""
+    noise: NoiseKind = "centred_uniform"
+    """Distribution of each z: U(0, 1), U(-sqrt 3, sqrt 3) (mean 0, variance 1), or N(0, 1)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output_dim < 1:
+            raise CganError(f"output_dim is {self.output_dim}: a generator needs at least one output")
+
+
+@dataclass(frozen=True)
+class DiscriminatorSpec(NetworkSpec):
+    """D(x, y): data vector and condition to one logit; its sigmoid is the probability that x is real."""
+
+
+def check_probability(value: float, name: str) -> None:
+    """Raise ``CganError`` unless 0 <= value < 1."""
+    if not 0 <= value < 1:
+        raise CganError(f"{name} is {value}: it must be at least 0 and below 1")

@@ -1,0 +1,495 @@
+"""The engine: one update of the game, and the loop around it with estimates, stopping point, checkpoints and resume.
+
+Serves every experiment alike; what an estimate measures is the caller's function.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from cgan import CganError, checkpoints, schedules
+from cgan.devices import Precision, seeded
+from cgan.layers import Affine
+from cgan.networks import Discriminator, Generator, draw_noise
+from cgan.objective import (
+    DiscriminatorLoss,
+    GeneratorLoss,
+    discriminator_loss,
+    generator_loss,
+    gradient_ratio,
+)
+from cgan.optimisers import Adam, MomentumSGD
+
+
+class Diverged(CganError):
+    """The game ended in NaN, or with one player's loss stuck at its extreme."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM arrived; the state is saved."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the game is played."""
+
+    batch_size: int = 100
+    """Examples per update (section 4.1)."""
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    """sgd: velocity = momentum * velocity - rate * gradient; adam: the tutorial baseline's."""
+    learning_rate: float = 0.1
+    """Rate of the first update (section 4.1)."""
+    decay: float = 1.00004
+    """The rate is divided by this at every update (section 4.1)."""
+    min_learning_rate: float = 1e-6
+    """Floor of the rate (section 4.1)."""
+    momentum_start: float = 0.5
+    """Momentum at the first update (section 4.1)."""
+    momentum_end: float = 0.7
+    """Momentum at the end of the ramp (section 4.1)."""
+    momentum_ramp: int = 125_000
+    """Updates over which momentum rises linearly. Open in the paper; the GAN paper's recipe takes 250 epochs of MNIST."""
+    adam_beta1: float = 0.5
+    adam_beta2: float = 0.999
+    update: Literal["simultaneous", "alternating"] = "simultaneous"
+    """simultaneous: both gradients from one forward pass; alternating: G first, then D on the same fakes."""
+    generator_loss: GeneratorLoss = "non_saturating"
+    discriminator_loss: DiscriminatorLoss = "standard"
+    """matching_aware: real data under a wrong condition is a third kind of example, to be rejected."""
+    fake_conditions: Literal["batch", "fresh"] = "batch"
+    """Whether the fakes take the real batch's own conditions or others, drawn from the training set."""
+
+    def __post_init__(self) -> None:
+        positive = ("batch_size", "learning_rate", "min_learning_rate")
+        for name in positive:
+            if not 0 < getattr(self, name) < math.inf:
+                raise CganError(f"{name} is {getattr(self, name)}: it must be positive")
+        if not 1 <= self.decay < math.inf:
+            raise CganError(f"decay is {self.decay}: the learning rate is divided by it, so it must be at least 1")
+        for name in ("momentum_start", "momentum_end", "adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise CganError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
+        if self.momentum_ramp < 0:
+            raise CganError(f"momentum_ramp is {self.momentum_ramp}: it must not be negative")
+
+
+@dataclass(frozen=True)
+class StoppingSettings:
+    """When estimates are made and when training ends, in updates (500 updates are one epoch of MNIST at batch 100)."""
+
+    max_updates: int = 300_000
+    """Training ends here at the latest."""
+    first_estimate: int = 500
+    """A first estimate, for an early look, after this many updates."""
+    estimate_every: int = 2_500
+    """Further estimates every so many updates, and at the end. Open in the paper."""
+    patience: int = 20
+    """Training ends after this many estimates in a row without a new best."""
+    min_updates: int = 25_000
+    """Estimates without a new best count only from here: nets that succeed look dead at first."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_updates", "first_estimate", "estimate_every", "patience"):
+            if getattr(self, name) < 1:
+                raise CganError(f"{name} is {getattr(self, name)}: it must be at least 1")
+
+    def due(self, t: int) -> bool:
+        """Whether an estimate is made after update ``t``."""
+        return t == self.first_estimate or t % self.estimate_every == 0 or t == self.max_updates
+
+
+class Examples:
+    """The training set, held once, on the device: data x and conditions y, by index.
+
+    ``x_index`` and ``y_index`` (examples,) say which rows of x and y make up each example, so that a row used by many
+    examples is never copied; without them example i is row i of both. y is labels (n,) int64, vectors (n, d)
+    float32, or None for no condition.
+    """
+
+    def __init__(
+        self, x: Tensor, y: Tensor | None, x_index: Tensor | None = None, y_index: Tensor | None = None
+    ) -> None:
+        self.x, self.y, self.x_index, self.y_index = x, y, x_index, y_index
+        self.count = len(x if x_index is None else x_index)
+        y_count = self.count if y is None else len(y if y_index is None else y_index)
+        if y_count != self.count:
+            raise CganError(f"{self.count} data but {y_count} conditions: they must be as many")
+
+    def data(self, rows: Tensor) -> Tensor:
+        """x of the examples ``rows`` (n,): (n, d)."""
+        return self.x.index_select(0, rows if self.x_index is None else self.x_index[rows])
+
+    def conditions(self, rows: Tensor) -> Tensor | None:
+        """y of the examples ``rows``, or None."""
+        if self.y is None:
+            return None
+        return self.y.index_select(0, rows if self.y_index is None else self.y_index[rows])
+
+
+class Trainer:
+    """G, D, their optimisers and every random stream: what one update changes, and what a checkpoint holds."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        examples: Examples,
+        settings: TrainingSettings,
+        *,
+        seed: int,
+        precision: Precision = "float32",
+    ) -> None:
+        self.G, self.D, self.examples, self.settings = generator, discriminator, examples, settings
+        self.seed, self.precision = seed, precision
+        self.device = examples.x.device
+        self.updates_per_epoch = examples.count // settings.batch_size
+        if self.updates_per_epoch == 0:
+            raise CganError(
+                f"batch_size is {settings.batch_size}, but there are only {examples.count} training examples"
+            )
+        self.t = 0
+        self.rng = seeded(seed, "training", device=self.device)
+        self.optimisers = {"G": self._optimiser(self.G), "D": self._optimiser(self.D)}
+        for layer in [*self.G.modules(), *self.D.modules()]:
+            if isinstance(layer, Affine):
+                layer.product_dtype = getattr(torch, precision)
+        # A row's logit depends on that row alone unless D normalises over the batch; then one backward pass through D
+        # serves both players.
+        self._rows_independent = not any(layer.batch_norm for layer in self.D.spec.layers)
+        self._absorbing = (
+            settings.optimiser == "sgd" and settings.update == "simultaneous" and _only_affine(self.G, self.D)
+        )
+        if self._absorbing:
+            self.optimisers["G"].absorb_gradients(self.G)
+            self.optimisers["D"].absorb_gradients(self.D)
+        #: Sums of the discriminator and the generator loss since they were last read, and the number of updates.
+        self.loss_sums = torch.zeros(2, device=self.device)
+        self.loss_count = 0
+        self._order: tuple[int, Tensor] | None = None
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training set so far."""
+        return self.t / self.updates_per_epoch
+
+    def rates(self) -> tuple[float, float]:
+        """Learning rate and momentum of the next update."""
+        s = self.settings
+        return (
+            schedules.learning_rate(self.t, s.learning_rate, s.decay, s.min_learning_rate),
+            schedules.momentum(self.t, s.momentum_start, s.momentum_end, s.momentum_ramp),
+        )
+
+    def step(self) -> None:
+        """One update of D and of G. Nothing here waits for the device."""
+        rows = self._rows()
+        x, y = self.examples.data(rows), self.examples.conditions(rows)
+        y_fake, n = y, len(rows)
+        if y is not None and self.settings.fake_conditions == "fresh":
+            drawn = torch.randint(self.examples.count, (n,), generator=self.rng, device=self.device)
+            y_fake = self.examples.conditions(drawn)
+        z = draw_noise(self.G.spec.noise, (n, self.G.spec.input_dim), self.rng)
+        update = self._simultaneous if self.settings.update == "simultaneous" else self._alternating
+        losses = update(x, y, z, y_fake)
+        self.loss_sums += torch.stack(losses).detach()
+        self.loss_count += 1
+        self.t += 1
+
+    def _simultaneous(self, x: Tensor, y: Tensor | None, z: Tensor, y_fake: Tensor | None) -> tuple[Tensor, Tensor]:
+        kind = self.settings.generator_loss
+        fake = self.G(z, y_fake, self.rng)
+        # A leaf of its own, so that D's backward pass ends there and G's starts from it.
+        fake_data = fake.detach().requires_grad_()
+        real, fake_logit, mismatched = self._judge(x, y, fake_data, y_fake)
+        d_loss = discriminator_loss(real, fake_logit, mismatched)
+        g_loss = generator_loss(fake_logit, kind)
+        ratio = gradient_ratio(fake_logit, kind, mismatched is not None)[:, None]
+        if self._absorbing:
+            for optimiser in self.optimisers.values():
+                optimiser.set_rates(*self.rates())
+            d_loss.backward()
+            fake.backward(fake_data.grad * ratio)
+            for optimiser in self.optimisers.values():
+                optimiser.apply()
+            return d_loss, g_loss
+        d_parameters = list(self.D.parameters())
+        if self._rows_independent:
+            *d_gradients, d_fake = torch.autograd.grad(d_loss, [*d_parameters, fake_data])
+            g_fake = d_fake * ratio
+        else:
+            d_gradients = list(torch.autograd.grad(d_loss, d_parameters, retain_graph=True))
+            (g_fake,) = torch.autograd.grad(g_loss, fake_data)
+        g_gradients = list(torch.autograd.grad(fake, list(self.G.parameters()), g_fake))
+        self.optimisers["D"].step(d_gradients, *self.rates())
+        self.optimisers["G"].step(g_gradients, *self.rates())
+        return d_loss, g_loss
+
+    def _alternating(self, x: Tensor, y: Tensor | None, z: Tensor, y_fake: Tensor | None) -> tuple[Tensor, Tensor]:
+        fake = self.G(z, y_fake, self.rng)
+        g_loss = generator_loss(self.D(fake, y_fake, self.rng), self.settings.generator_loss)
+        g_gradients = list(torch.autograd.grad(g_loss, list(self.G.parameters())))
+        self.optimisers["G"].step(g_gradients, *self.rates())
+        d_loss = discriminator_loss(*self._judge(x, y, fake.detach(), y_fake))
+        d_gradients = list(torch.autograd.grad(d_loss, list(self.D.parameters())))
+        self.optimisers["D"].step(d_gradients, *self.rates())
+        return d_loss, g_loss
+
+    def _judge(
+        self, x: Tensor, y: Tensor | None, fake: Tensor, y_fake: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits of the real, the fake and, when matching-aware, the mismatched pairs, from one pass through D."""
+        data, conditions = [x, fake], [y, y_fake]
+        if self.settings.discriminator_loss == "matching_aware":
+            data.append(x)
+            conditions.append(self._wrong(y))
+        stacked = None if y is None else torch.cat(conditions)  # type: ignore[arg-type]
+        logits = self.D(torch.cat(data), stacked, self.rng).split(len(x))
+        return logits[0], logits[1], logits[2] if len(logits) > 2 else None
+
+    def _wrong(self, y: Tensor | None) -> Tensor:
+        """A condition for each row that is not its own: another class, or the next row's vector."""
+        if y is None:
+            raise CganError("discriminator_loss is matching_aware, but the network has no condition to mismatch")
+        if y.is_floating_point():
+            return y.roll(1, 0)
+        classes = self.D.spec.condition_dim
+        return (y + torch.randint(1, classes, y.shape, generator=self.rng, device=self.device)) % classes
+
+    def _rows(self) -> Tensor:
+        """The examples of update t: a slice of this epoch's permutation, which (seed, epoch) alone decides."""
+        epoch, position = divmod(self.t, self.updates_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            permutation = torch.randperm(self.examples.count, generator=seeded(self.seed, "order", epoch))
+            self._order = epoch, permutation.to(self.device)
+        size = self.settings.batch_size
+        return self._order[1][position * size : (position + 1) * size]
+
+    def _optimiser(self, module: torch.nn.Module) -> Any:
+        if self.settings.optimiser == "adam":
+            return Adam(module, (self.settings.adam_beta1, self.settings.adam_beta2))
+        return MomentumSGD(module)
+
+    def losses(self) -> tuple[float, float]:
+        """Mean discriminator and generator loss since ``reset_losses``; NaN before any update."""
+        return tuple((self.loss_sums / max(self.loss_count, 1)).tolist()) if self.loss_count else (math.nan, math.nan)
+
+    def reset_losses(self) -> None:
+        self.loss_sums.zero_()
+        self.loss_count = 0
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the next update depends on, as tensors and a JSON-ready record."""
+        tensors = {"rng": self.rng.get_state(), "loss_sums": self.loss_sums}
+        for player, module in (("G", self.G), ("D", self.D)):
+            tensors |= {f"{player}.{name}": value for name, value in module.state_dict().items()}
+            tensors |= {f"{player}.optimiser.{name}": v for name, v in self.optimisers[player].state().items()}
+        return tensors, {"t": self.t, "loss_count": self.loss_count}
+
+    def load_state(self, tensors: dict[str, Tensor], record: dict[str, Any], where: Path) -> None:
+        """Continue from what ``state`` gave; ``where`` names the file in errors."""
+        for player, module in (("G", self.G), ("D", self.D)):
+            own = {
+                name.removeprefix(f"{player}."): value
+                for name, value in tensors.items()
+                if name.startswith(f"{player}.")
+            }
+            kept = {
+                name.removeprefix("optimiser."): own.pop(name) for name in list(own) if name.startswith("optimiser.")
+            }
+            checkpoints.load_into(module, own, where)
+            self.optimisers[player].load_state(kept)
+        self.rng.set_state(tensors["rng"])
+        self.loss_sums.copy_(tensors["loss_sums"])
+        self.t, self.loss_count = record["t"], record["loss_count"]
+
+
+def _only_affine(*modules: torch.nn.Module) -> bool:
+    """Whether every parameter belongs to an ``Affine`` layer (no batch normalisation, no label embedding)."""
+    affine = [layer for module in modules for layer in module.modules() if isinstance(layer, Affine)]
+    held = {id(parameter) for layer in affine for parameter in layer.parameters()}
+    return all(id(parameter) in held for module in modules for parameter in module.parameters())
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one estimate measured: ``score`` (the higher the better; decides the stopping point), columns, a line."""
+
+    score: float
+    columns: dict[str, float]
+    line: str
+
+
+@dataclass
+class Progress:
+    """What the loop knows beside the trainer's own state: stopping point, clock, every estimate so far."""
+
+    best_score: float = -math.inf
+    best_t: int = 0
+    without_best: int = 0
+    seconds: float = 0.0
+    """Wall time spent in the loop, over all resumptions."""
+    stuck_checks: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+#: Updates between two looks at the losses for divergence.
+CHECK_EVERY = 500
+#: A mean loss below this leaves the other player (almost) nothing to learn from ...
+STUCK_LOSS = 1e-4
+#: ... and after this many looks in a row the game is over.
+STUCK_CHECKS = 10
+
+
+def fit(
+    trainer: Trainer,
+    settings: StoppingSettings,
+    estimate: Callable[[Trainer], Estimate],
+    folder: Path,
+    *,
+    identity: dict[str, Any],
+    resume: bool = False,
+    on_update: Callable[[Trainer], None] | None = None,
+    on_estimate: Callable[[Trainer, Estimate, Progress], None] | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> Progress:
+    """Train until the stopping point; leaves ``checkpoint.safetensors`` and ``best.safetensors`` in ``folder``.
+
+    ``identity`` (JSON-ready) is stored with the checkpoint, and ``resume`` refuses a checkpoint of another identity. A
+    checkpoint is written at every estimate and every ``checkpoint_seconds`` seconds. Raises ``Diverged`` when the game
+    is lost and ``Interrupted`` after saving on SIGINT or SIGTERM.
+    """
+    progress = Progress()
+    path = folder / "checkpoint.safetensors"
+    if resume and path.exists():
+        tensors, record = checkpoints.load(path)
+        _same_identity(record["identity"], identity, path)
+        trainer.load_state(tensors, record["trainer"], path)
+        progress = Progress(**record["progress"])
+    started = time.monotonic() - progress.seconds
+    saved = time.monotonic()
+
+    def checkpoint() -> None:
+        nonlocal saved
+        progress.seconds = time.monotonic() - started
+        tensors, record = trainer.state()
+        checkpoints.save(path, tensors, {"trainer": record, "progress": vars(progress), "identity": identity})
+        saved = time.monotonic()
+
+    with _signals() as received:
+        while trainer.t < settings.max_updates and progress.without_best < settings.patience:
+            trainer.step()
+            if on_update is not None:
+                on_update(trainer)
+            if trainer.t % CHECK_EVERY == 0:
+                _check(trainer, progress)
+            if settings.due(trainer.t):
+                _record_estimate(trainer, settings, progress, estimate, folder, started, on_estimate)
+                checkpoint()
+            elif time.monotonic() - saved > checkpoint_seconds:
+                checkpoint()
+            if received:
+                checkpoint()
+                raise Interrupted
+    return progress
+
+
+def _record_estimate(
+    trainer: Trainer,
+    settings: StoppingSettings,
+    progress: Progress,
+    estimate: Callable[[Trainer], Estimate],
+    folder: Path,
+    started: float,
+    on_estimate: Callable[[Trainer, Estimate, Progress], None] | None,
+) -> None:
+    measured = estimate(trainer)
+    if not math.isfinite(measured.score):
+        raise Diverged(
+            f"the estimate at update {trainer.t} is {measured.score}: the game diverged; lower learning_rate"
+        )
+    d_loss, g_loss = trainer.losses()
+    rate, momentum = trainer.rates()
+    progress.seconds = time.monotonic() - started
+    progress.history.append(
+        {
+            "update": trainer.t,
+            "epoch": trainer.epoch,
+            "seconds": round(progress.seconds, 3),
+            "learning_rate": rate,
+            "momentum": momentum,
+            "d_loss": d_loss,
+            "g_loss": g_loss,
+            **measured.columns,
+        }
+    )
+    trainer.reset_losses()
+    if measured.score > progress.best_score:
+        progress.best_score, progress.best_t, progress.without_best = measured.score, trainer.t, 0
+        weights = {
+            f"{player}.{name}": value
+            for player, module in (("G", trainer.G), ("D", trainer.D))
+            for name, value in module.state_dict().items()
+        }
+        checkpoints.save(folder / "best.safetensors", weights, {"t": trainer.t, "score": measured.score})
+    elif trainer.t > settings.min_updates:
+        progress.without_best += 1
+    if on_estimate is not None:
+        on_estimate(trainer, measured, progress)
+
+
+def _check(trainer: Trainer, progress: Progress) -> None:
+    """Raise ``Diverged`` if the mean losses since the last estimate say so."""
+    d_loss, g_loss = trainer.losses()
+    if not (math.isfinite(d_loss) and math.isfinite(g_loss)):
+        raise Diverged(
+            f"the losses became {d_loss} (D) and {g_loss} (G) by update {trainer.t}: the game diverged; lower "
+            f"learning_rate (now {trainer.rates()[0]:.3g}) or the scale of the initial weights"
+        )
+    winner = "D" if d_loss < STUCK_LOSS else "G" if 0 <= g_loss < STUCK_LOSS else None
+    progress.stuck_checks = progress.stuck_checks + 1 if winner else 0
+    if progress.stuck_checks >= STUCK_CHECKS:
+        raise Diverged(
+            f"{winner} has won outright: losses stuck at {d_loss:.1e} (D) and {g_loss:.3g} (G) for "
+            f"{STUCK_CHECKS * CHECK_EVERY} updates; weaken it (dropout, smaller initial weights) or lower learning_rate"
+        )
+
+
+def _same_identity(found: dict[str, Any], expected: dict[str, Any], path: Path) -> None:
+    for name in sorted({*found, *expected}):
+        if found.get(name) != expected.get(name):
+            raise CganError(
+                f"{path}: cannot resume with another {name} (there {found.get(name)!r}, asked for "
+                f"{expected.get(name)!r}); resume with the same settings, or start a run of another name"
+            )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list instead of dying in the middle of an update; a second one does end it."""
+    received: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            before[number] = signal.signal(number, note)
+        except ValueError:  # Not the main thread: signals stay with whoever has them.
+            break
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
