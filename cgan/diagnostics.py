@@ -90,9 +90,7 @@ def classifier_from_state(state: dict[str, Tensor]) -> Classifier:
         CganError: the tensors are not a classifier's.
     """
     try:
-        weights = [
-            state[f"layers.{i}.weight"] for i in range(sum(name.endswith(".weight") for name in state))
-        ]
+        weights = [state[f"layers.{i}.weight"] for i in range(sum(name.endswith(".weight") for name in state))]
         classifier = Classifier((weights[0].shape[1], *(weight.shape[0] for weight in weights)))
         classifier.load_state_dict(state)
     except (KeyError, IndexError, RuntimeError) as error:
@@ -170,9 +168,7 @@ def predict(classifier: Classifier, images: Tensor, batch: int = 5_000) -> Tenso
     """The label (n,) int64 that the classifier reads in each of images (n, d) in [0, 1], on their device."""
     images = _images(images, "images")
     device = classifier.mean.device
-    return torch.cat([classifier(block.to(device)).argmax(1) for block in images.split(batch)]).to(
-        images.device
-    )
+    return torch.cat([classifier(block.to(device)).argmax(1) for block in images.split(batch)]).to(images.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,9 +281,7 @@ def variety(samples: Tensor, asked: Tensor | None, real: Tensor, classes: int) -
             f"real_deviation {'without' if asked is None else 'with'} labels"
         )
     per_class = torch.stack([_deviation(members) for members in groups]) / real.cpu()
-    twins = torch.stack(
-        [_twins(members, float(deviation)) for members, deviation in zip(groups, real, strict=True)]
-    )
+    twins = torch.stack([_twins(members, float(deviation)) for members, deviation in zip(groups, real, strict=True)])
     known = per_class[~per_class.isnan()]
     overall = float(known.mean()) if len(known) else math.nan
     return Variety(overall, per_class, twins, bool(samples.isfinite().all()))
@@ -358,8 +352,7 @@ def _variety_faults(variety: Variety) -> list[str]:
     faults = []
     if constant.any():
         faults.append(
-            f"constant images: {whose(constant)} are nearly alike "
-            f"(pixel deviation {times(constant)} of real ones')"
+            f"constant images: {whose(constant)} are nearly alike (pixel deviation {times(constant)} of real ones')"
         )
     if few.any():
         images = max(2, round(1 / float(twins[few].mean())))
@@ -382,8 +375,7 @@ def _fidelity_faults(fidelity: LabelFidelity, classes: int) -> list[str]:
         fault = f"labels ignored: {fidelity.share:.0%} are read as asked, chance is {chance:.0%}"
         top = int(read.argmax())
         return [
-            fault
-            + (f", and {read[top]:.0%} of all samples are read as {top}" if read[top] > CROWDED_SHARE else "")
+            fault + (f", and {read[top]:.0%} of all samples are read as {top}" if read[top] > CROWDED_SHARE else "")
         ]
     faults = []
     for label in range(classes):
@@ -398,15 +390,13 @@ def _fidelity_faults(fidelity: LabelFidelity, classes: int) -> list[str]:
         other = int(row.argmax())
         if share < UNSEEN_SHARE * chance and elsewhere < UNSEEN_SHARE * chance:
             faults.append(
-                f"label {label} looks never trained: {share:.0%} of its samples and {elsewhere:.0%} of the "
-                f"others' are read as {label}; its own are most often read as {other} ({row[other]:.0%})"
+                f"label {label} looks never trained, or lost: {share:.0%} of its samples and {elsewhere:.0%} of "
+                f"the others' are read as {label}; its own are most often read as {other} ({row[other]:.0%})"
             )
         elif row[other] > share:
             faults.append(f"asked for {label}, mostly read as {other} ({row[other]:.0%})")
         else:
-            faults.append(
-                f"asked for {label}, read as {label} in only {share:.0%}, as {other} in {row[other]:.0%}"
-            )
+            faults.append(f"asked for {label}, read as {label} in only {share:.0%}, as {other} in {row[other]:.0%}")
     return faults
 
 
@@ -526,9 +516,7 @@ def acceptance_matrix(
         for own, members in enumerate(_by_class(images, labels, classes, f"{name}_labels")):
             members = members[:per_class]
             for label in range(classes if len(members) else 0):
-                by_label[row, own, label] = acceptance(
-                    members, labels.new_full((len(members),), label)
-                ).mean()
+                by_label[row, own, label] = acceptance(members, labels.new_full((len(members),), label)).mean()
     return AcceptanceMatrix(mean, accepted, by_label[0], by_label[1])
 
 
@@ -537,9 +525,7 @@ def acceptance_matrix(
 
 
 @torch.no_grad()
-def nearest_neighbours(
-    queries: Tensor, references: Tensor, k: int, *, block: int = 256
-) -> tuple[Tensor, Tensor]:
+def nearest_neighbours(queries: Tensor, references: Tensor, k: int, *, block: int = 256) -> tuple[Tensor, Tensor]:
     """The k references nearest to each query by Euclidean distance, nearest first.
 
     Candidates come from |q|^2 - 2 q.r + |r|^2 on centred float32 data, ``block`` queries at a time; their
@@ -638,9 +624,7 @@ def interpolate(start: Tensor, end: Tensor, steps: int, *, spherical: bool = Fal
     t = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]
     if spherical:
         angle = F.cosine_similarity(start, end, dim=0).clamp(-1, 1).acos()
-        if (
-            angle.sin() > 1e-3
-        ):  # (anti)parallel vectors have no one arc between them; the straight line serves
+        if angle.sin() > 1e-3:  # (anti)parallel vectors have no one arc between them; the straight line serves
             return (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
     return torch.lerp(start, end, t)
 
@@ -651,17 +635,13 @@ def interpolate(start: Tensor, end: Tensor, steps: int, *, spherical: bool = Fal
 
 def _images(images: Tensor, name: str) -> Tensor:
     if images.ndim != 2 or len(images) == 0:
-        raise CganError(
-            f"{name} has the shape {tuple(images.shape)}; (n, d) with n > 0 is needed: flatten the images"
-        )
+        raise CganError(f"{name} has the shape {tuple(images.shape)}; (n, d) with n > 0 is needed: flatten the images")
     return images.detach().float()
 
 
 def _labels(labels: Tensor, count: int, classes: int, name: str) -> Tensor:
     if labels.shape != (count,) or count == 0:
-        raise CganError(
-            f"{name} has the shape {tuple(labels.shape)}; one label for each of {count} images is needed"
-        )
+        raise CganError(f"{name} has the shape {tuple(labels.shape)}; one label for each of {count} images is needed")
     if labels.is_floating_point() or labels.min() < 0 or labels.max() >= classes:
         raise CganError(f"{name} must be integers from 0 to {classes - 1}")
     return labels.detach().long()

@@ -167,8 +167,8 @@ def _sheet(
     for what, labels, count in (("row", row_labels, rows), ("column", column_labels, columns)):
         if labels is not None and len(labels) != count:
             raise UsageError(f"there are {len(labels)} {what} labels for {count} {what}s")
-    row_texts = [str(label) for label in row_labels or ()]
-    column_texts = [str(label) for label in column_labels or ()]
+    row_texts = [] if row_labels is None else [str(label) for label in row_labels]
+    column_texts = [] if column_labels is None else [str(label) for label in column_labels]
 
     # Sizes in pixels. The figure holds the letters only; the tiles are then copied in, pixel by pixel.
     tile_height, tile_width = height * scale, width * scale
@@ -178,7 +178,10 @@ def _sheet(
     head = max((_width(text) for text in column_texts), default=0) if upright else LETTERS
     head = head + PADDING if column_texts else 0
     left = PADDING + max((_width(text) + PADDING for text in row_texts), default=0)
-    total_width = left + SEPARATOR + columns * column_pitch + apart + PADDING
+    # Margins give way to the title's longest word, beside a very small grid.
+    grid_width = SEPARATOR + columns * column_pitch + apart
+    left = max(left, max(map(_width, (title or "").split()), default=0) + PADDING - grid_width)
+    total_width = left + grid_width + PADDING
     title_lines = _wrap(title or "", total_width - 2 * PADDING)
     top = PADDING + len(title_lines) * (LETTERS + 6) + head
     total_height = top + SEPARATOR + rows * row_pitch + PADDING
@@ -337,9 +340,7 @@ def parzen_curve(
     for number, (name, row) in enumerate(rows.items()):
         values = _numbers(row)
         if values.shape != widths.shape:
-            raise UsageError(
-                f"there are {len(values)} means for {len(widths)} sigmas{name and ' of ' + name}"
-            )
+            raise UsageError(f"there are {len(values)} means for {len(widths)} sigmas{name and ' of ' + name}")
         label, mark = str(name), marks.get(name)
         if mark is not None:
             place = int(np.abs(widths - mark).argmin())
@@ -364,9 +365,7 @@ def parzen_curve(
 # What the diagnostics found
 
 
-def acceptance(
-    matrix: Any, path: str | Path, *, title: str | None = "What does the discriminator D accept?"
-) -> None:
+def acceptance(matrix: Any, path: str | Path, *, title: str | None = "What does the discriminator D accept?") -> None:
     """Draw how far D accepts real and generated images with their own and with wrong labels, then by label.
 
     Args:
@@ -437,9 +436,7 @@ def fidelity_bars(
         image = _heat_map(confusion, 100 * counts / counts.sum(1, keepdims=True), "{:.0f}", top=100)
     confusion.set_xlabel("read as")
     confusion.set_ylabel("asked for")
-    figure.colorbar(image, ax=confusion, fraction=0.045, pad=0.03).set_label(
-        "per cent of the samples asked for"
-    )
+    figure.colorbar(image, ax=confusion, fraction=0.045, pad=0.03).set_label("per cent of the samples asked for")
     _title(figure, title)
     _save(figure, path)
 
@@ -448,9 +445,7 @@ def fidelity_bars(
 # Parts of plots
 
 
-def _line(
-    plot: Axes, x: np.ndarray, y: np.ndarray, number: int, label: str, marker: str | None = None
-) -> None:
+def _line(plot: Axes, x: np.ndarray, y: np.ndarray, number: int, label: str, marker: str | None = None) -> None:
     if marker is None and len(x) <= 40:
         marker = "."
     plot.plot(
@@ -575,11 +570,7 @@ def _width(text: str) -> int:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    return (
-        math.ceil(TextPath((0, 0), text, size=LETTERS, prop=FontProperties()).get_extents().x1) + 2
-        if text
-        else 0
-    )
+    return math.ceil(TextPath((0, 0), text, size=LETTERS, prop=FontProperties()).get_extents().x1) + 2 if text else 0
 
 
 def _wrap(text: str, width: int) -> list[str]:
