@@ -7,14 +7,11 @@ Goodfellow et al. (2014).
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-GeneratorLoss = Literal["non_saturating", "minimax"]
-DiscriminatorLoss = Literal["standard", "matching_aware"]
+from cgan.training_settings import GeneratorLoss
 
 
 def value(real: Tensor, fake: Tensor) -> Tensor:
@@ -25,8 +22,8 @@ def value(real: Tensor, fake: Tensor) -> Tensor:
 def discriminator_loss(real: Tensor, fake: Tensor, mismatched: Tensor | None = None) -> Tensor:
     """Half the sum of the real and the fake binary cross-entropy, that is -V / 2.
 
-    With ``mismatched`` (logits of real data under a wrong condition) the loss is matching-aware: those count as a second
-    kind of fake, each kind at half weight. A D that answers 1/2 everywhere has loss log 2 either way.
+    With ``mismatched`` (logits of real data under a wrong condition) the loss is matching-aware: those count as a
+    second kind of fake, each kind at half weight. A D that answers 1/2 everywhere has loss log 2 either way.
     """
     rejected = softplus(fake).mean()
     if mismatched is not None:

@@ -15,5 +15,5 @@ def learning_rate(t: int, start: float, decay: float, floor: float) -> float:
 
 
 def momentum(t: int, start: float, end: float, ramp: int) -> float:
-    """Linear from ``start`` at t = 0 to ``end`` at t = ``ramp`` updates, and ``end`` from there (section 4.1: 0.5, 0.7)."""
+    """Linear from ``start`` at t = 0 to ``end`` at t = ``ramp`` updates, then ``end`` (section 4.1: 0.5, 0.7)."""
     return end if t >= ramp else start + (end - start) * t / ramp

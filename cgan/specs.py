@@ -7,11 +7,12 @@ are built in ``cgan.networks``.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
 
 from cgan import CganError
 
+Spec = TypeVar("Spec", bound="NetworkSpec")
 Activation = Literal["relu", "leaky_relu", "linear", "maxout"]
 
 
@@ -70,8 +71,8 @@ class Init:
     """Distribution of a weight matrix at the start; biases start at zero.
 
     ``uniform:0.05`` is U(-0.05, 0.05); ``normal:0.02`` is N(0, 0.02^2); ``fan_in:1`` is U(-a, a) with
-    a = scale * sqrt(6 / inputs), He's choice for ReLU; ``torch`` is U(-a, a) with a = scale / sqrt(inputs), PyTorch's own
-    default for a linear layer.
+    a = scale * sqrt(6 / inputs), He's choice for ReLU; ``torch`` is U(-a, a) with a = scale / sqrt(inputs), PyTorch's
+    own default for a linear layer.
     """
 
     kind: Literal["uniform", "normal", "fan_in", "torch"]
@@ -136,6 +137,28 @@ class NetworkSpec:
             raise CganError("embedding_dim belongs to condition=embedding, and must be 1 or more there")
         check_probability(self.input_dropout, "input_dropout")
         check_probability(self.condition_dropout, "condition_dropout")
+
+    @classmethod
+    def from_dict(cls: type[Spec], record: dict[str, Any]) -> Spec:
+        """The spec that ``as_dict`` wrote; raises ``CganError`` if a field is missing, unknown or malformed."""
+        known = {item.name for item in fields(cls)}
+        if record.keys() != known:
+            raise CganError(f"a {cls.__name__} has the fields {sorted(known)}, not {sorted(record)}")
+        values = dict(record)
+        for name in ("input_branch", "condition_branch", "joint"):
+            values[name] = tuple(Layer.parse(text) for text in values[name])
+        for name in ("input_init", "condition_init", "joint_init", "output_init"):
+            values[name] = Init.parse(values[name])
+        return cls(**values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The spec as JSON-ready values, layers and initialisations as text."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name in ("input_branch", "condition_branch", "joint"):
+            values[name] = [str(layer) for layer in values[name]]
+        for name in ("input_init", "condition_init", "joint_init", "output_init"):
+            values[name] = str(values[name])
+        return values
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -1,0 +1,81 @@
+"""How the game is played and when it ends, as typed values. Imports no torch; ``cgan.training`` acts on them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from cgan import CganError
+
+GeneratorLoss = Literal["non_saturating", "minimax"]
+DiscriminatorLoss = Literal["standard", "matching_aware"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the game is played."""
+
+    batch_size: int = 100
+    """Examples per update (section 4.1)."""
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    """sgd: velocity = momentum * velocity - rate * gradient; adam: the tutorial baseline's."""
+    learning_rate: float = 0.1
+    """Rate of the first update (section 4.1)."""
+    decay: float = 1.00004
+    """The rate is divided by this at every update (section 4.1)."""
+    min_learning_rate: float = 1e-6
+    """Floor of the rate (section 4.1)."""
+    momentum_start: float = 0.5
+    """Momentum at the first update (section 4.1)."""
+    momentum_end: float = 0.7
+    """Momentum at the end of the ramp (section 4.1)."""
+    momentum_ramp: int = 125_000
+    """Updates over which momentum rises linearly. Open in the paper; 250 epochs of MNIST in the GAN paper's recipe."""
+    adam_beta1: float = 0.5
+    adam_beta2: float = 0.999
+    update: Literal["simultaneous", "alternating"] = "simultaneous"
+    """simultaneous: both gradients from one forward pass; alternating: G first, then D on the same fakes."""
+    generator_loss: GeneratorLoss = "non_saturating"
+    discriminator_loss: DiscriminatorLoss = "standard"
+    """matching_aware: real data under a wrong condition is a third kind of example, to be rejected."""
+    fake_conditions: Literal["batch", "fresh"] = "batch"
+    """Whether the fakes take the real batch's own conditions or others, drawn from the training set."""
+
+    def __post_init__(self) -> None:
+        positive = ("batch_size", "learning_rate", "min_learning_rate")
+        for name in positive:
+            if not 0 < getattr(self, name) < math.inf:
+                raise CganError(f"{name} is {getattr(self, name)}: it must be positive")
+        if not 1 <= self.decay < math.inf:
+            raise CganError(f"decay is {self.decay}: the learning rate is divided by it, so it must be at least 1")
+        for name in ("momentum_start", "momentum_end", "adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise CganError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
+        if self.momentum_ramp < 0:
+            raise CganError(f"momentum_ramp is {self.momentum_ramp}: it must not be negative")
+
+
+@dataclass(frozen=True)
+class StoppingSettings:
+    """When estimates are made and when training ends, in updates (500 updates are one epoch of MNIST at batch 100)."""
+
+    max_updates: int = 300_000
+    """Training ends here at the latest."""
+    first_estimate: int = 500
+    """A first estimate, for an early look, after this many updates."""
+    estimate_every: int = 2_500
+    """Further estimates every so many updates, and at the end. Open in the paper."""
+    patience: int = 20
+    """Training ends after this many estimates in a row without a new best."""
+    min_updates: int = 25_000
+    """Estimates without a new best count only from here: nets that succeed look dead at first."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_updates", "first_estimate", "estimate_every", "patience"):
+            if getattr(self, name) < 1:
+                raise CganError(f"{name} is {getattr(self, name)}: it must be at least 1")
+
+    def due(self, t: int) -> bool:
+        """Whether an estimate is made after update ``t``."""
+        return t == self.first_estimate or t % self.estimate_every == 0 or t == self.max_updates
