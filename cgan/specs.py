@@ -112,16 +112,23 @@ class NetworkSpec:
     embedding_dim: int = 0
     """Numbers in the learned label embedding; used by condition=embedding only."""
     input_branch: tuple[Layer, ...] = ()
+    """Hidden layers of the input alone, such as relu:200,dropout=0.5 or maxout:240x5 (section 4.1)."""
     condition_branch: tuple[Layer, ...] = ()
+    """Hidden layers of the condition alone (section 4.1)."""
     joint: tuple[Layer, ...] = ()
+    """Hidden layers after the two branches are concatenated (section 4.1)."""
     input_init: Init = Init("uniform", 0.05)
+    """Initial weights of the input branch: uniform:A, normal:S, fan_in or torch. Open in the paper."""
     condition_init: Init = Init("uniform", 0.05)
+    """Initial weights of the condition branch. Open in the paper."""
     joint_init: Init = Init("uniform", 0.05)
+    """Initial weights of the joint layers. Open in the paper."""
     output_init: Init = Init("uniform", 0.05)
+    """Initial weights of the output layer. Open in the paper."""
     input_dropout: float = 0.0
-    """Dropout probability on the input itself."""
+    """Probability that an input is dropped while training. Open in the paper, which says dropout 0.5 and not where."""
     condition_dropout: float = 0.0
-    """Dropout probability on the condition itself."""
+    """Probability that a number of the condition is dropped while training. Open in the paper."""
 
     def __post_init__(self) -> None:
         if self.input_dim < 1:
@@ -171,7 +178,9 @@ class GeneratorSpec(NetworkSpec):
     """G(z, y): noise and condition to one data vector."""
 
     output_dim: int = 784
+    """Numbers in what is generated: pixels (section 4.1), or the word vector's (section 4.2)."""
     output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
+    """Non-linearity of the output; data are scaled to its range."""
     output_bias: Literal["zero", "marginals"] = "zero"
     """Start of the output biases: zero, or such that G's start shows the mean of the training data."""
     noise: NoiseKind = "centred_uniform"

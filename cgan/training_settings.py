@@ -33,10 +33,13 @@ class TrainingSettings:
     momentum_ramp: int = 125_000
     """Updates over which momentum rises linearly. Open in the paper; 250 epochs of MNIST in the GAN paper's recipe."""
     adam_beta1: float = 0.5
+    """Decay of Adam's first moment (tutorial baseline)."""
     adam_beta2: float = 0.999
+    """Decay of Adam's second moment (tutorial baseline)."""
     update: Literal["simultaneous", "alternating"] = "simultaneous"
     """simultaneous: both gradients from one forward pass; alternating: G first, then D on the same fakes."""
     generator_loss: GeneratorLoss = "non_saturating"
+    """minimax: equation 2 as it stands; non_saturating: maximise log D(G(z|y)) instead (GAN, section 3)."""
     discriminator_loss: DiscriminatorLoss = "standard"
     """matching_aware: real data under a wrong condition is a third kind of example, to be rejected."""
     fake_conditions: Literal["batch", "fresh"] = "batch"

@@ -31,8 +31,8 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         sys.stdout.flush()
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop or 'stopped'}", file=sys.stderr)
         return 130
 
 

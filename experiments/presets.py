@@ -76,7 +76,6 @@ def paper() -> MnistConfig:
             joint=layers("relu:1200,dropout=0.5"),
             output_dim=784,
             output="sigmoid",
-            output_bias="marginals",
             input_init=Init("fan_in"),
             condition_init=Init("uniform", 0.05),
             joint_init=Init("fan_in"),
@@ -93,7 +92,7 @@ def paper() -> MnistConfig:
             condition_init=Init("uniform", 0.005),
             joint_init=Init("uniform", 0.005),
             output_init=Init("uniform", 0.005),
-            input_dropout=0.2,
+            input_dropout=0.5,
         ),
     )
 
@@ -104,7 +103,14 @@ def paper_literal() -> MnistConfig:
     narrow = Init("uniform", 0.05)
     return replace(
         config,
-        generator=replace(config.generator, noise="uniform", input_init=narrow, joint_init=narrow, output_init=narrow),
+        generator=replace(
+            config.generator,
+            noise="uniform",
+            output_bias="marginals",
+            input_init=narrow,
+            joint_init=narrow,
+            output_init=narrow,
+        ),
         discriminator=replace(config.discriminator, input_dropout=0.0),
     )
 

@@ -39,6 +39,8 @@ class LoadedRun:
 
 def load_run(folder: Path, device: torch.device | str = "cpu") -> LoadedRun:
     """The run in ``folder`` with its best weights. Raises ``UsageError`` or ``CganError`` naming the file at fault."""
+    import torch
+
     from cgan import checkpoints
     from cgan.devices import seeded
     from cgan.networks import Discriminator, Generator
@@ -51,9 +53,8 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> LoadedRun:
     config = MnistConfig.from_dict(record["settings"])
     path = folder / runs.BEST
     tensors, kept = checkpoints.load(path)
-    # The means only shape the biases' start, which the stored weights replace.
-    means = next((tensor for name, tensor in tensors.items() if name == "G.output.bias"), None)
-    generator = Generator(config.generator, seeded(0, "G"), None if means is None else means.sigmoid())
+    # Any mean will do: the stored weights replace the start.
+    generator = Generator(config.generator, seeded(0, "G"), torch.full((config.generator.output_dim,), 0.5))
     discriminator = Discriminator(config.discriminator, seeded(0, "D"))
     for module, prefix in ((generator, "G."), (discriminator, "D.")):
         state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
