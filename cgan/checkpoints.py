@@ -64,9 +64,10 @@ def load_into(module: torch.nn.Module, state: Mapping[str, Tensor], where: Path)
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if expected != found:
         name = next(name for name in [*expected, *found] if expected.get(name) != found.get(name))
+        there, wanted = found.get(name, "missing"), expected.get(name, "none")
         raise CganError(
-            f"{where}: written by a network of another spec ({type(module).__name__} {name}: "
-            f"{found.get(name, 'missing')} in the file, {expected.get(name, 'none')} expected); use the run's own config.json"
+            f"{where}: written by a network of another spec ({type(module).__name__} {name}: {there} in the file, "
+            f"{wanted} expected); use the run's own config.json"
         )
     module.load_state_dict(state)
 

@@ -298,7 +298,7 @@ def fit(
     path = folder / "checkpoint.safetensors"
     if resume and path.exists():
         tensors, record = checkpoints.load(path)
-        _same_identity(record["identity"], identity, path)
+        same_identity(record["identity"], identity, path)
         trainer.load_state(tensors, record["trainer"], path)
         progress = Progress(**record["progress"])
     started = time.monotonic() - progress.seconds
@@ -390,7 +390,8 @@ def _check(trainer: Trainer, progress: Progress) -> None:
         )
 
 
-def _same_identity(found: dict[str, Any], expected: dict[str, Any], path: Path) -> None:
+def same_identity(found: dict[str, Any], expected: dict[str, Any], path: Path) -> None:
+    """Raise ``CganError`` naming the first setting in which the run at ``path`` differs from what is asked for."""
     for name in sorted({*found, *expected}):
         if found.get(name) != expected.get(name):
             raise CganError(

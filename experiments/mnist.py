@@ -122,7 +122,7 @@ def train(command: Command, dataset: ImageDataset, folder: Path) -> None:
 
     from cgan.devices import resolve_device, resolve_precision, seeded
     from cgan.networks import Discriminator, Generator
-    from cgan.training import Diverged, Examples, Interrupted, Trainer, fit
+    from cgan.training import Diverged, Examples, Interrupted, Trainer, fit, same_identity
     from experiments.sampling import from_pixels
 
     config = command.config
@@ -146,26 +146,20 @@ def train(command: Command, dataset: ImageDataset, folder: Path) -> None:
         seed=command.seed,
         precision=precision,
     )
-    identity = {
-        "settings": {name: value for name, value in config.as_dict().items() if name != "stopping"},
+    record = {
+        "experiment": "mnist",
+        "preset": command.preset,
+        "dataset": {"name": dataset.name, "embedded": dataset.embedded, "checksum": dataset.checksum},
         "seed": command.seed,
-        "dataset": dataset.checksum,
+        "device": device_name(device),
         "precision": precision,
+        "threads": torch.get_num_threads(),
+        "settings": config.as_dict(),
     }
+    if before:
+        same_identity(identity(before), identity(record), folder / runs.CONFIG)
     folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(
-        folder / runs.CONFIG,
-        {
-            "experiment": "mnist",
-            "preset": command.preset,
-            "dataset": {"name": dataset.name, "embedded": dataset.embedded, "checksum": dataset.checksum},
-            "seed": command.seed,
-            "device": device_name(device),
-            "precision": precision,
-            "threads": torch.get_num_threads(),
-            "settings": config.as_dict(),
-        },
-    )
+    runs.write_json(folder / runs.CONFIG, record)
     parameters = sum(p.numel() for p in [*generator.parameters(), *discriminator.parameters()])
     print(
         f"{command.preset} on {dataset.name}, seed {command.seed}: {parameters:,} weights, {len(labels):,} images, "
@@ -173,12 +167,13 @@ def train(command: Command, dataset: ImageDataset, folder: Path) -> None:
     )
     estimator = Estimator(config, dataset, judge(dataset, folder), device)
     writer = SummaryWriter(folder)
-    total = config.stopping.max_updates
-    bar = tqdm(total=total, unit="update", mininterval=0.5, dynamic_ncols=True, smoothing=0.05)
+    bar: Any = None
 
     def on_update(trainer: Trainer) -> None:
-        if trainer.t - bar.n != 1:
-            bar.initial = bar.n = trainer.t - 1
+        nonlocal bar
+        if bar is None:
+            total, done = config.stopping.max_updates, trainer.t - 1
+            bar = tqdm(total=total, initial=done, unit="update", dynamic_ncols=True, smoothing=0.05)
         bar.update()
 
     def on_estimate(trainer: Trainer, estimate: Estimate, progress: Progress) -> None:
@@ -201,17 +196,16 @@ def train(command: Command, dataset: ImageDataset, folder: Path) -> None:
         draw_grid(estimator.samples, estimator, dataset, folder, f"update {trainer.t:,}")
 
     try:
-        with bar:
-            fit(
-                trainer,
-                config.stopping,
-                estimator,
-                folder,
-                identity=identity,
-                resume=command.resume,
-                on_update=on_update,
-                on_estimate=on_estimate,
-            )
+        fit(
+            trainer,
+            config.stopping,
+            estimator,
+            folder,
+            identity=identity(record),
+            resume=command.resume,
+            on_update=on_update,
+            on_estimate=on_estimate,
+        )
     except Interrupted:
         raise Interrupted(f"stopped at update {trainer.t:,} and saved; to go on:\n  {again()}") from None
     except Diverged as error:
@@ -230,7 +224,25 @@ def train(command: Command, dataset: ImageDataset, folder: Path) -> None:
         )
         raise
     finally:
+        if bar is not None:
+            bar.close()
         writer.close()
+
+
+def identity(record: dict[str, Any]) -> dict[str, Any]:
+    """What of ``config.json`` a resumed run must share: everything but the place and the length of training."""
+    settings = {
+        f"{section}.{name}": value
+        for section, values in record["settings"].items()
+        if section != "stopping"
+        for name, value in values.items()
+    }
+    return {
+        **settings,
+        "seed": record["seed"],
+        "dataset": record["dataset"]["checksum"],
+        "precision": record["precision"],
+    }
 
 
 def again() -> str:

@@ -1,0 +1,48 @@
+"""Commands as a user types them, run as real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment without a data root, so that only what a test names is found; one thread."""
+    kept = {name: value for name, value in os.environ.items() if name != "CGAN_DATA"}
+    return {**kept, "OMP_NUM_THREADS": "1", **changes}
+
+
+def run(*arguments: object, cwd: Path = ROOT, **changes: str) -> subprocess.CompletedProcess[str]:
+    """``python -m experiments.<arguments>`` to its end."""
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env=environment(**changes), capture_output=True, text=True, timeout=300
+    )
+
+
+def start(*arguments: object, cwd: Path = ROOT, **changes: str) -> subprocess.Popen[str]:
+    """The same, left running; its output is piped."""
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(**changes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def command(module: object, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
+
+
+def assert_one_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Exit status 2, and on standard error one line that starts with ``error:`` and holds ``words``."""
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    for word in words:
+        assert word in lines[0]
