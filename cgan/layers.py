@@ -62,9 +62,9 @@ class Affine(nn.Module):
     """x W^T + b: (n, inputs) to (n, outputs), float32 in and out.
 
     Two attributes are set from outside. ``product_dtype`` is the type to which the operands of the three matrix
-    products (output, gradient of x, gradient of W) are rounded. ``absorb``, when set, takes the factors (g, x) of the weight's
-    gradient g^T x at the moment the backward pass has them: an optimiser can add that product to its velocity in place,
-    and no gradient tensor is ever allocated, written and read again.
+    products (output, gradient of x, gradient of W) are rounded. ``absorb``, when set, takes the factors
+    (g, x) of the weight's gradient g^T x at the moment the backward pass has them: an optimiser can add that product to
+    its velocity in place, and no gradient tensor is ever allocated, written and read again.
     """
 
     def __init__(self, inputs: int, outputs: int, init: Init, rng: torch.Generator) -> None:
