@@ -298,7 +298,7 @@ def _twins(images: Tensor, deviation: float) -> Tensor:
     """Share of pairs in images (n, d) with a root mean square difference under TWIN_DISTANCE * deviation."""
     if len(images) < 2:
         return torch.tensor(math.nan, dtype=torch.float64)
-    # Any images would do when the samples are independent; spread ones also do when they come sorted.
+    # Evenly spread, in case the samples come sorted.
     spread = images[:: -(-len(images) // TWIN_IMAGES)].cpu()
     distances = torch.pdist(spread) / math.sqrt(images.shape[1])
     return (distances < TWIN_DISTANCE * deviation).double().mean()
@@ -482,9 +482,9 @@ def acceptance_matrix(
 
     Args:
         accept_logits: D before its sigmoid, dropout off: images (n, d), labels (n,) to logits (n,) or (n, 1).
-        real_images: (n, d) float in [0, 1].
+        real_images: (n, d), in the range that D was trained on.
         real_labels: (n,) integers in [0, classes).
-        fake_images: (m, d) float in [0, 1].
+        fake_images: (m, d), in the same range.
         fake_labels: (m,) integers in [0, classes).
         classes: how many labels there are, at least two.
         generator: CPU generator of the wrong labels.
@@ -588,7 +588,7 @@ def train_on_generated(
         max_train: most samples to train on.
 
     Raises:
-        CganError: shapes do not fit or all samples have one label.
+        CganError: shapes do not fit, a sample is not finite, or all have one label.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -597,7 +597,12 @@ def train_on_generated(
 
     samples, test_images = _images(samples, "samples"), _images(test_images, "test_images")
     if labels.shape != (len(samples),) or test_labels.shape != (len(test_images),):
-        raise CganError("labels or test_labels do not have one label for each image")
+        raise CganError(
+            f"labels {tuple(labels.shape)} and test_labels {tuple(test_labels.shape)} must hold one label for each "
+            f"of {len(samples)} samples and {len(test_images)} test images"
+        )
+    if not samples.isfinite().all():
+        raise CganError("samples hold numbers that are not finite: the net has diverged; sample from an earlier one")
     if len(labels.unique()) < 2:
         raise CganError("labels are all the same: a classifier needs samples of at least two classes")
     chosen = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))[:max_train]

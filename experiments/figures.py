@@ -33,7 +33,7 @@ BAR_COLOUR = "#56B4E9"
 COLOUR_MAP = "cividis"
 DPI = 100
 
-#: Pixels: between two images of a grid, around the whole, and the height of its letters.
+#: Pixels: between two images of a grid, around the whole, and the size of its letters.
 SEPARATOR, PADDING, LETTERS = 2, 8, 14
 #: Grey of the lines between images; black images on white paper need an edge.
 SEPARATOR_GREY = 128
@@ -107,18 +107,22 @@ def neighbours(
     """
     samples, nearest = np.asarray(samples, dtype=np.float32), np.asarray(nearest, dtype=np.float32)
     distances = np.asarray(distances, dtype=np.float64)
-    if nearest.ndim != 3 or samples.shape != nearest[:, 0].shape or distances.shape != nearest.shape[:2]:
+    if (
+        nearest.ndim != 3
+        or 0 in nearest.shape
+        or samples.shape != nearest[:, 0].shape
+        or distances.shape != nearest.shape[:2]
+    ):
         raise UsageError(
             f"samples {samples.shape}, nearest {nearest.shape} and distances {distances.shape} must be "
             "(m, d), (m, k, d) and (m, k)"
         )
-    k = nearest.shape[1]
     _sheet(
         np.concatenate([samples[:, None], nearest], axis=1),
         path,
         shape,
         row_labels,
-        ["sample", "nearest", *(f"{place}." for place in range(2, k + 1))][: k + 1],
+        ["sample", "nearest", *(f"{place}." for place in range(2, nearest.shape[1] + 1))],
         title,
         scale,
         captions=[["", *(f"{distance:.2f}" for distance in row)] for row in distances],
@@ -302,7 +306,7 @@ def curves(
         if panel is shown[0]:
             _reference_lines(plot, references or {})
         if chosen is not None:
-            words = f"stopping point: {x} {chosen:g}" if panel is shown[0] else None
+            words = f"stopping point: {x} {chosen:.10g}" if panel is shown[0] else None
             plot.axvline(chosen, color="black", linestyle=":", linewidth=1.5, label=words)
         if panel is shown[0]:
             _cut_low(plot, np.concatenate([columns[name] for name in panel.lines]), references or {})
@@ -561,7 +565,7 @@ def _blank(width: int, height: int) -> Figure:
     return figure
 
 
-#: Font size in points whose letters are LETTERS pixels high at DPI.
+#: The size of LETTERS in points, as text takes it.
 _POINTS = LETTERS * 72 / DPI
 
 
@@ -570,7 +574,9 @@ def _width(text: str) -> int:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    return math.ceil(TextPath((0, 0), text, size=LETTERS, prop=FontProperties()).get_extents().x1) + 2 if text else 0
+    if not text.strip():
+        return 0
+    return math.ceil(TextPath((0, 0), text, size=LETTERS, prop=FontProperties()).get_extents().x1) + 2
 
 
 def _wrap(text: str, width: int) -> list[str]:

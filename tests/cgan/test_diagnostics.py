@@ -312,6 +312,17 @@ def test_acceptance_is_the_tables_means() -> None:
     json.dumps(found.as_dict(), allow_nan=False)
 
 
+def test_an_image_is_accepted_when_d_exceeds_one_half() -> None:
+    labels = torch.arange(2).repeat(50)
+    images = labels[:, None].float()
+    table = torch.tensor([0.45, 0.55]).logit()[:, None].expand(2, 2)  # by class, whatever label is shown
+    found = diagnostics.acceptance_matrix(
+        table_d(table), images, labels, images, labels, 2, generator=torch.Generator()
+    )
+    np.testing.assert_allclose(found.mean, 0.5, rtol=1e-6)
+    assert (found.accepted == 0.5).all()
+
+
 def test_wrong_labels_are_wrong_uniform_and_from_the_generator() -> None:
     calls: list[torch.Tensor] = []
 
@@ -398,6 +409,15 @@ def test_an_image_is_its_own_neighbour_at_distance_zero(digits: tuple[torch.Tens
     assert (distances == 0).all()
 
 
+def test_near_ties_far_from_the_centre_are_told_apart() -> None:
+    # Two clusters 2,000 apart: squared norms near a million leave float32 steps of 1/16, far above the differences.
+    offsets = torch.arange(8)[:, None] / 128
+    references = torch.cat([1000 + offsets, -1000 - offsets]) * torch.ones(4)
+    indices, distances = diagnostics.nearest_neighbours(references, references, 2)
+    assert torch.equal(indices[:, 0], torch.arange(16))
+    np.testing.assert_allclose(distances[:, 1], 2 / 128)
+
+
 def test_as_many_neighbours_as_references_and_no_more() -> None:
     references = torch.tensor([[0.0], [3.0], [1.0]])
     indices, distances = diagnostics.nearest_neighbours(torch.tensor([[0.9]]), references, 3)
@@ -422,6 +442,8 @@ def test_training_on_real_images_beats_training_on_worse_ones(mnist: dict[str, t
     assert 0.84 < real < 0.95 and blurred < real and hopeless < 0.3 and wrong < 0.1
     with pytest.raises(CganError, match="all the same"):
         diagnostics.train_on_generated(images, labels * 0, *test, seed=0)
+    with pytest.raises(CganError, match="not finite"):
+        diagnostics.train_on_generated(images * float("nan"), labels, *test, seed=0)
 
 
 def test_linear_interpolation() -> None:

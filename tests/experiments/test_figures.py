@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib import colormaps
 from matplotlib.colors import to_rgb
@@ -50,10 +50,11 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 @settings(max_examples=30, deadline=None)
 @given(
     st.integers(1, 4), st.integers(1, 5), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3),
-    st.sampled_from([None, "a", "a label wider than its column"]),
+    st.sampled_from([None, "a", " ", "a label wider than its column"]),
     st.sampled_from([None, "What is seen here"]),
     st.integers(0, 2**32 - 1),
 )  # fmt: skip
+@example(1, 1, 1, 1, 1, None, "What is seen here", 0)
 def test_every_pixel_stands_where_it_should(
     tmp_path_factory: pytest.TempPathFactory,
     rows: int,
@@ -197,14 +198,16 @@ def test_curves_draw_records_of_text_and_columns_of_numbers_alike(tmp_path: Path
 
 
 def test_curves_mark_the_stopping_point_between_its_neighbours(tmp_path: Path) -> None:
-    def dotted(chosen: float) -> float:
-        """Where the line of dots stands: the column with most black of those without it."""
+    def drawn(chosen: float) -> tuple[int, int]:
+        """The column of the dotted line, right of the axes the one with most black; the last column of the curve."""
         figures.curves(RECORDS, tmp_path / "with.png", chosen=chosen, references={"cited": 225})
         pixels = read(tmp_path / "with.png")
-        return int((pixels.sum(2) == 0).sum(0)[100:].argmax()) + 100
+        dotted = int((pixels.sum(2) == 0).sum(0)[100:].argmax()) + 100
+        return dotted, int(np.flatnonzero(colour_share(pixels, figures.COLOURS[0]).any(0)).max())
 
-    first, middle, last = dotted(5), dotted(15), dotted(25)
-    assert middle == pytest.approx((first + last) / 2, abs=2) and last - first > 200
+    (first, _), (middle, _), (last, end) = drawn(10), drawn(20), drawn(30)
+    assert last == pytest.approx(end, abs=6) and last - first > 200  # the last epoch is the 30th
+    assert middle == pytest.approx((first + last) / 2, abs=2)
 
 
 def test_curves_have_a_plot_for_what_was_measured_only(tmp_path: Path) -> None:
