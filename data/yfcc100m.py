@@ -1,0 +1,281 @@
+"""YFCC100M metadata on disk, streamed as records: photo id, title, description and user tags, URL-decoded.
+
+Reads both editions (23 and 25 columns), plain, gzip and bzip2. Cleans no text and makes no tokens.
+"""
+
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import hashlib
+import io
+import re
+import string
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, NamedTuple
+from urllib.parse import unquote
+
+from data import DataError
+
+#: Folders under the data root in which the shards are looked for, in this order.
+FOLDERS = ("", "yfcc100m", "yfcc-mini")
+
+#: File names of the published shards, as they come or unpacked.
+SHARD_NAME = re.compile(r"yfcc100m_dataset(-\d+)?(\.tsv|\.txt)?(\.bz2|\.gz)?")
+
+#: Bytes asked of a file at a time; bounds the memory of reading together with LONGEST_ROW.
+BLOCK = 1 << 20
+
+#: Bytes of the longest row that is read; Flickr's own limits stay far below.
+LONGEST_ROW = 1 << 20
+
+# Why a row was skipped.
+FEW_COLUMNS = "too few columns"
+MANY_COLUMNS = "too many columns"
+NO_PHOTO_ID = "no photo id"
+BROKEN_ENCODING = "broken encoding"
+NUL = "NUL character"
+TOO_LONG = "longer than 1 MiB"
+CUT_OFF = "cut off by the file's damage"
+
+
+class Record(NamedTuple):
+    """One photo or video: text as its owner typed it, HTML and all, but no longer URL-encoded."""
+
+    photo_id: str
+    title: str
+    description: str
+    tags: tuple[str, ...]
+
+
+@dataclass
+class Tally:
+    """What became of one shard's rows; filled while it is read, complete when the reading ends."""
+
+    rows: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    #: What stopped the decompression early; None for a sound file.
+    damage: str | None = None
+    #: Bytes of the file (compressed as it lies) and their SHA-256.
+    size: int = 0
+    sha256: str = ""
+
+
+class RowError(ValueError):
+    """A row that cannot be used; ``kind`` is one of this module's reasons."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+def find_shards(sources: Iterable[str | Path]) -> list[Path]:
+    """The shards that ``sources`` name, each once, in natural order (``-2`` before ``-10``).
+
+    A source is a file of any name, a folder (of which the files with the published names are taken) or a glob.
+    Raises ``DataError`` when a source names nothing, or when one shard is there packed and unpacked.
+    """
+    found: dict[Path, Path] = {}
+    for source in sources:
+        path = Path(source).expanduser()
+        if path.is_dir():
+            files = [file for file in path.iterdir() if file.is_file() and SHARD_NAME.fullmatch(file.name)]
+            missing = f"the folder {path} holds no YFCC100M shard (yfcc100m_dataset-0.bz2 and the like)"
+        elif path.is_file():
+            files, missing = [path], ""
+        else:
+            files = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
+            missing = f"{path} is neither a file nor a folder, nor a pattern that any file fits"
+        if not files:
+            raise DataError(f"{missing}: name the metadata files, their folder or a glob")
+        found.update({file.resolve(): file for file in files})
+    shards = sorted(found.values(), key=_natural)
+    unpacked: dict[Path, Path] = {}
+    for shard in shards:
+        other = unpacked.setdefault(
+            shard.with_suffix("") if shard.suffix in (".bz2", ".gz") else shard, shard
+        )
+        if other != shard:
+            raise DataError(f"{other} and {shard} look like one shard twice: keep or name only one of them")
+    return shards
+
+
+def default_shards(root: Path) -> list[Path]:
+    """The shards of the first of ``root``, ``root/yfcc100m`` and ``root/yfcc-mini`` that holds any; [] if none."""
+    for name in FOLDERS:
+        folder = root / name
+        if folder.is_dir() and any(SHARD_NAME.fullmatch(file.name) for file in folder.iterdir()):
+            return find_shards([folder])
+    return []
+
+
+def parse_row(row: str) -> Record:
+    """One row without its line end. The edition is told by the columns: a hash after the photo id makes it the later.
+
+    Raises ``RowError`` with the reason when the row cannot be used.
+    """
+    count = row.count("\t") + 1
+    if count < 23:
+        raise RowError(FEW_COLUMNS)
+    columns = row.split("\t", 11)
+    if count == 25 and _is_number(columns[1]) and _is_hash(columns[2]):
+        photo_id, title, description, tags = columns[1], columns[8], columns[9], columns[10]
+    elif count > 23:
+        raise RowError(MANY_COLUMNS)
+    elif _is_number(columns[0]) and not _is_number(columns[1]):
+        photo_id, title, description, tags = columns[0], columns[6], columns[7], columns[8]
+    else:
+        # Digits twice are a line number and a photo id: the later edition with columns missing.
+        raise RowError(FEW_COLUMNS if _is_number(columns[0]) else NO_PHOTO_ID)
+    if "%" in tags:
+        # A comma within a tag is %2C: the list is cut before it is decoded.
+        decoded = tuple([_url_decode(tag) for tag in tags.split(",") if tag])
+    else:
+        decoded = tuple(tags.replace("+", " ").split(",")) if tags else ()
+    record = Record(photo_id, _url_decode(title), _url_decode(description), decoded)
+    if "%00" in row or "\0" in row:
+        _refuse_nul(record, row)
+    return record
+
+
+def read_batches(path: str | Path, tally: Tally | None = None, block: int = BLOCK) -> Iterator[list[Record]]:
+    """The shard's records in order, about ``block`` bytes of rows at a time, in constant memory.
+
+    Packing is told by the file's first bytes. Unusable rows are counted by kind in ``tally`` and skipped; a
+    file whose packing breaks off gives the rows before the damage, and ``tally.damage`` says what happened.
+    The tally's size and checksum are those of the file as it lies. Raises ``OSError`` when it cannot be read.
+    """
+    tally = Tally() if tally is None else tally
+    with open(path, "rb", buffering=0) as file:
+        watched = _Watched(file, tally)
+        pending = b""
+        too_long = False
+        for data in _unpacked(watched, tally, block):
+            head, newline, rest = data.rpartition(b"\n")
+            if not newline:
+                pending += data
+            else:
+                rows = (pending + head).split(b"\n")
+                if too_long:
+                    del rows[0]
+                    too_long = False
+                yield _parse_rows(rows, tally)
+                pending = rest
+            if len(pending) > LONGEST_ROW and not too_long:
+                tally.skipped[TOO_LONG] += 1
+                too_long = True
+            if too_long:
+                pending = b""
+        if pending and tally.damage:
+            tally.skipped[CUT_OFF] += 1
+        elif pending:
+            yield _parse_rows([pending], tally)
+        watched.finish()
+
+
+def read_records(path: str | Path, tally: Tally | None = None) -> Iterator[Record]:
+    """The shard's records one by one; see ``read_batches``."""
+    for batch in read_batches(path, tally):
+        yield from batch
+
+
+def _parse_rows(rows: list[bytes], tally: Tally) -> list[Record]:
+    records = []
+    for row in rows:
+        try:
+            if len(row) > LONGEST_ROW:
+                raise RowError(TOO_LONG)
+            records.append(parse_row(row.decode("utf-8")))
+        except UnicodeDecodeError:
+            kind = NUL if b"\0" in row else BROKEN_ENCODING
+        except RowError as error:
+            kind = error.kind
+        else:
+            continue
+        tally.skipped[kind] += 1
+    tally.rows += len(records)
+    return records
+
+
+def _url_decode(text: str) -> str:
+    text = text.replace("+", " ")
+    if "%" not in text:
+        return text
+    return unquote(text, encoding="utf-8", errors="strict")
+
+
+def _refuse_nul(record: Record, row: str) -> None:
+    """Raise for a NUL in the row as it lies, or in a text that was decoded from %00."""
+    if "\0" in row or any("\0" in text for text in (record.title, record.description, *record.tags)):
+        raise RowError(NUL)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _is_hash(text: str) -> bool:
+    return len(text) >= 16 and all(character in string.hexdigits for character in text)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sort key that takes runs of digits as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+
+
+class _Watched(io.RawIOBase):
+    """The bytes of a file as they lie, counted and hashed into a tally while something else unpacks them."""
+
+    def __init__(self, file: IO[bytes], tally: Tally) -> None:
+        self._file = file
+        self._tally = tally
+        self._hash = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._hash.update(data)
+        self._tally.size += len(data)
+        return len(data)
+
+    def finish(self) -> None:
+        """Read on to the end, past any damage, and note the checksum of the whole."""
+        while self.read(BLOCK):
+            pass
+        self._tally.sha256 = self._hash.hexdigest()
+
+
+def _unpacked(watched: _Watched, tally: Tally, block: int) -> Iterator[bytes]:
+    """The unpacked bytes in pieces of at most ``block``; damage ends them and is noted."""
+    raw: io.BufferedReader[_Watched] = io.BufferedReader(watched, max(block, 1 << 16))
+    magic = raw.peek(3)[:3]
+    packed: bz2.BZ2File | gzip.GzipFile | io.BufferedReader[_Watched]
+    if magic == b"BZh":
+        packed = bz2.BZ2File(raw)
+    elif magic[:2] == b"\x1f\x8b":
+        packed = gzip.GzipFile(fileobj=raw)
+    else:
+        packed = raw
+    while True:
+        try:
+            # read1 hands over what one step gave: read would lose it when the next step meets the damage.
+            data = packed.read1(block)
+        except EOFError:
+            tally.damage = f"the packed data ends early, after {tally.rows:,} usable rows"
+            return
+        except (OSError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            tally.damage = f"the packed data is broken after {tally.rows:,} usable rows ({error})"
+            return
+        if not data:
+            return
+        yield data

@@ -1,0 +1,312 @@
+"""Titles, descriptions and user tags turned into lines of word tokens, and the files that hold those lines.
+
+Knows nothing of any data set's file format, and trains nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import heapq
+import html
+import itertools
+import json
+import operator
+import os
+import re
+import sys
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from embeddings import EmbeddingError
+
+#: Changes whenever the same text would give other tokens: a corpus says which cleaning made it.
+CLEANING = 1
+
+#: Lines of one corpus file; skip-gram training reports and adapts its learning rate at least this often.
+LINES_PER_FILE = 1_000_000
+
+#: Different words that counting holds in memory (about 160 bytes each) before it writes a sorted run.
+COUNTED_WORDS = 2_000_000
+
+#: What a corpus folder says about itself.
+MANIFEST = "manifest.json"
+
+_TAG = re.compile(r"<(?:!--.*?--|[/!?]?[A-Za-z][^<>]*)>", re.DOTALL)
+_URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://\S+|\bwww\.\S+|\bmailto:\S+", re.IGNORECASE)
+# A host name that goes on to a path, such as bit.ly/x or flickr.com/photos, and hosts of the commonest endings.
+_HOST = re.compile(
+    r"\b(?:[A-Za-z0-9-]+\.)+(?:[A-Za-z]{2,}/\S*|(?:com|org|net|edu|gov|info|co\.[a-z]{2})\b)", re.IGNORECASE
+)
+_TAG_MARKS = re.compile("[<&:.]")
+_MACHINE_TAG = re.compile(r"\s*\w+:\w+\s*=")
+
+# ASCII by table: letters and digits stay, in lower case; everything else parts words, or vanishes from a tag.
+_ALNUM = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_LOWER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
+_WORDS = bytes(_LOWER[code] if code in _ALNUM else 0x20 for code in range(256))
+_NO_TAG = bytes(code for code in range(256) if code not in _ALNUM and code != ord(","))
+
+# Invisible joiners stand within words and belong to none: soft hyphen, ZWNJ, ZWJ, word joiner, BOM.
+_JOINERS = ("\u00ad", "\u200c", "\u200d", "\u2060", "\ufeff")
+
+
+def words(text: str) -> list[str]:
+    """The word tokens of a title or a description, in order, in lower case (Unicode NFC).
+
+    A word is a run of letters, their combining marks and digits, in any script, with at least one letter; text
+    of scripts that write no spaces stays in such runs. HTML tags, entities, URLs and bare numbers go.
+    gensim's ``tokenize`` is not used because it drops combining marks (which cuts Hindi or Thai words to pieces)
+    and cuts words at digits; its ``strip_tags`` because it joins the words beside a tag. On plain ASCII
+    letters the tokens are the same.
+    """
+    return _word_line(text).split()
+
+
+def tag_word(tag: str) -> str:
+    """A user tag as ONE token: lower case, spaces and punctuation removed, as MIRFLICKR's cleaned tags.
+
+    A machine tag (``namespace:predicate=value``), a URL or a bare number gives "".
+    """
+    if "<" in tag or "&" in tag:
+        tag = strip_markup(tag)
+    if _MACHINE_TAG.match(tag) or _URL.search(tag):
+        return ""
+    word = "".join(_word_pattern().findall(_fold(tag).replace("_", " ")))
+    return word if _has_letter(word) else ""
+
+
+def tag_words(tags: Sequence[str]) -> list[str]:
+    """``tag_word`` of every tag, without the empty ones."""
+    return _tag_line(tags).split()
+
+
+def token_line(title: str, description: str, tags: Sequence[str]) -> str:
+    """One photo's tokens, parted by single spaces: title, description, then tags. "" if nothing is left."""
+    text = _word_line(f"{title}\n{description}")
+    tagged = _tag_line(tags)
+    return f"{text} {tagged}" if text and tagged else text or tagged
+
+
+def strip_markup(text: str) -> str:
+    """``text`` with HTML tags replaced by spaces and entities by their characters; typed-out tags go as well.
+
+    ``<`` that opens no tag stays (``I <3 dogs``).
+    """
+    text = html.unescape(_TAG.sub(" ", text))
+    return _TAG.sub(" ", text) if "<" in text else text
+
+
+def _strip_urls(text: str) -> str:
+    if "://" in text or "ww." in text or "WW." in text or "ailto:" in text:
+        text = _URL.sub(" ", text)
+    # Ordinary full stops are followed by a space; only the others can be host names.
+    return _HOST.sub(" ", text) if _INNER_DOT.search(text) else text
+
+
+_INNER_DOT = re.compile(r"\.[A-Za-z]")
+
+
+def _fold(text: str) -> str:
+    for joiner in _JOINERS:
+        text = text.replace(joiner, "")
+    return unicodedata.normalize("NFC", text.lower())
+
+
+def _has_letter(word: str) -> bool:
+    return word.isalpha() or any(map(str.isalpha, word))
+
+
+def _word_line(text: str) -> str:
+    if "<" in text or "&" in text:
+        text = strip_markup(text)
+    if "." in text or ":" in text:
+        text = _strip_urls(text)
+    if text.isascii():
+        return _plain_line(text.encode("ascii").translate(_WORDS))
+    found = _word_pattern().findall(_fold(text).replace("_", " "))
+    return " ".join([word for word in found if _has_letter(word)])
+
+
+def _tag_line(tags: Sequence[str]) -> str:
+    if not tags:
+        return ""
+    joined = ",".join(tags)
+    plain = joined.isascii() and not _TAG_MARKS.search(joined)
+    # A tag that holds a comma itself must not fall in two.
+    if not plain or joined.count(",") != len(tags) - 1:
+        return " ".join([word for word in map(tag_word, tags) if word])
+    return _plain_line(joined.encode("ascii").translate(_LOWER, _NO_TAG).replace(b",", b" "))
+
+
+def _plain_line(line: bytes) -> str:
+    """ASCII tokens parted by any number of spaces: by one, and without those of digits only."""
+    # No list of words is made for the ordinary line, which holds no digit: this is what makes it fast.
+    if len(line.translate(None, b"0123456789")) == len(line):
+        while b"  " in line:
+            line = line.replace(b"  ", b" ")
+        return line.strip().decode("ascii")
+    return b" ".join([word for word in line.split() if not word.isdigit()]).decode("ascii")
+
+
+@functools.lru_cache(maxsize=1)
+def _word_pattern() -> re.Pattern[str]:
+    r"""Runs of \w and combining marks, which Python's \w leaves out."""
+    marks = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"]
+    ranges: list[list[int]] = []
+    for code in marks:
+        if ranges and code == ranges[-1][1] + 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    marked = "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
+    return re.compile(rf"[\w{marked}]+")
+
+
+@dataclass(frozen=True)
+class CorpusFile:
+    """One file of token lines: UTF-8, a line a photo, tokens parted by single spaces."""
+
+    path: Path
+    size: int
+    lines: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A finished corpus folder: its files in order, and its manifest as JSON has it."""
+
+    files: list[CorpusFile]
+    manifest: dict[str, Any]
+
+
+def write_lines(
+    batches: Iterable[Sequence[str]], folder: Path, stem: str, lines_per_file: int = LINES_PER_FILE
+) -> list[CorpusFile]:
+    """Write token lines to ``folder/STEM-0.txt``, ``-1.txt`` ..., leaving empty ones out.
+
+    The files get their names only when all are whole; a killed process leaves hidden ``.tmp`` files.
+    """
+    written: list[CorpusFile] = []
+    with contextlib.ExitStack() as stack:
+        file: IO[bytes] | None = None
+        lines = tokens = 0
+
+        def close() -> None:
+            nonlocal file, lines, tokens
+            if file is not None:
+                size = file.tell()
+                stack.close()
+                written.append(CorpusFile(folder / f"{stem}-{len(written)}.txt", size, lines, tokens))
+            file, lines, tokens = None, 0, 0
+
+        for batch in batches:
+            kept = [line for line in batch if line]
+            while kept:
+                if file is None:
+                    file = stack.enter_context(open(_temporary(folder, stem, len(written)), "wb"))
+                taken, kept = kept[: lines_per_file - lines], kept[lines_per_file - lines :]
+                text = "\n".join(taken) + "\n"
+                file.write(text.encode("utf-8"))
+                lines += len(taken)
+                tokens += len(taken) + text.count(" ")
+                if lines == lines_per_file:
+                    close()
+        close()
+    for number, done in enumerate(written):
+        os.replace(_temporary(folder, stem, number), done.path)
+    return written
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes left in a corpus folder. The caller knows that none is at work there."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+
+
+def _temporary(folder: Path, stem: str, number: int) -> Path:
+    return folder / f".{stem}-{number}.{os.getpid()}.tmp"
+
+
+def load_corpus(folder: Path) -> Corpus:
+    """The corpus whose manifest lies in ``folder``.
+
+    Raises ``EmbeddingError`` when there is none, or it is unfinished, damaged or empty.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise EmbeddingError(
+            f"{folder} holds no corpus ({MANIFEST} is missing): make one, or name its folder"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        complete, shards = bool(manifest["complete"]), manifest["shards"]
+        files = [
+            CorpusFile(folder / record["name"], record["size"], record["lines"], record["tokens"])
+            for shard in shards
+            for record in shard["files"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EmbeddingError(f"{path} is not a corpus manifest ({error!r}): make the corpus anew") from None
+    if not complete:
+        raise EmbeddingError(
+            f"the corpus in {folder} is unfinished: give the corpus command again to go on with it"
+        )
+    for file in files:
+        if not file.path.is_file() or file.path.stat().st_size != file.size:
+            raise EmbeddingError(
+                f"{file.path} is missing or of another size than {MANIFEST} says: make the corpus anew"
+            )
+    if not files:
+        raise EmbeddingError(f"the corpus in {folder} holds no line of tokens: make it from other metadata")
+    return Corpus(files, manifest)
+
+
+def count_words(
+    paths: Iterable[Path],
+    minimum: int,
+    progress: Callable[[int], object] = lambda tokens: None,
+    held: int = COUNTED_WORDS,
+) -> dict[str, int]:
+    """How often each word occurs that occurs ``minimum`` times or more: most frequent first, equal ones by code point.
+
+    Exact, in memory for about ``held`` different words: what exceeds that waits on disk in sorted runs, in the
+    folder of the files. ``progress`` is called with the number of tokens just counted.
+    """
+    counts: Counter[bytes] = Counter()
+    with contextlib.ExitStack() as stack:
+        runs: list[IO[bytes]] = []
+        for path in paths:
+            with open(path, "rb") as file:
+                while lines := file.readlines(1 << 20):
+                    tokens = b"".join(lines).split()
+                    counts.update(tokens)
+                    progress(len(tokens))
+                    if len(counts) > held:
+                        runs.append(stack.enter_context(tempfile.TemporaryFile(dir=path.parent)))
+                        _write_run(counts, runs[-1])
+                        counts.clear()
+        totals: Iterable[tuple[bytes, int]] = counts.items()
+        if runs:
+            merged = heapq.merge(*map(_read_run, runs), sorted(counts.items()))
+            groups = itertools.groupby(merged, key=operator.itemgetter(0))
+            totals = ((word, sum(count for _, count in group)) for word, group in groups)
+        kept = [(word.decode("utf-8"), count) for word, count in totals if count >= minimum]
+    return dict(sorted(kept, key=lambda item: (-item[1], item[0])))
+
+
+def _write_run(counts: Counter[bytes], file: IO[bytes]) -> None:
+    file.writelines(b"%s %d\n" % item for item in sorted(counts.items()))
+    file.seek(0)
+
+
+def _read_run(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    for line in file:
+        word, _, count = line.rpartition(b" ")
+        yield word, int(count)

@@ -1,0 +1,287 @@
+"""Exact nearest rows by cosine for a whole matrix of queries: cheap products choose, exact ones decide.
+
+Works on rows of length one; knows nothing of words and files.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+#: How the products that choose candidates are computed: 8-bit integers, or 32-bit floating point.
+Arithmetic = Literal["int8", "float32"]
+
+#: Rows of one group, and groups of one section: only the largest product of each is kept.
+GROUP = 16
+
+#: Queries and rows of one block of products. The 32 MiB of a block stay near the processor; a whole matrix of
+#: 10,000 x 247,465 products (10 GB) would cost more to write than to compute.
+QUERIES = 1024
+ROWS = 8192
+
+#: Products held at a time where all of a query's products are needed (few rows, or nearly all of them wanted).
+DENSE = 4 << 20
+
+#: Candidates (in groups) whose exact products are held at a time.
+HELD = 1 << 17
+
+#: Largest products of groups held at a time.
+MAXIMA = 16 << 20
+
+#: Candidate groups gathered at a time.
+GATHERED = 2048
+
+
+@dataclass(frozen=True)
+class Index:
+    """Rows made ready for ``search``. Holds them in float32, and once more as codes for the candidate products.
+
+    The codes are of the rows minus their mean, which moves all of a query's products by the same amount, hence
+    changes no order, but makes the codes finer where all rows point much the same way.
+    """
+
+    #: (groups * GROUP, d) float32, the last row repeated to fill the last group.
+    rows: torch.Tensor
+    count: int
+    mean: torch.Tensor
+    #: Per block: (GROUP * its groups, d); the j-th rows of all groups stand side by side, for a fast maximum.
+    codes: list[torch.Tensor]
+    #: What one step of a code is worth.
+    step: float
+    #: Largest length of a row minus the mean, and of its rounding to a code.
+    spread: float
+    rounding: float
+
+
+def prepare(units: np.ndarray, device: str = "cpu", arithmetic: Arithmetic | None = None) -> Index:
+    """An ``Index`` of ``units``, (n, d) float32, finite, each of length one.
+
+    ``arithmetic`` None takes 8-bit integers on a processor with instructions for them, where their products come
+    at about four times the rate of float32, else float32. The results are the same.
+    """
+    import torch
+
+    if arithmetic is None:
+        arithmetic = "int8" if torch.device(device).type == "cpu" and int8_is_fast() else "float32"
+    count = len(units)
+    rows = torch.empty(math.ceil(count / GROUP) * GROUP, units.shape[1], device=device)
+    rows[:count] = torch.from_numpy(np.ascontiguousarray(units, dtype=np.float32))
+    # Repeating a row within its own group changes no maximum.
+    rows[count:] = rows[count - 1]
+    mean = rows[:count].mean(0)
+    blocks = rows.split(ROWS)
+    spread = max(float((block - mean).norm(dim=1).max()) for block in blocks)
+    step, rounding = 1.0, 0.0
+    if arithmetic == "int8":
+        step = max(float((block - mean).abs().max()) for block in blocks) / 127 or 1.0
+    codes = []
+    for block in blocks:
+        code = block - mean
+        if arithmetic == "int8":
+            whole = (code / step).round()
+            rounding = max(rounding, float((code - whole * step).norm(dim=1).max()))
+            code = whole.to(torch.int8)
+        codes.append(code.view(-1, GROUP, code.shape[1]).transpose(0, 1).reshape(code.shape).contiguous())
+    return Index(rows, count, mean, codes, step, spread, rounding)
+
+
+def search(index: Index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` rows nearest to each query by cosine, the nearest first.
+
+    ``queries`` is (m, d) float32, each of length one; 1 <= k <= number of rows.
+    Returns (m, k) int64 row numbers and (m, k) float32 cosines: sums in float64, rounded. Equal ones stand in the
+    order of the rows. Beside the index and the results at most 256 MiB are held, whatever m is.
+
+    Why no neighbour is lost. Let s be a query's exact products, a the cheap ones and E a bound of |a - s| (see
+    ``_bound``). Rows are kept in groups, each by its largest a. The k best of any k groups or more have a k-th
+    best product t that is no better than the true k-th best; a true neighbour therefore has s >= t and
+    a >= t - E, and so has the largest a of its group. All such groups are taken up, their products computed in
+    float32, and all whose float32 product may still be among the k best once more in float64.
+    """
+    import torch
+
+    found = np.empty((len(queries), k), dtype=np.int64)
+    cosines = np.empty((len(queries), k), dtype=np.float32)
+    sections = math.ceil(len(index.rows) / GROUP**2)
+    grouped = sections >= 2 * k
+    held = MAXIMA * GROUP if grouped else DENSE
+    size = max(1, min(QUERIES, held // len(index.rows)))
+    with torch.inference_mode():
+        for start in range(0, len(queries), size):
+            block = slice(start, start + size)
+            chosen = torch.from_numpy(np.ascontiguousarray(queries[block], dtype=np.float32))
+            chosen = chosen.to(index.rows.device)
+            if grouped:
+                maxima, step, bound = _group_maxima(index, chosen)
+                result = _refine(index, chosen, maxima, step, bound, k)
+            else:
+                result = _dense(index, chosen, k)
+            found[block], cosines[block] = result
+    return found, cosines
+
+
+@functools.lru_cache(maxsize=1)
+def int8_is_fast() -> bool:
+    """Whether this processor multiplies 8-bit integers natively (VNNI or AMX), and torch does it without error."""
+    import torch
+
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    native = any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+    native = native or any(
+        getattr(torch.cpu, name, bool)() for name in ("_is_vnni_supported", "_is_amx_tile_supported")
+    )
+    if not native or not hasattr(torch, "_int_mm"):
+        return False
+    # The operator is not part of torch's promised interface: it is used only if it does what it should.
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(-127, 128, (64, 200), generator=generator, dtype=torch.int8) for _ in range(2))
+    a[0], b[0] = 127, -127
+    try:
+        return bool((torch._int_mm(a, b.T).long() == a.long() @ b.long().T).all())
+    except (RuntimeError, TypeError):
+        return False
+
+
+def product_error(d: int, device: torch.device) -> float:
+    """Bound of the error of a float32 product of two rows of length ``d``, per product of their lengths.
+
+    n additions and multiplications err by at most about n units of 2^-24; twice that is allowed for. Where torch
+    may round the factors first (TF32 on a GPU, bfloat16 if its matmul precision was lowered), to 8 bits.
+    """
+    import torch
+
+    try:
+        lowered = device.type != "cpu" or torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # Newer torch refuses to say when only parts of it were lowered.
+        lowered = True
+    return (d + 16) * 2.0**-23 + (2.0**-7 if lowered else 0.0)
+
+
+def _group_maxima(index: Index, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Largest cheap product of each group, in steps: (m, groups) float32; (m,) worth of a step; (m,) bound."""
+    import torch
+
+    groups = len(index.rows) // GROUP
+    integer = index.codes[0].dtype == torch.int8
+    if integer:
+        step = queries.abs().amax(1, keepdim=True) / 127
+        whole = (queries / step).round()
+        rounding = (queries - whole * step).norm(dim=1)
+        coded, step = whole.to(torch.int8), step[:, 0] * index.step
+    else:
+        coded, step, rounding = queries, torch.ones_like(queries[:, 0]), torch.zeros_like(queries[:, 0])
+    # |q.w - q'.w'| <= |q - q'| |w| + |q'| |w - w'| with the codes q', w' of q, w; the products of integers are exact.
+    bound = rounding * index.spread + (1 + rounding) * index.rounding
+    bound += (1 + index.spread) * product_error(queries.shape[1], queries.device)
+    maxima = queries.new_empty(len(queries), groups)
+    buffer = torch.empty(0, dtype=torch.int32 if integer else torch.float32, device=queries.device)
+    first = 0
+    for code in index.codes:
+        buffer.resize_(len(queries), len(code))
+        if integer:
+            torch._int_mm(coded, code.T, out=buffer)
+        else:
+            torch.mm(coded, code.T, out=buffer)
+        size = len(code) // GROUP
+        maxima[:, first : first + size] = buffer.view(len(queries), GROUP, size).amax(1)
+        first += size
+    return maxima, step, bound
+
+
+def _refine(
+    index: Index, queries: torch.Tensor, maxima: torch.Tensor, step: torch.Tensor, bound: torch.Tensor, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of each query, from its groups' largest cheap products."""
+    import torch
+
+    def halves() -> tuple[np.ndarray, np.ndarray]:
+        cut = len(queries) // 2
+        parts = [
+            _refine(index, queries[part], maxima[part], step[part], bound[part], k)
+            for part in (slice(None, cut), slice(cut, None))
+        ]
+        return np.concatenate([found for found, _ in parts]), np.concatenate([cosine for _, cosine in parts])
+
+    groups = maxima.shape[1]
+    sections = math.ceil(groups / GROUP)
+    padded = torch.nn.functional.pad(maxima, (0, sections * GROUP - groups), value=-torch.inf)
+    # The k best of the sections' maxima belong to k different groups, so at least k groups reach the least of them.
+    reached = padded.view(len(queries), GROUP, sections).amax(1).topk(k).values[:, -1:]
+    del padded
+    best = maxima >= reached
+    if _too_many(best):
+        return halves()
+    rows, cosines = _exact(index, queries, best)
+    error = product_error(queries.shape[1], queries.device)
+    least = cosines.topk(k).values[:, -1]
+    needed = (least - error - queries @ index.mean - bound) / step
+    more = (maxima >= needed[:, None]) & ~best
+    del best
+    if _too_many(more):
+        return halves()
+    if bool(more.any()):
+        further = _exact(index, queries, more)
+        rows, cosines = torch.cat([rows, further[0]], 1), torch.cat([cosines, further[1]], 1)
+        least = cosines.topk(k).values[:, -1]
+    query, column = (cosines >= (least - 2 * error)[:, None]).nonzero(as_tuple=True)
+    return _decide(index, queries, query, rows[query, column], k)
+
+
+def _too_many(chosen: torch.Tensor) -> bool:
+    """Whether the exact products of the chosen groups, as a table, are too large for more than one query."""
+    return len(chosen) > 1 and len(chosen) * int(chosen.sum(1).max()) > HELD
+
+
+def _exact(index: Index, queries: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row numbers and float32 products of the chosen groups' rows, (m, most); missing ones have product -inf."""
+    import torch
+
+    query, group = chosen.nonzero(as_tuple=True)
+    counts = chosen.sum(1)
+    place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
+    most = int(counts.max())
+    products = queries.new_full((len(queries), most, GROUP), -torch.inf)
+    rows = torch.zeros(len(queries), most, GROUP, dtype=torch.int64, device=query.device)
+    members = torch.arange(GROUP, device=query.device)
+    grouped = index.rows.view(-1, GROUP, queries.shape[1])
+    for start in range(0, len(query), GATHERED):
+        part = slice(start, start + GATHERED)
+        at = query[part], place[part]
+        products[at] = torch.bmm(grouped[group[part]], queries[query[part]].unsqueeze(2)).squeeze(2)
+        rows[at] = group[part, None] * GROUP + members
+    products.masked_fill_(rows >= index.count, -torch.inf)
+    return rows.flatten(1), products.flatten(1)
+
+
+def _dense(index: Index, queries: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of each query, from its products with all rows."""
+    products = queries @ index.rows[: index.count].T
+    error = product_error(queries.shape[1], queries.device)
+    least = products.topk(k).values[:, -1]
+    query, row = (products >= (least - 2 * error)[:, None]).nonzero(as_tuple=True)
+    return _decide(index, queries, query, row, k)
+
+
+def _decide(
+    index: Index, queries: torch.Tensor, query: torch.Tensor, row: torch.Tensor, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of the candidates (``query``, ``row``) by their products in float64, rounded to float32."""
+    import torch
+
+    cosines = torch.empty(len(query), dtype=torch.float32, device=query.device)
+    for start in range(0, len(query), GATHERED * GROUP):
+        part = slice(start, start + GATHERED * GROUP)
+        left, right = queries[query[part]].double(), index.rows[row[part]].double()
+        cosines[part] = (left * right).sum(1).float()
+    of, at, cosine = query.cpu().numpy(), row.cpu().numpy(), cosines.cpu().numpy()
+    order = np.lexsort((at, -cosine, of))
+    starts = np.searchsorted(of[order], np.arange(len(queries)))
+    picked = order[starts[:, None] + np.arange(k)]
+    return at[picked], cosine[picked]
