@@ -92,7 +92,7 @@ def paper() -> MnistConfig:
             condition_init=Init("uniform", 0.005),
             joint_init=Init("uniform", 0.005),
             output_init=Init("uniform", 0.005),
-            input_dropout=0.5,
+            input_dropout=0.2,
         ),
     )
 
