@@ -1,0 +1,278 @@
+"""YFCC100M's rows: both editions, all packings, bad rows counted, damage survived."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data import DataError
+from data.yfcc100m import (
+    BROKEN_ENCODING,
+    CUT_OFF,
+    FEW_COLUMNS,
+    LONGEST_ROW,
+    MANY_COLUMNS,
+    NO_PHOTO_ID,
+    NUL,
+    TOO_LONG,
+    Record,
+    RowError,
+    Tally,
+    default_shards,
+    find_shards,
+    parse_row,
+    read_batches,
+    read_records,
+)
+
+# Text typed by owners, as the web shows it; encoded by the standard library, which the reader does not use for it.
+SCRIPTS = [
+    "plain words",
+    "Grüße aus Köln & <b>Zürich</b>",
+    "東京タワー 夜景",
+    "Красная площадь, Москва",
+    "مسجد الأقصى",
+    "हिन्दी में शब्द",
+    "วัดพระแก้ว",
+    "100% 1+1=2\ttab\nline",
+    "🐕‍🦺 dog's life",
+]
+
+
+def row(
+    title: str = "", description: str = "", tags: tuple[str, ...] = (), photo: str = "42", later: bool = False
+) -> str:
+    columns = [photo, "12345678@N00", "nick", "2010-01-01 10:00:00.0", "1262340000", "Canon+EOS"]
+    columns += [
+        quote_plus(title),
+        quote_plus(description),
+        ",".join(map(quote_plus, tags)),
+        "",
+        "-0.1",
+        "51.5",
+        "16",
+    ]
+    columns += ["http://www.flickr.com/photos/1/42/", "http://farm1.staticflickr.com/1/42_a.jpg"]
+    columns += [
+        "Attribution+License",
+        "http://creativecommons.org/licenses/by/2.0/",
+        "1",
+        "1",
+        "a",
+        "b",
+        "jpg",
+        "0",
+    ]
+    if later:
+        columns[:1] = ["7", photo, "693b08cb0e693b08cb0e693b08cb0e69"]
+    assert len(columns) == (25 if later else 23)
+    return "\t".join(columns)
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("text", SCRIPTS)
+def test_text_comes_back_as_it_was_typed(text: str, later: bool) -> None:
+    tags = (text, "New York", "a,b")
+    assert parse_row(row(text, text[::-1], tags, later=later)) == Record("42", text, text[::-1], tags)
+
+
+def test_unencoded_utf8_is_text_as_well() -> None:
+    plain = row("TITLE", tags=("one", "two")).replace("TITLE", "Köln+am+Rhein")
+    assert parse_row(plain) == Record("42", "Köln am Rhein", "", ("one", "two"))
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        ("", FEW_COLUMNS),
+        ("1\t2\t3", FEW_COLUMNS),
+        ("\t".join(row().split("\t")[:22]), FEW_COLUMNS),
+        ("\t".join(row(later=True).split("\t")[:23]), FEW_COLUMNS),
+        (row() + "\tx", MANY_COLUMNS),
+        (row() + "\tx\ty", MANY_COLUMNS),
+        (row(photo="id"), NO_PHOTO_ID),
+        (row().replace("nick", "ni\0ck"), NUL),
+        (row("a\0b"), NUL),
+        (row(tags=("x", "\0")), NUL),
+    ],
+)
+def test_a_bad_row_says_why(bad: str, kind: str) -> None:
+    with pytest.raises(RowError) as caught:
+        parse_row(bad)
+    assert caught.value.kind == kind
+
+
+def write(path: Path, *rows: str | bytes, pack: Callable[[bytes], bytes] = bytes) -> Path:
+    data = b"".join((line if isinstance(line, bytes) else line.encode()) + b"\n" for line in rows)
+    path.write_bytes(pack(data))
+    return path
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress])
+def test_bad_rows_are_counted_and_skipped_in_every_packing(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    good = [row("first"), row("second", later=True), row("third")]
+    broken = row("TITLE").encode().replace(b"TITLE", b"\xff\xfe")
+    encoded = row("TITLE").replace("TITLE", "%FF%FE")
+    path = write(tmp_path / "shard", good[0], broken, "short", encoded, good[1], b"\0", good[2], pack=pack)
+    tally = Tally()
+    assert [record.title for record in read_records(path, tally)] == ["first", "second", "third"]
+    assert tally.rows == 3
+    assert tally.skipped == {BROKEN_ENCODING: 2, FEW_COLUMNS: 2}
+    assert tally.damage is None
+    assert (tally.size, tally.sha256) == (
+        path.stat().st_size,
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+
+
+def test_blocks_of_any_size_give_the_same_rows(tmp_path: Path) -> None:
+    titles = [f"title {number} {'ä' * (number % 7)}" for number in range(50)]
+    path = write(tmp_path / "shard", *map(row, titles))
+    for block in (1, 7, 300, 1 << 20):
+        assert [r.title for batch in read_batches(path, block=block) for r in batch] == titles
+
+
+def test_last_row_needs_no_line_end_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "shard"
+    path.write_bytes(f"{row('one')}\r\n{row('two')}".encode())
+    assert [record.title for record in read_records(path)] == ["one", "two"]
+
+
+def test_an_endless_row_is_left_out_in_bounded_memory(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "shard",
+        row("one"),
+        "x" * (3 * LONGEST_ROW),
+        row("two"),
+        row("y" * LONGEST_ROW),
+        row("three"),
+    )
+    for block in (1 << 16, 1 << 20, 1 << 23):
+        tally = Tally()
+        titles = [record.title for batch in read_batches(path, tally, block) for record in batch]
+        assert titles == ["one", "two", "three"]
+        assert tally.skipped == {TOO_LONG: 2}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+@pytest.mark.parametrize("spoil", ["truncated", "overwritten"])
+def test_damaged_packing_keeps_what_was_readable_and_says_so(
+    tmp_path: Path, pack: Callable[[bytes], bytes], spoil: str
+) -> None:
+    # Random text keeps the packed file long: bz2 gives whole blocks of 900 kB only.
+    titles = [os.urandom(2000).hex() for _ in range(1000)]
+    path = write(tmp_path / "shard", *map(row, titles), pack=pack)
+    whole = path.read_bytes()
+    cut = len(whole) * 2 // 3
+    path.write_bytes(
+        whole[:cut] if spoil == "truncated" else whole[:cut] + b"\x55" * 5000 + whole[cut + 5000 :]
+    )
+    tally = Tally()
+    read = [record.title for record in read_records(path, tally)]
+    assert 200 <= len(read) < 1000
+    # A flipped byte in gzip may still unpack to something before its check fails.
+    sound = len(read) if spoil == "truncated" else 200
+    assert read[:sound] == titles[:sound]
+    assert tally.damage is not None
+    assert tally.skipped.get(CUT_OFF, 0) <= 1
+    assert tally.size == path.stat().st_size
+    assert tally.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=400), st.sampled_from([bytes, gzip.compress, bz2.compress]))
+def test_arbitrary_bytes_never_stop_the_reader(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, pack: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "arbitrary"
+    path.write_bytes(pack(data))
+    tally = Tally()
+    records = list(read_records(path, tally))
+    assert len(records) == tally.rows
+    if tally.damage is None:
+        lines = data.split(b"\n")
+        assert tally.rows + sum(tally.skipped.values()) == len(lines) - (not lines[-1])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=20, max_size=28))
+def test_arbitrary_columns_give_a_record_or_a_reason(columns: list[str]) -> None:
+    try:
+        record = parse_row("\t".join(columns))
+    except (RowError, UnicodeDecodeError):
+        return
+    assert record.photo_id.isdigit()
+    assert not any("\0" in text for text in (record.title, record.description, *record.tags))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), max_size=5
+    ),
+    st.booleans(),
+)
+def test_whatever_was_typed_comes_back(title: str, tags: list[str], later: bool) -> None:
+    assert parse_row(row(title, "", tuple(tags), later=later)) == Record("42", title, "", tuple(tags))
+
+
+def test_shards_are_found_by_file_folder_and_glob(tmp_path: Path) -> None:
+    for number in (0, 2, 10):
+        write(tmp_path / f"yfcc100m_dataset-{number}.bz2", row(), pack=bz2.compress)
+    (tmp_path / "README.md").write_text("not a shard")
+    write(tmp_path / "own.tsv", row())
+    names = ["yfcc100m_dataset-0.bz2", "yfcc100m_dataset-2.bz2", "yfcc100m_dataset-10.bz2"]
+    assert [path.name for path in find_shards([tmp_path])] == names
+    assert [path.name for path in find_shards([tmp_path / "*-[02].bz2", tmp_path / names[0]])] == names[:2]
+    assert [path.name for path in find_shards([tmp_path / "own.tsv"])] == ["own.tsv"]
+
+
+@pytest.mark.parametrize("missing", ["nowhere", "empty", "*.bz2"])
+def test_a_source_without_files_is_named(tmp_path: Path, missing: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"name the metadata files"):
+        find_shards([tmp_path / missing])
+
+
+def test_packed_and_unpacked_is_one_shard_twice(tmp_path: Path) -> None:
+    write(tmp_path / "yfcc100m_dataset-0", row())
+    write(tmp_path / "yfcc100m_dataset-0.bz2", row(), pack=bz2.compress)
+    with pytest.raises(DataError, match="twice"):
+        find_shards([tmp_path])
+
+
+def test_the_data_root_is_looked_through_in_order(tmp_path: Path) -> None:
+    assert default_shards(tmp_path) == []
+    for name in ("yfcc-mini", "yfcc100m"):
+        (tmp_path / name).mkdir()
+        assert default_shards(tmp_path) == []
+    for name in ("yfcc-mini", "yfcc100m", ""):
+        shard = write(tmp_path / name / "yfcc100m_dataset-0.bz2", row(), pack=bz2.compress)
+        assert default_shards(tmp_path) == [shard]
+
+
+@pytest.mark.skipif(not os.environ.get("CGAN_DATA"), reason="CGAN_DATA names no data root")
+def test_real_rows() -> None:
+    shards = default_shards(Path(os.environ["CGAN_DATA"]))
+    if not shards:
+        pytest.skip("no YFCC100M metadata under CGAN_DATA")
+    tally = Tally()
+    first = next(read_batches(shards[0], tally))
+    # An independent way to the same: the standard library's whole-file unpacking, and columns by hand.
+    lines = bz2.decompress(shards[0].read_bytes()).decode().split("\n")[: len(first)]
+    assert [record.photo_id for record in first] == [line.split("\t")[0] for line in lines]
+    assert [",".join(record.tags) for record in first] == [
+        line.split("\t")[8].replace("+", " ") for line in lines
+    ]

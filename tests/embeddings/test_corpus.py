@@ -1,0 +1,215 @@
+"""Cleaning text to tokens in several scripts, against hand-made truth and gensim; corpus files and word counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from gensim.parsing.preprocessing import strip_tags
+from gensim.utils import tokenize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embeddings import EmbeddingError
+from embeddings.corpus import (
+    MANIFEST,
+    count_words,
+    load_corpus,
+    remove_unfinished,
+    strip_markup,
+    tag_word,
+    tag_words,
+    token_line,
+    words,
+    write_lines,
+)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A black dog , and 2 spotted dogs!", "a black dog and spotted dogs"),
+        ("Nikon D90 with 35mm, the 2nd of 100", "nikon d90 with 35mm the 2nd of"),
+        ("Grüße aus KÖLN", "grüße aus köln"),
+        ("cafe\u0301 Café", "café café"),
+        ("東京タワー、夜景 2010", "東京タワー 夜景"),
+        ("三 people", "三 people"),
+        ("Красная ПЛОЩАДЬ, Москва", "красная площадь москва"),
+        ("ΑΘΗΝΑ", "αθηνα"),
+        ("مسجد الأقصى، ١٢٣", "مسجد الأقصى"),
+        ("हिन्दी में शब्द १२", "हिन्दी में शब्द"),
+        ("วัดพระแก้ว กรุงเทพ", "วัดพระแก้ว กรุงเทพ"),
+        ("می\u200cخواهم soft\u00adhyphen", "میخواهم softhyphen"),
+        ("snake_case dog's 🐕", "snake case dog s"),
+        ('My <a href="http://x.org/dogs" rel="nofollow">dog</a><br />runs', "my dog runs"),
+        ("I <3 dogs and cats > mice", "i dogs and cats mice"),
+        ("fish &amp; chips &quot;caf&eacute;&quot; &lt;b&gt;bold&lt;/b&gt;", "fish chips café bold"),
+        ("one<!-- a note -->two", "one two"),
+        ("see http://www.flickr.com/photos/1/ and www.example.org/x?y=1, HTTPS://A.B end", "see and end"),
+        ("bit.ly/abc flickr.com example.co.uk mail", "mail"),
+        ("End of it.Next sentence", "end of it next sentence"),
+        ("   ", ""),
+        ("12 345 ½ ²", ""),
+    ],
+)
+def test_words_by_hand(text: str, expected: str) -> None:
+    assert words(text) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ("New York", "newyork"),
+        ("San-Francisco", "sanfrancisco"),
+        ("Rock 'n' Roll", "rocknroll"),
+        ("東京 タワー", "東京タワー"),
+        ("Вид на море", "виднаморе"),
+        ("हिन्दी शब्द", "हिन्दीशब्द"),
+        ("a,b", "ab"),
+        ("c&amp;a", "ca"),
+        ("geo:lat=51.5", ""),
+        ("upcoming:event=123", ""),
+        ("http://x.org/a", ""),
+        ("2010", ""),
+        ("35mm", "35mm"),
+        ("u.s.a.", "usa"),
+        ("!!!", ""),
+    ],
+)
+def test_tags_by_hand(tag: str, expected: str) -> None:
+    assert tag_word(tag) == expected
+    assert tag_words(["dog", tag, "cat"]) == ["dog", *([expected] if expected else []), "cat"]
+
+
+def test_a_photo_is_one_line() -> None:
+    line = token_line("My Dog\n", "runs.<br>Fast\nhttp://x.org", ["New York", "2010", "Überraschung"])
+    assert line == "my dog runs fast newyork überraschung"
+    assert token_line("", "", []) == ""
+    assert token_line("", "", ["dog"]) == "dog"
+    assert token_line("dog", "", ["1"]) == "dog"
+
+
+def shard_texts() -> list[tuple[str, str, list[str]]]:
+    from data.yfcc100m import default_shards, read_records
+
+    root = os.environ.get("CGAN_DATA")
+    shards = default_shards(Path(root)) if root else []
+    if not shards:
+        pytest.skip("no YFCC100M metadata under CGAN_DATA")
+    return [(r.title, r.description, list(r.tags)) for r in islice(read_records(shards[0]), 3000)]
+
+
+def test_real_captions_give_gensims_tokens() -> None:
+    compared = 0
+    for title, description, tags in shard_texts():
+        text = f"{title} {description}"
+        if text.isascii() and not any(c.isdigit() or c in "_<&" for c in text):
+            expected = list(tokenize(text, lower=True)) + [tag.lower() for tag in tags]
+            assert token_line(title, description, tags).split() == expected
+            compared += 1
+    assert compared > 2000
+
+
+@pytest.mark.parametrize(
+    "html", ["a <b>bold</b> dog", "x <a href='y'>link</a> z", "line <br/> line", "no tags"]
+)
+def test_tags_go_as_gensims_do(html: str) -> None:
+    assert strip_markup(html).split() == strip_tags(html).split()
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXT, TEXT, st.lists(TEXT, max_size=4))
+def test_tokens_of_any_text_are_clean(title: str, description: str, tags: list[str]) -> None:
+    line = token_line(title, description, tags)
+    assert line == " ".join(line.split())
+    assert len(line.splitlines()) <= 1
+    for token in line.split():
+        assert {unicodedata.category(c)[0] for c in token} <= {"L", "M", "N"}
+        assert any(c.isalpha() for c in token)
+        assert token == unicodedata.normalize("NFC", token)
+    assert len(tag_words(tags)) <= len(tags)
+    assert line.split() == words(f"{title}\n{description}") + tag_words(tags)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(st.characters(codec="ascii"), max_size=80),
+    st.lists(st.text(st.characters(codec="ascii")), max_size=4),
+)
+def test_the_fast_way_for_ascii_gives_what_the_general_way_gives(text: str, tags: list[str]) -> None:
+    # A letter beyond ASCII at the end sends the same text the other way.
+    assert words(text + " ö") == [*words(text), "ö"]
+    assert tag_words(tags) == [word for word in map(tag_word, tags) if word]
+
+
+def test_files_are_cut_by_lines_and_carry_their_numbers(tmp_path: Path) -> None:
+    lines = [f"word{number} dog" for number in range(10)]
+    files = write_lines([lines[:3], [""], [*lines[3:], ""]], tmp_path, "shard", lines_per_file=4)
+    assert [(file.path.name, file.lines, file.tokens) for file in files] == [
+        ("shard-0.txt", 4, 8),
+        ("shard-1.txt", 4, 8),
+        ("shard-2.txt", 2, 4),
+    ]
+    assert "".join(file.path.read_text() for file in files).splitlines() == lines
+    assert [file.size for file in files] == [file.path.stat().st_size for file in files]
+    assert write_lines([[""], []], tmp_path, "none") == []
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_broken_off_writing_leaves_no_file_of_that_name(tmp_path: Path) -> None:
+    def broken():
+        yield ["a b"] * 5
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_lines(broken(), tmp_path, "shard", lines_per_file=2)
+    assert not list(tmp_path.glob("*.txt"))
+    remove_unfinished(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("held", [1, 3, 100])
+def test_counts_are_exact_however_little_is_held(tmp_path: Path, held: int) -> None:
+    # Blocks of a MiB are counted at a time: several of them, so that runs are written and merged.
+    base = [f"w{number % 997} köln" for number in range(150_000)]
+    files = write_lines([base, ["köln b a a"]], tmp_path, "shard", lines_per_file=60_000)
+    expected = Counter(word for line in [*base, "köln b a a"] for word in line.split())
+    seen: list[int] = []
+    counts = count_words([file.path for file in files], 2, seen.append, held)
+    assert counts == {word: count for word, count in expected.items() if count >= 2}
+    assert list(counts.items()) == sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    assert sum(seen) == expected.total()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def manifest(folder: Path, complete: bool = True) -> None:
+    files = write_lines([["a b"]], folder, "shard")
+    records = [{"name": f.path.name, "size": f.size, "lines": f.lines, "tokens": f.tokens} for f in files]
+    (folder / MANIFEST).write_text(json.dumps({"complete": complete, "shards": [{"files": records}]}))
+
+
+def test_a_corpus_is_loaded_only_if_whole(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddingError, match="holds no corpus"):
+        load_corpus(tmp_path)
+    manifest(tmp_path, complete=False)
+    with pytest.raises(EmbeddingError, match="unfinished"):
+        load_corpus(tmp_path)
+    manifest(tmp_path)
+    assert [file.tokens for file in load_corpus(tmp_path).files] == [2]
+    (tmp_path / "shard-0.txt").write_text("a")
+    with pytest.raises(EmbeddingError, match="another size"):
+        load_corpus(tmp_path)
+    for broken in ("{", "[]", "{}"):
+        (tmp_path / MANIFEST).write_text(broken)
+        with pytest.raises(EmbeddingError, match="not a corpus manifest"):
+            load_corpus(tmp_path)
+    (tmp_path / MANIFEST).write_text(json.dumps({"complete": True, "shards": []}))
+    with pytest.raises(EmbeddingError, match="no line of tokens"):
+        load_corpus(tmp_path)
