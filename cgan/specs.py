@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from cgan import CganError
 
 Spec = TypeVar("Spec", bound="NetworkSpec")
 Activation = Literal["relu", "leaky_relu", "linear", "maxout"]
+
+#: A number as Python prints it, so that what is written reads back as the very same value.
+_NUMBER = r"\d*\.?\d+(?:e[+-]?\d+)?"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Layer:
     """Probability that an output is set to zero while training; the others are divided by 1 - dropout."""
 
     def __post_init__(self) -> None:
+        check_choice(self.activation, Activation, "the activation of a layer")
         if self.units < 1 or self.pieces < 1:
             raise CganError(f"layer {self}: units and pieces must be at least 1")
         if (self.activation == "maxout") != (self.pieces > 1):
@@ -50,7 +54,7 @@ class Layer:
             name, _, value = option.partition("=")
             if option == "batch_norm":
                 batch_norm = True
-            elif name == "dropout" and re.fullmatch(r"\d*\.?\d+", value):
+            elif name == "dropout" and re.fullmatch(_NUMBER, value):
                 dropout = float(value)
             else:
                 raise CganError(f"layer {text!r}: unknown option {option!r}; there are batch_norm and dropout=P")
@@ -61,9 +65,12 @@ class Layer:
         size = f"{self.units}x{self.pieces}" if self.pieces > 1 else f"{self.units}"
         options = [
             *(["batch_norm"] if self.batch_norm else []),
-            *([f"dropout={self.dropout:g}"] if self.dropout else []),
+            *([f"dropout={self.dropout}"] if self.dropout else []),
         ]
         return ",".join([f"{self.activation}:{size}", *options])
+
+
+InitKind = Literal["uniform", "normal", "fan_in", "torch"]
 
 
 @dataclass(frozen=True)
@@ -75,28 +82,31 @@ class Init:
     own default for a linear layer.
     """
 
-    kind: Literal["uniform", "normal", "fan_in", "torch"]
+    kind: InitKind
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        check_choice(self.kind, InitKind, "the kind of an initialisation")
         if not 0 < self.scale < float("inf"):
             raise CganError(f"initialisation {self}: the scale must be positive")
 
     @classmethod
     def parse(cls, text: str) -> Init:
         """The initialisation that ``text`` spells; raises ``CganError`` with the expected form."""
-        match = re.fullmatch(r"(uniform|normal):(\d*\.?\d+(?:e-?\d+)?)|(fan_in|torch)(?::(\d*\.?\d+))?", text.strip())
+        match = re.fullmatch(rf"(uniform|normal):({_NUMBER})|(fan_in|torch)(?::({_NUMBER}))?", text.strip())
         if match is None:
             raise CganError(f"initialisation {text!r}: expected uniform:0.05, normal:0.02, fan_in[:1] or torch[:1]")
         kind, scale, fan_kind, fan_scale = match.groups()
         return cls(kind or fan_kind, float(scale or fan_scale or 1))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return self.kind if self.kind in ("fan_in", "torch") and self.scale == 1 else f"{self.kind}:{self.scale:g}"
+        return self.kind if self.kind in ("fan_in", "torch") and self.scale == 1 else f"{self.kind}:{self.scale}"
 
 
 ConditionKind = Literal["none", "one_hot", "embedding", "real"]
 NoiseKind = Literal["uniform", "centred_uniform", "normal"]
+OutputKind = Literal["sigmoid", "tanh", "linear"]
+OutputBias = Literal["zero", "marginals"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,7 @@ class NetworkSpec:
     """Probability that a number of the condition is dropped while training. Open in the paper."""
 
     def __post_init__(self) -> None:
+        check_choice(self.condition, ConditionKind, "condition")
         if self.input_dim < 1:
             raise CganError(f"input_dim is {self.input_dim}: a network needs at least one input")
         if self.condition == "none":
@@ -152,11 +163,14 @@ class NetworkSpec:
         if record.keys() != known:
             raise CganError(f"a {cls.__name__} has the fields {sorted(known)}, not {sorted(record)}")
         values = dict(record)
-        for name in ("input_branch", "condition_branch", "joint"):
-            values[name] = tuple(Layer.parse(text) for text in values[name])
-        for name in ("input_init", "condition_init", "joint_init", "output_init"):
-            values[name] = Init.parse(values[name])
-        return cls(**values)
+        try:
+            for name in ("input_branch", "condition_branch", "joint"):
+                values[name] = tuple(Layer.parse(text) for text in values[name])
+            for name in ("input_init", "condition_init", "joint_init", "output_init"):
+                values[name] = Init.parse(values[name])
+            return cls(**values)
+        except (TypeError, AttributeError) as error:
+            raise CganError(f"a field of a {cls.__name__} is of the wrong type: {error}") from None
 
     def as_dict(self) -> dict[str, Any]:
         """The spec as JSON-ready values, layers and initialisations as text."""
@@ -179,15 +193,18 @@ class GeneratorSpec(NetworkSpec):
 
     output_dim: int = 784
     """Numbers in what is generated: pixels (section 4.1), or the word vector's (section 4.2)."""
-    output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
+    output: OutputKind = "sigmoid"
     """Non-linearity of the output; data are scaled to its range."""
-    output_bias: Literal["zero", "marginals"] = "zero"
+    output_bias: OutputBias = "zero"
     """Start of the output biases: zero, or such that G's start shows the mean of the training data."""
     noise: NoiseKind = "centred_uniform"
     """Distribution of each z: U(0, 1), U(-sqrt 3, sqrt 3) (mean 0, variance 1), or N(0, 1)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice(self.output, OutputKind, "output")
+        check_choice(self.output_bias, OutputBias, "output_bias")
+        check_choice(self.noise, NoiseKind, "noise")
         if self.output_dim < 1:
             raise CganError(f"output_dim is {self.output_dim}: a generator needs at least one output")
 
@@ -201,3 +218,9 @@ def check_probability(value: float, name: str) -> None:
     """Raise ``CganError`` unless 0 <= value < 1."""
     if not 0 <= value < 1:
         raise CganError(f"{name} is {value}: it must be at least 0 and below 1")
+
+
+def check_choice(value: str, choices: Any, name: str) -> None:
+    """Raise ``CganError`` unless ``value`` is one of the ``Literal`` type ``choices``."""
+    if value not in get_args(choices):
+        raise CganError(f"{name} is {value!r}: it must be one of {', '.join(get_args(choices))}")
