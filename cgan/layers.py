@@ -36,7 +36,7 @@ def dropout_multiplier(shape: tuple[int, ...], p: float, rng: torch.Generator) -
         return (torch.rand(shape, generator=rng, device=rng.device) >= p).float().div_(1 - p)
     bits, dtype = (8, torch.int8) if (p * 256).is_integer() else (16, torch.int16)
     levels = 1 << bits
-    dropped = round(p * levels)
+    dropped = min(round(p * levels), levels - 1)
     count = math.prod(shape)
     words = torch.empty(-(-count * bits // 64), dtype=torch.int64).random_(-(1 << 63), None, generator=rng)
     kept = words.view(dtype)[:count].view(shape) >= dropped - levels // 2
