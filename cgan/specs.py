@@ -19,6 +19,18 @@ Activation = Literal["relu", "leaky_relu", "linear", "maxout"]
 _NUMBER = r"\d*\.?\d+(?:e[+-]?\d+)?"
 
 
+def check_probability(value: float, name: str) -> None:
+    """Raise ``CganError`` unless 0 <= value < 1."""
+    if not 0 <= value < 1:
+        raise CganError(f"{name} is {value}: it must be at least 0 and below 1")
+
+
+def check_choice(value: str, choices: Any, name: str) -> None:
+    """Raise ``CganError`` unless ``value`` is one of the ``Literal`` type ``choices``."""
+    if value not in get_args(choices):
+        raise CganError(f"{name} is {value!r}: it must be one of {', '.join(get_args(choices))}")
+
+
 @dataclass(frozen=True)
 class Layer:
     """One hidden layer: affine map, optional batch normalisation, activation, dropout on its output.
@@ -212,15 +224,3 @@ class GeneratorSpec(NetworkSpec):
 @dataclass(frozen=True)
 class DiscriminatorSpec(NetworkSpec):
     """D(x, y): data vector and condition to one logit; its sigmoid is the probability that x is real."""
-
-
-def check_probability(value: float, name: str) -> None:
-    """Raise ``CganError`` unless 0 <= value < 1."""
-    if not 0 <= value < 1:
-        raise CganError(f"{name} is {value}: it must be at least 0 and below 1")
-
-
-def check_choice(value: str, choices: Any, name: str) -> None:
-    """Raise ``CganError`` unless ``value`` is one of the ``Literal`` type ``choices``."""
-    if value not in get_args(choices):
-        raise CganError(f"{name} is {value!r}: it must be one of {', '.join(get_args(choices))}")
