@@ -59,28 +59,30 @@ def maxout(x: Tensor, pieces: int) -> Tensor:
 
 
 class Affine(nn.Module):
-    """x W^T + b: (n, inputs) to (n, outputs), float32 in and out.
+    """x W^T + b: (n, inputs) to (n, outputs), in the weight's own type (float32, unless the module was converted).
 
-    Two attributes are set from outside. ``product_dtype`` is the type to which the operands of the three matrix
-    products (output, gradient of x, gradient of W) are rounded. ``absorb``, when set, takes the factors
-    (g, x) of the weight's gradient g^T x at the moment the backward pass has them: an optimiser can add that product to
-    its velocity in place, and no gradient tensor is ever allocated, written and read again.
+    Two attributes are set from outside, and act in training mode only. ``product_dtype`` is the type to which the
+    operands of the three matrix products (output, gradient of x, gradient of W) are rounded; None keeps the weight's.
+    ``absorb``, when set, takes the factors (g, x) of the weight's gradient g^T x at the moment the backward pass has
+    them: an optimiser can add that product to its velocity in place, and no gradient tensor is ever allocated, written
+    and read again.
     """
 
     def __init__(self, inputs: int, outputs: int, init: Init, rng: torch.Generator) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.product_dtype = torch.float32
+        self.product_dtype: torch.dtype | None = None
         self.absorb: Callable[[Tensor, Tensor], None] | None = None
         initialise(self.weight, init, rng)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, weight = x.to(self.product_dtype), self.weight.to(self.product_dtype)
-        if self.absorb is not None and torch.is_grad_enabled():
+        dtype = (self.training and self.product_dtype) or self.weight.dtype
+        x, weight = x.to(dtype), self.weight.to(dtype)
+        if self.absorb is not None and self.training and torch.is_grad_enabled():
             h: Tensor = _AbsorbedAffine.apply(x, weight, self.bias, self.absorb)
             return h
-        return functional.linear(x, weight, self.bias.to(self.product_dtype)).float()
+        return functional.linear(x, weight, self.bias.to(dtype)).to(self.weight.dtype)
 
 
 class _AbsorbedAffine(torch.autograd.Function):
@@ -90,7 +92,7 @@ class _AbsorbedAffine(torch.autograd.Function):
     def forward(ctx, x, weight, bias, absorb):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x, weight)
         ctx.absorb = absorb
-        return functional.linear(x, weight, bias.to(x.dtype)).float()
+        return functional.linear(x, weight, bias.to(x.dtype)).to(bias.dtype)
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
