@@ -22,14 +22,17 @@ from cgan import CganError
 def save(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
     """Write ``tensors`` and the JSON-ready ``record`` to ``path``.
 
-    The file appears whole or not at all: it is written beside ``path``, flushed to disk and renamed. A SHA-256 over
-    names, types, shapes and contents goes with it.
+    The file appears whole or not at all: it is written beside ``path``, flushed to disk and renamed. SHA-256 sums over
+    the record and over the tensors' names, types, shapes and contents go with it.
     """
     path = Path(path)
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = json.dumps(record)
+    metadata = {"record": text, "record_sha256": _text_digest(text), "sha256": _digest(held)}
+    # The same name each time, so that what a killed process left half-written is written over by the next.
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        save_file(held, temporary, metadata={"record": json.dumps(record), "sha256": _digest(held)})
+        save_file(held, temporary, metadata=metadata)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -53,9 +56,12 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from None
     if "sha256" not in metadata or "record" not in metadata:
         raise CganError(f"{path}: a safetensors file, but not a checkpoint of this project")
-    if metadata["sha256"] != _digest(tensors):
+    record = metadata["record"]
+    # Files written before the record had a sum of its own lack it.
+    record_sum = metadata.get("record_sha256", _text_digest(record))
+    if metadata["sha256"] != _digest(tensors) or record_sum != _text_digest(record):
         raise CganError(f"{path}: the contents do not match their checksum; the file is damaged, restore or delete it")
-    return tensors, json.loads(metadata["record"])
+    return tensors, json.loads(record)
 
 
 def load_into(module: torch.nn.Module, state: Mapping[str, Tensor], where: Path) -> None:
@@ -70,6 +76,10 @@ def load_into(module: torch.nn.Module, state: Mapping[str, Tensor], where: Path)
             f"{wanted} expected); use the run's own config.json"
         )
     module.load_state_dict(state)
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
