@@ -391,13 +391,19 @@ def _check(trainer: Trainer, progress: Progress) -> None:
         )
 
 
-def same_identity(found: dict[str, Any], expected: dict[str, Any], path: Path) -> None:
-    """Raise ``CganError`` naming the first setting in which the run at ``path`` differs from what is asked for."""
+def same_identity(found: dict[str, Any], expected: dict[str, Any], path: Path, within: str = "") -> None:
+    """Raise ``CganError`` naming the first setting in which the run at ``path`` differs from what is asked for.
+
+    Records within records are compared entry by entry; ``within`` is where this one lies, such as ``settings.``.
+    """
     for name in sorted({*found, *expected}):
-        if found.get(name) != expected.get(name):
+        there, asked = found.get(name), expected.get(name)
+        if isinstance(there, dict) and isinstance(asked, dict):
+            same_identity(there, asked, path, f"{within}{name}.")
+        elif there != asked:
             raise CganError(
-                f"{path}: cannot resume with another {name} (there {found.get(name)!r}, asked for "
-                f"{expected.get(name)!r}); resume with the same settings, or start a run of another name"
+                f"{path}: cannot resume with another {within}{name} (there {there!r}, asked for {asked!r}); resume with "
+                "the same settings, or start a run of another name"
             )
 
 
