@@ -235,7 +235,13 @@ class Trainer:
             }
             checkpoints.load_into(module, own, where)
             self.optimisers[player].load_state(kept)
-        self.rng.set_state(tensors["rng"])
+        try:
+            self.rng.set_state(tensors["rng"])
+        except RuntimeError:
+            raise CganError(
+                f"{where}: saved on another kind of device than {self.device}, whose random numbers cannot go on from "
+                "there; resume with the device in the run's config.json"
+            ) from None
         self.loss_sums.copy_(tensors["loss_sums"])
         self.t, self.loss_count = record["t"], record["loss_count"]
 
@@ -299,6 +305,8 @@ def fit(
     path = folder / "checkpoint.safetensors"
     if resume and path.exists():
         tensors, record = checkpoints.load(path)
+        if "identity" not in record:
+            raise CganError(f"{path}: holds weights but no state of training to go on from; delete it to start anew")
         same_identity(record["identity"], identity, path)
         trainer.load_state(tensors, record["trainer"], path)
         progress = Progress(**record["progress"])
