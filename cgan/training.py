@@ -347,12 +347,12 @@ def _record_estimate(
     started: float,
     on_estimate: Callable[[Trainer, Estimate, Progress], None] | None,
 ) -> None:
+    d_loss, g_loss = _finite_losses(trainer)
     measured = estimate(trainer)
     if not math.isfinite(measured.score):
         raise Diverged(
             f"the estimate at update {trainer.t} is {measured.score}: the game diverged; lower learning_rate"
         )
-    d_loss, g_loss = trainer.losses()
     rate, momentum = trainer.rates()
     progress.seconds = time.monotonic() - started
     progress.history.append(
@@ -382,15 +382,23 @@ def _record_estimate(
         on_estimate(trainer, measured, progress)
 
 
-def _check(trainer: Trainer, progress: Progress) -> None:
-    """Raise ``Diverged`` if the mean losses since the last estimate say so."""
+def _finite_losses(trainer: Trainer) -> tuple[float, float]:
+    """The mean losses since the last estimate; raises ``Diverged`` if they are not finite."""
     d_loss, g_loss = trainer.losses()
     if not (math.isfinite(d_loss) and math.isfinite(g_loss)):
         raise Diverged(
             f"the losses became {d_loss} (D) and {g_loss} (G) by update {trainer.t}: the game diverged; lower "
             f"learning_rate (now {trainer.rates()[0]:.3g}) or the scale of the initial weights"
         )
-    winner = "D" if d_loss < STUCK_LOSS else "G" if 0 <= g_loss < STUCK_LOSS else None
+    return d_loss, g_loss
+
+
+def _check(trainer: Trainer, progress: Progress) -> None:
+    """Raise ``Diverged`` if the mean losses since the last estimate say that the game is lost."""
+    d_loss, g_loss = _finite_losses(trainer)
+    # Of a D that takes a fake for real up to a chance of STUCK_LOSS: the minimax loss is log(1 - D), the other -log D.
+    fooled = STUCK_LOSS if trainer.settings.generator_loss == "non_saturating" else math.log(STUCK_LOSS)
+    winner = "D" if d_loss < STUCK_LOSS else "G" if g_loss < fooled else None
     progress.stuck_checks = progress.stuck_checks + 1 if winner else 0
     if progress.stuck_checks >= STUCK_CHECKS:
         raise Diverged(
