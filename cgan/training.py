@@ -418,8 +418,8 @@ def same_identity(found: dict[str, Any], expected: dict[str, Any], path: Path, w
             same_identity(there, asked, path, f"{within}{name}.")
         elif there != asked:
             raise CganError(
-                f"{path}: cannot resume with another {within}{name} (there {there!r}, asked for {asked!r}); resume with "
-                "the same settings, or start a run of another name"
+                f"{path}: cannot resume with another {within}{name} (there {there!r}, asked for {asked!r}); resume "
+                "with the same settings, or start a run of another name"
             )
 
 
