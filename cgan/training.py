@@ -23,6 +23,7 @@ from cgan.layers import Affine
 from cgan.networks import Discriminator, Generator, draw_noise
 from cgan.objective import discriminator_loss, generator_loss, gradient_ratio
 from cgan.optimisers import Adam, MomentumSGD
+from cgan.specs import DiscriminatorSpec, GeneratorSpec
 from cgan.training_settings import StoppingSettings, TrainingSettings
 
 
@@ -83,6 +84,9 @@ class Trainer:
             raise CganError(
                 f"batch_size is {settings.batch_size}, but there are only {examples.count} training examples"
             )
+        _check_shapes(generator.spec, discriminator.spec, examples)
+        if settings.discriminator_loss == "matching_aware":
+            _check_mismatch(discriminator.spec, settings.batch_size)
         self.t = 0
         self.rng = seeded(seed, "training", device=self.device)
         self.optimisers = {"G": self._optimiser(self.G), "D": self._optimiser(self.D)}
@@ -178,15 +182,13 @@ class Trainer:
         data, conditions = [x, fake], [y, y_fake]
         if self.settings.discriminator_loss == "matching_aware":
             data.append(x)
-            conditions.append(self._wrong(y))
+            conditions.append(self._wrong(y))  # type: ignore[arg-type]
         stacked = None if y is None else torch.cat(conditions)  # type: ignore[arg-type]
         logits = self.D(torch.cat(data), stacked, self.rng).split(len(x))
         return logits[0], logits[1], logits[2] if len(logits) > 2 else None
 
-    def _wrong(self, y: Tensor | None) -> Tensor:
-        """A condition for each row that is not its own: another class, or the next row's vector."""
-        if y is None:
-            raise CganError("discriminator_loss is matching_aware, but the network has no condition to mismatch")
+    def _wrong(self, y: Tensor) -> Tensor:
+        """A condition for each row that is not its own: another class, or the row before's vector."""
         if y.is_floating_point():
             return y.roll(1, 0)
         classes = self.D.spec.condition_dim
@@ -244,6 +246,43 @@ class Trainer:
             ) from None
         self.loss_sums.copy_(tensors["loss_sums"])
         self.t, self.loss_count = record["t"], record["loss_count"]
+
+
+def _check_shapes(generator: GeneratorSpec, discriminator: DiscriminatorSpec, examples: Examples) -> None:
+    """Raise ``CganError`` unless the examples' data and conditions are such as both networks take."""
+    width, y = examples.x.shape[1], examples.y
+    for name, found in (
+        ("the generator's output_dim", generator.output_dim),
+        ("the discriminator's input_dim", discriminator.input_dim),
+    ):
+        if found != width:
+            raise CganError(f"{name} is {found}, but the data have {width} numbers each: the two must agree")
+    for player, spec in (("generator", generator), ("discriminator", discriminator)):
+        if spec.condition == "none":
+            continue
+        if y is None:
+            raise CganError(f"the {player}'s condition is {spec.condition}, but the examples have none to give")
+        if spec.condition == "real":
+            if y.ndim != 2 or y.shape[1] != spec.condition_dim:
+                raise CganError(
+                    f"the {player} takes conditions of {spec.condition_dim} numbers each, but those of the examples "
+                    f"are of shape {tuple(y.shape)}: set condition_dim to the second number"
+                )
+        elif y.ndim != 1 or y.is_floating_point() or not 0 <= y.min() <= y.max() < spec.condition_dim:
+            raise CganError(
+                f"the {player} takes labels from 0 to {spec.condition_dim - 1}, but the conditions of the examples are "
+                "others: set condition and condition_dim to what they are"
+            )
+
+
+def _check_mismatch(discriminator: DiscriminatorSpec, batch_size: int) -> None:
+    """Raise ``CganError`` unless a row can be given a condition that is not its own."""
+    others = {"none": 0, "real": batch_size - 1}.get(discriminator.condition, discriminator.condition_dim - 1)
+    if others < 1:
+        raise CganError(
+            "discriminator_loss is matching_aware, which needs a wrong condition for each datum: give the "
+            "discriminator a condition, of two or more classes if a label, in batches of two or more if a vector"
+        )
 
 
 def _only_affine(*modules: torch.nn.Module) -> bool:
