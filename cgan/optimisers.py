@@ -94,7 +94,4 @@ class Adam:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         for i, parameter in enumerate(self.parameters):
             state = {name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith(f"{i}.")}
-            self.optimiser.state[parameter] = {
-                name: value.to("cpu" if name == "step" and parameter.device.type == "cpu" else parameter.device)
-                for name, value in state.items()
-            }
+            self.optimiser.state[parameter] = {name: value.to(parameter.device) for name, value in state.items()}
