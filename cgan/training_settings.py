@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cgan import CganError
+from cgan.specs import check_choice
 
+Optimiser = Literal["sgd", "adam"]
+Update = Literal["simultaneous", "alternating"]
 GeneratorLoss = Literal["non_saturating", "minimax"]
 DiscriminatorLoss = Literal["standard", "matching_aware"]
+FakeConditions = Literal["batch", "fresh"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class TrainingSettings:
 
     batch_size: int = 100
     """Examples per update (section 4.1)."""
-    optimiser: Literal["sgd", "adam"] = "sgd"
+    optimiser: Optimiser = "sgd"
     """sgd: velocity = momentum * velocity - rate * gradient; adam: the tutorial baseline's."""
     learning_rate: float = 0.1
     """Rate of the first update (section 4.1)."""
@@ -36,20 +40,30 @@ class TrainingSettings:
     """Decay of Adam's first moment (tutorial baseline)."""
     adam_beta2: float = 0.999
     """Decay of Adam's second moment (tutorial baseline)."""
-    update: Literal["simultaneous", "alternating"] = "simultaneous"
+    update: Update = "simultaneous"
     """simultaneous: both gradients from one forward pass; alternating: G first, then D on the same fakes."""
     generator_loss: GeneratorLoss = "non_saturating"
     """minimax: equation 2 as it stands; non_saturating: maximise log D(G(z|y)) instead (GAN, section 3)."""
     discriminator_loss: DiscriminatorLoss = "standard"
     """matching_aware: real data under a wrong condition is a third kind of example, to be rejected."""
-    fake_conditions: Literal["batch", "fresh"] = "batch"
+    fake_conditions: FakeConditions = "batch"
     """Whether the fakes take the real batch's own conditions or others, drawn from the training set."""
 
     def __post_init__(self) -> None:
+        check_choice(self.optimiser, Optimiser, "optimiser")
+        check_choice(self.update, Update, "update")
+        check_choice(self.generator_loss, GeneratorLoss, "generator_loss")
+        check_choice(self.discriminator_loss, DiscriminatorLoss, "discriminator_loss")
+        check_choice(self.fake_conditions, FakeConditions, "fake_conditions")
         positive = ("batch_size", "learning_rate", "min_learning_rate")
         for name in positive:
             if not 0 < getattr(self, name) < math.inf:
                 raise CganError(f"{name} is {getattr(self, name)}: it must be positive")
+        if self.learning_rate < self.min_learning_rate:
+            raise CganError(
+                f"learning_rate is {self.learning_rate}, below its floor min_learning_rate {self.min_learning_rate}: "
+                "lower the floor as well"
+            )
         if not 1 <= self.decay < math.inf:
             raise CganError(f"decay is {self.decay}: the learning rate is divided by it, so it must be at least 1")
         for name in ("momentum_start", "momentum_end", "adam_beta1", "adam_beta2"):
