@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import array
 import bz2
+import contextlib
 import difflib
 import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -246,11 +248,8 @@ def _read_info(described: Path, path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[list[str], np.ndarray]:
     """Words and vectors of a file in any of the formats."""
-    with _unpack(path) as file:
-        try:
-            head = file.read(_BLOCK)
-        except (OSError, EOFError) as error:
-            raise EmbeddingError(f"{path}: the packed file is damaged ({error}); fetch it anew") from None
+    with _sound(path), _unpack(path) as file:
+        head = file.read(_BLOCK)
     first, _, rest = head.partition(b"\n")
     header = first.split()
     if len(header) == 2 and all(number.isdigit() for number in header):
@@ -266,17 +265,25 @@ def _read(path: Path) -> tuple[list[str], np.ndarray]:
         raise EmbeddingError(
             f"{path} claims to hold {count:,} vectors of {dimension:,} numbers: fetch it anew"
         )
+    with _sound(path), _unpack(path) as file:
+        if text:
+            return _read_text(file, path, count, dimension)
+        assert count is not None
+        return _read_binary(file, path, count, dimension)
+
+
+@contextlib.contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Name the file in what reading a damaged one raises."""
     try:
-        with _unpack(path) as file:
-            if text:
-                return _read_text(file, path, count, dimension)
-            assert count is not None
-            return _read_binary(file, path, count, dimension)
+        yield
     except UnicodeDecodeError:
         raise EmbeddingError(
-            f"{path} holds a word that is not UTF-8: fetch it anew, or convert it to UTF-8"
+            f"{path} holds a word that is not UTF-8: convert it to UTF-8, or fetch it anew"
         ) from None
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise EmbeddingError(f"{path}: the packed file is damaged ({error}); fetch it anew") from None
 
 
