@@ -92,6 +92,7 @@ class Trainer:
         self.optimisers = {"G": self._optimiser(self.G), "D": self._optimiser(self.D)}
         for layer in [*self.G.modules(), *self.D.modules()]:
             if isinstance(layer, Affine):
+                layer.absorb = None
                 # None leaves the products to the weights' own type: float32, unless the caller converted the nets.
                 layer.product_dtype = torch.bfloat16 if precision == "bfloat16" else None
         # A row's logit depends on that row alone unless D normalises over the batch; then one backward pass through D
