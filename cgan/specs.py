@@ -172,6 +172,8 @@ class NetworkSpec:
     def from_dict(cls: type[Spec], record: dict[str, Any]) -> Spec:
         """The spec that ``as_dict`` wrote; raises ``CganError`` if a field is missing, unknown or malformed."""
         known = {item.name for item in fields(cls)}
+        if not isinstance(record, dict):
+            raise CganError(f"a {cls.__name__} is written as an object with its fields, not as {record!r}")
         if record.keys() != known:
             raise CganError(f"a {cls.__name__} has the fields {sorted(known)}, not {sorted(record)}")
         values = dict(record)
