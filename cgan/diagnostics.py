@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -100,6 +101,17 @@ def classifier_from_state(state: dict[str, Tensor]) -> Classifier:
     return classifier.eval()
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def train_classifier(
     images: Tensor,
     labels: Tensor,
@@ -114,8 +126,9 @@ def train_classifier(
 ) -> Classifier:
     """Train the classifier that judges samples, on real images, on the CPU.
 
-    Adam with a warm-up over the first tenth of the updates and a linear decay to zero. The same seed gives
-    the same weights on the same machine and number of threads; the global random state stays untouched.
+    Adam with a warm-up over the first tenth of the updates and a linear decay to zero. It runs on one thread, so
+    that the same seed gives the same weights however many the machine has, and so that a busy machine does not
+    stall such small products; the global random state stays untouched.
 
     Args:
         images: (n, d) float in [0, 1].

@@ -83,6 +83,19 @@ def test_classifier_depends_on_its_seed_only(digits: tuple[torch.Tensor, torch.T
     assert not torch.equal(first.layers[0].weight, other.layers[0].weight)
 
 
+def test_classifier_is_the_same_on_any_number_of_threads(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    threads = torch.get_num_threads()
+    states = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            states.append(diagnostics.train_classifier(*digits, CLASSES, seed=5, updates=30).state_dict())
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
 def test_classifier_survives_safetensors(digits: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> None:
     images, labels = digits
     classifier = diagnostics.train_classifier(images, labels, CLASSES, seed=0, updates=20, hidden=(30, 20, 10))
