@@ -128,6 +128,8 @@ def train(command: Command, dataset: ImageDataset, folder: Path) -> None:
     config = command.config
     before = runs.read_json(folder / runs.CONFIG) if (folder / runs.CONFIG).exists() else {}
     device = resolve_device(command.device)
+    # Velocities of units that died decay into denormal numbers, which a processor adds many times more slowly.
+    torch.set_flush_denormal(True)
     if threads := command.threads or before.get("threads"):
         torch.set_num_threads(threads)
     precision = before.get("precision") if command.precision == "auto" else command.precision
