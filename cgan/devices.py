@@ -16,6 +16,17 @@ from cgan import CganError
 Precision = Literal["float32", "bfloat16"]
 
 
+def prepare_cpu(threads: int | None = None) -> None:
+    """Settings of this process that training on a processor wants: call once, before the first computation.
+
+    ``threads`` None keeps PyTorch's choice. Denormal numbers become zero: the velocities of units that died decay into
+    them, and they made an update of a trained net take 43 ms instead of 33.
+    """
+    torch.set_flush_denormal(True)
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def resolve_device(name: str = "auto") -> torch.device:
     """``auto``: CUDA, else Apple's MPS, else the CPU; or the device named. Raises ``CganError`` if it is not there."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}

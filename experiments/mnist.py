@@ -120,7 +120,7 @@ def train(command: Command, dataset: ImageDataset, folder: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
-    from cgan.devices import resolve_device, resolve_precision, seeded
+    from cgan.devices import prepare_cpu, resolve_device, resolve_precision, seeded
     from cgan.networks import Discriminator, Generator
     from cgan.training import Diverged, Examples, Interrupted, Trainer, fit, same_identity
     from experiments.sampling import from_pixels
@@ -128,10 +128,7 @@ def train(command: Command, dataset: ImageDataset, folder: Path) -> None:
     config = command.config
     before = runs.read_json(folder / runs.CONFIG) if (folder / runs.CONFIG).exists() else {}
     device = resolve_device(command.device)
-    # Velocities of units that died decay into denormal numbers, which a processor adds many times more slowly.
-    torch.set_flush_denormal(True)
-    if threads := command.threads or before.get("threads"):
-        torch.set_num_threads(threads)
+    prepare_cpu(command.threads or before.get("threads"))
     precision = before.get("precision") if command.precision == "auto" else command.precision
     precision = precision or resolve_precision("auto", device)
 
