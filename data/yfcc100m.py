@@ -97,9 +97,7 @@ def find_shards(sources: Iterable[str | Path]) -> list[Path]:
     shards = sorted(found.values(), key=_natural)
     unpacked: dict[Path, Path] = {}
     for shard in shards:
-        other = unpacked.setdefault(
-            shard.with_suffix("") if shard.suffix in (".bz2", ".gz") else shard, shard
-        )
+        other = unpacked.setdefault(shard.with_suffix("") if shard.suffix in (".bz2", ".gz") else shard, shard)
         if other != shard:
             raise DataError(f"{other} and {shard} look like one shard twice: keep or name only one of them")
     return shards

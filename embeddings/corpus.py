@@ -241,9 +241,7 @@ def load_corpus(folder: Path) -> Corpus:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise EmbeddingError(
-            f"{folder} holds no corpus ({MANIFEST} is missing): make one, or name its folder"
-        )
+        raise EmbeddingError(f"{folder} holds no corpus ({MANIFEST} is missing): make one, or name its folder")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         complete, shards = bool(manifest["complete"]), manifest["shards"]
@@ -255,9 +253,7 @@ def load_corpus(folder: Path) -> Corpus:
     except (ValueError, KeyError, TypeError) as error:
         raise EmbeddingError(f"{path} is not a corpus manifest ({error!r}): make the corpus anew") from None
     if not complete:
-        raise EmbeddingError(
-            f"the corpus in {folder} is unfinished: give the corpus command again to go on with it"
-        )
+        raise EmbeddingError(f"the corpus in {folder} is unfinished: give the corpus command again to go on with it")
     for file in files:
         if not file.path.is_file() or file.path.stat().st_size != file.size:
             raise EmbeddingError(

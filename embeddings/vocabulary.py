@@ -15,7 +15,6 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -58,14 +57,10 @@ class Vocabulary:
         self._ranks = {word: rank for rank, word in enumerate(self.words)}
         if len(self._ranks) < len(self.words):
             twice = next(word for rank, word in enumerate(self.words) if self._ranks[word] != rank)
-            raise EmbeddingError(
-                f"the vocabulary holds the word {twice!r} more than once: keep one of its vectors"
-            )
+            raise EmbeddingError(f"the vocabulary holds the word {twice!r} more than once: keep one of its vectors")
         for word in self.words:
             if not word or word != word.strip() or "\n" in word:
-                raise EmbeddingError(
-                    f"{word!r} is no word: it is empty or has white space at its ends or a line break"
-                )
+                raise EmbeddingError(f"{word!r} is no word: it is empty or has white space at its ends or a line break")
         if (bad := _unusable_row(self.vectors)) is not None:
             raise EmbeddingError(
                 f"the vector of the word {self.words[bad[0]]!r} {bad[1]}: leave the word out or mend its vector"
@@ -104,19 +99,17 @@ class Vocabulary:
         near = [other for other in self.words if abs(len(other) - len(plain)) <= slack]
         return difflib.get_close_matches(plain, near, n=most, cutoff=0.6)
 
-    @cached_property
-    def units(self) -> np.ndarray:
-        """(V, d) float32: the vectors at length one."""
-        return unit_rows(self.vectors)
-
     def nearest(self, queries: np.ndarray, k: int, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
         """The ``k`` words nearest by cosine to each row of ``queries`` (m, d), exactly, the nearest first.
 
         Returns frequency ranks (m, k) int64 and cosines (m, k) float32; of equally near words the more frequent
-        comes first. Beside the vocabulary (its vectors, their units, and these made ready for the device: about
-        2,600 bytes a word at 200-d) at most 256 MiB are held. Raises ``EmbeddingError`` when k is not from 1
-        to V, the dimension does not fit, or a query is zero or not finite.
+        comes first. The first call makes the vectors ready and keeps that (1,000 to 1,600 bytes a word at 200-d);
+        beside it at most 256 MiB are held, whatever m is.
+        Raises ``EmbeddingError`` when k is not from 1 to V, the dimension does not fit, a query is zero or not finite,
+        or there is no such device.
         """
+        import torch
+
         from embeddings import nearest as exact
 
         queries = np.asarray(queries)
@@ -126,13 +119,13 @@ class Vocabulary:
                 f"one row of {self.vectors.shape[1]} for each query"
             )
         if not 1 <= k <= len(self):
-            raise EmbeddingError(
-                f"{k:,} nearest words of {len(self):,} were asked for: ask for 1 to {len(self):,}"
-            )
+            raise EmbeddingError(f"{k:,} nearest words of {len(self):,} were asked for: ask for 1 to {len(self):,}")
         if (bad := _unusable_row(queries)) is not None:
             raise EmbeddingError(f"query {bad[0]} (counted from 0) {bad[1]}: leave it out or mend it")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise EmbeddingError(f"the device {device} was asked for, but torch finds no GPU: take cpu")
         if device not in self._indexes:
-            self._indexes[device] = exact.prepare(self.units, device)
+            self._indexes[device] = exact.prepare(unit_rows(self.vectors), device)
         return exact.search(self._indexes[device], unit_rows(queries), k)
 
     def save(self, path: str | Path, info: dict[str, Any] | None = None) -> None:
@@ -144,18 +137,12 @@ class Vocabulary:
         """
         path = Path(path)
         if path.suffix != ".bin":
-            raise EmbeddingError(
-                f"{path}: word vectors are saved in word2vec's binary format; end the name in .bin"
-            )
+            raise EmbeddingError(f"{path}: word vectors are saved in word2vec's binary format; end the name in .bin")
         for word in self.words:
             if " " in word:
-                raise EmbeddingError(
-                    f"the word {word!r} holds a space, which word2vec's format cannot: rename it"
-                )
+                raise EmbeddingError(f"the word {word!r} holds a space, which word2vec's format cannot: rename it")
         digest = hashlib.sha256()
-        temporary, described = (
-            path.with_name(f".{path.name}.{os.getpid()}.{kind}.tmp") for kind in ("bin", "json")
-        )
+        temporary, described = (path.with_name(f".{path.name}.{os.getpid()}.{kind}.tmp") for kind in ("bin", "json"))
         try:
             with open(temporary, "wb") as file:
                 header = f"{len(self)} {self.vectors.shape[1]}\n".encode()
@@ -164,9 +151,7 @@ class Vocabulary:
                 for start in range(0, len(self), _ROWS):
                     rows = self.vectors[start : start + _ROWS].astype("<f4", copy=False)
                     pairs = zip(self.words[start : start + _ROWS], rows, strict=True)
-                    data = b"".join(
-                        [word.encode("utf-8") + b" " + row.tobytes() + b"\n" for word, row in pairs]
-                    )
+                    data = b"".join([word.encode("utf-8") + b" " + row.tobytes() + b"\n" for word, row in pairs])
                     digest.update(data)
                     file.write(data)
             record = {
@@ -230,9 +215,7 @@ def _read_info(described: Path, path: Path) -> dict[str, Any]:
     try:
         info = json.loads(described.read_text(encoding="utf-8"))
     except ValueError:
-        raise EmbeddingError(
-            f"{described}: not readable as JSON; delete it, or restore it with {path.name}"
-        ) from None
+        raise EmbeddingError(f"{described}: not readable as JSON; delete it, or restore it with {path.name}") from None
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         return {}
     with open(path, "rb") as file:
@@ -240,9 +223,7 @@ def _read_info(described: Path, path: Path) -> dict[str, Any]:
         while data := file.read(_BLOCK):
             digest.update(data)
     if digest.hexdigest() != info.get("sha256"):
-        raise EmbeddingError(
-            f"{described} is not of {path.name} (its checksum differs): delete it, or restore the two"
-        )
+        raise EmbeddingError(f"{described} is not of {path.name} (its checksum differs): delete it, or restore the two")
     return info
 
 
@@ -258,13 +239,9 @@ def _read(path: Path) -> tuple[list[str], np.ndarray]:
     else:
         count, dimension, text = None, len(first.split()) - 1, True
         if dimension < 1 or _numbers(first, dimension) is None:
-            raise EmbeddingError(
-                f"{path} holds no word vectors in word2vec's or GloVe's format: name another file"
-            )
+            raise EmbeddingError(f"{path} holds no word vectors in word2vec's or GloVe's format: name another file")
     if count == 0 or dimension == 0 or (count or 0) * dimension > 1 << 38:
-        raise EmbeddingError(
-            f"{path} claims to hold {count:,} vectors of {dimension:,} numbers: fetch it anew"
-        )
+        raise EmbeddingError(f"{path} claims to hold {count:,} vectors of {dimension:,} numbers: fetch it anew")
     with _sound(path), _unpack(path) as file:
         if text:
             return _read_text(file, path, count, dimension)
@@ -278,9 +255,7 @@ def _sound(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError:
-        raise EmbeddingError(
-            f"{path} holds a word that is not UTF-8: convert it to UTF-8, or fetch it anew"
-        ) from None
+        raise EmbeddingError(f"{path} holds a word that is not UTF-8: convert it to UTF-8, or fetch it anew") from None
     except (EOFError, OSError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -321,9 +296,7 @@ def _read_text(
             if not line.strip():
                 continue
             number = len(words) + (1 if count is None else 2)
-            raise EmbeddingError(
-                f"{path}, line {number:,}: not a word with {dimension:,} numbers; fetch the file anew"
-            )
+            raise EmbeddingError(f"{path}, line {number:,}: not a word with {dimension:,} numbers; fetch the file anew")
         words.append(found[0].decode("utf-8"))
         values.extend(found[1])
     if count not in (None, len(words)):
@@ -345,9 +318,7 @@ def _read_binary(
         if len(words) == count:
             break
     if len(words) < count:
-        raise EmbeddingError(
-            f"{path} ends after {len(words):,} of the {count:,} words it promises: fetch it anew"
-        )
+        raise EmbeddingError(f"{path} ends after {len(words):,} of the {count:,} words it promises: fetch it anew")
     return words, np.frombuffer(values, dtype="<f4").astype(np.float32, copy=False).reshape(count, dimension)
 
 

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -71,8 +71,8 @@ class Nearest:
     """File of vectors to find words for: .npy, or text with one vector a line."""
     top: int = 10
     """Neighbours of each."""
-    device: str = "cpu"
-    """cpu or cuda."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the products are computed."""
 
 
 @dataclass(frozen=True)
@@ -125,18 +125,14 @@ def make_corpus(command: Corpus) -> dict[str, Any]:
     shards = _shards(command)
     names = shard_names(shards)
     if len(set(map(_stem, names))) < len(names):
-        raise UsageError(
-            f"two of {_listed(shards)} would become corpus files of one name: rename one of them"
-        )
+        raise UsageError(f"two of {_listed(shards)} would become corpus files of one name: rename one of them")
     folder = command.corpus
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
             stack.enter_context(FileLock(folder / ".lock", timeout=0))
         except Timeout:
-            raise UsageError(
-                f"another corpus command is at work in {folder}: wait for it, or name another"
-            ) from None
+            raise UsageError(f"another corpus command is at work in {folder}: wait for it, or name another") from None
         corpus.remove_unfinished(folder)
         done = _done_before(folder, names)
         started = time.monotonic()
@@ -152,9 +148,7 @@ def make_corpus(command: Corpus) -> dict[str, Any]:
             runs.write_json(folder / corpus.MANIFEST, manifest)
             return manifest
 
-        for name, record in _clean_all(
-            shards, names, folder, dict(done), command.workers or os.cpu_count() or 1
-        ):
+        for name, record in _clean_all(shards, names, folder, dict(done), command.workers or os.cpu_count() or 1):
             done[name] = record
             write(complete=False)
         totals = _totals([done[name] for name in names])
@@ -221,9 +215,7 @@ def _done_before(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]
     except (KeyError, TypeError):
         raise UsageError(f"{path} is not a corpus manifest: name another folder with --corpus") from None
     if cleaning != corpus.CLEANING:
-        raise UsageError(
-            f"{folder} holds a corpus of another cleaning: delete it, or name another with --corpus"
-        )
+        raise UsageError(f"{folder} holds a corpus of another cleaning: delete it, or name another with --corpus")
     if others := sorted(set(done) - set(names)):
         raise UsageError(
             f"{folder} holds a corpus of other files ({others[0]}): name another folder with --corpus, or delete it"
@@ -249,16 +241,12 @@ def _clean_all(
             while waiting and len(working) < workers:
                 shard, name = waiting.pop(0)
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(
-                    target=_work, args=(sender, shard, name, folder, done.get(name)), daemon=True
-                )
+                process = context.Process(target=_work, args=(sender, shard, name, folder, done.get(name)), daemon=True)
                 process.start()
                 # The child alone holds the sending end: its death is seen here, and this one's death there.
                 sender.close()
                 working[receiver] = process, name
-            for receiver in [
-                receiver for receiver in wait(list(working)) if isinstance(receiver, Connection)
-            ]:
+            for receiver in [receiver for receiver in wait(list(working)) if isinstance(receiver, Connection)]:
                 process, name = working[receiver]
                 try:
                     message = receiver.recv()
@@ -338,15 +326,12 @@ def clean_shard(
         "skipped": dict(sorted(tally.skipped.items())),
         "damage": tally.damage,
         "files": [
-            {"name": file.path.name, "size": file.size, "lines": file.lines, "tokens": file.tokens}
-            for file in files
+            {"name": file.path.name, "size": file.size, "lines": file.lines, "tokens": file.tokens} for file in files
         ],
     }
 
 
-def _still_holds(
-    before: dict[str, Any], shard: Path, folder: Path, progress: Callable[[int, int], object]
-) -> bool:
+def _still_holds(before: dict[str, Any], shard: Path, folder: Path, progress: Callable[[int, int], object]) -> bool:
     import hashlib
 
     for file in before["files"]:
@@ -395,9 +380,7 @@ def train(command: Train) -> None:
     corpus = load_corpus(command.corpus)
     settings = asdict(command.settings)
     if command.out.exists() and not _is_made_by(command.out, settings, corpus.manifest):
-        raise UsageError(
-            f"{command.out} is there already and was made otherwise: name another --out, or delete it"
-        )
+        raise UsageError(f"{command.out} is there already and was made otherwise: name another --out, or delete it")
     if command.out.exists():
         print(f"{command.out} is there already, made of this corpus with these settings")
         return
@@ -483,15 +466,11 @@ def read_vectors(path: Path) -> np.ndarray:
     try:
         vectors = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
     except ValueError as error:
-        raise UsageError(
-            f"{path}: no vectors in it ({error}); give .npy, or text with one vector a line"
-        ) from None
+        raise UsageError(f"{path}: no vectors in it ({error}); give .npy, or text with one vector a line") from None
     if vectors.ndim == 1:
         vectors = vectors[None]
     if vectors.ndim != 2 or vectors.size == 0 or vectors.dtype.kind not in "fiu":
-        raise UsageError(
-            f"{path}: an array of {vectors.dtype}, {vectors.shape}, where one real vector a row is needed"
-        )
+        raise UsageError(f"{path}: an array of {vectors.dtype}, {vectors.shape}, where one real vector a row is needed")
     return vectors
 
 
@@ -504,9 +483,7 @@ def import_vectors(command: Import) -> None:
     path = Path(command.source).expanduser()
     if not path.exists():
         if path.suffix in (".bin", ".txt", ".vec", ".gz", ".bz2") or len(path.parts) != 1:
-            raise UsageError(
-                f"{path}: no such file; give a word2vec or GloVe file, or a name of gensim's downloader"
-            )
+            raise UsageError(f"{path}: no such file; give a word2vec or GloVe file, or a name of gensim's downloader")
         path = download(command.source)
     _ready(command.out)
     print(f"reading {path}")
@@ -515,9 +492,7 @@ def import_vectors(command: Import) -> None:
     for name in ("format", "words", "dimension", "sha256"):
         info.pop(name, None)
     vocabulary.save(command.out, info)
-    print(
-        f"{len(vocabulary):,} words with vectors of {vocabulary.vectors.shape[1]} numbers are in {command.out}"
-    )
+    print(f"{len(vocabulary):,} words with vectors of {vocabulary.vectors.shape[1]} numbers are in {command.out}")
 
 
 def download(name: str) -> Path:
@@ -566,9 +541,7 @@ def _silenced(name: str) -> Iterator[None]:
 def _ready(out: Path) -> None:
     """Fail before the work, not after it, where its result could not be stored."""
     if out.suffix != ".bin":
-        raise UsageError(
-            f"--out {out}: the vectors are stored in word2vec's binary format; end the name in .bin"
-        )
+        raise UsageError(f"--out {out}: the vectors are stored in word2vec's binary format; end the name in .bin")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 

@@ -118,9 +118,7 @@ def write(path: Path, *rows: str | bytes, pack: Callable[[bytes], bytes] = bytes
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress])
-def test_bad_rows_are_counted_and_skipped_in_every_packing(
-    tmp_path: Path, pack: Callable[[bytes], bytes]
-) -> None:
+def test_bad_rows_are_counted_and_skipped_in_every_packing(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     good = [row("first"), row("second", later=True), row("third")]
     broken = row("TITLE").encode().replace(b"TITLE", b"\xff\xfe")
     encoded = row("TITLE").replace("TITLE", "%FF%FE")
@@ -175,9 +173,7 @@ def test_damaged_packing_keeps_what_was_readable_and_says_so(
     path = write(tmp_path / "shard", *map(row, titles), pack=pack)
     whole = path.read_bytes()
     cut = len(whole) * 2 // 3
-    path.write_bytes(
-        whole[:cut] if spoil == "truncated" else whole[:cut] + b"\x55" * 5000 + whole[cut + 5000 :]
-    )
+    path.write_bytes(whole[:cut] if spoil == "truncated" else whole[:cut] + b"\x55" * 5000 + whole[cut + 5000 :])
     tally = Tally()
     read = [record.title for record in read_records(path, tally)]
     assert 200 <= len(read) < 1000
@@ -219,9 +215,7 @@ def test_arbitrary_columns_give_a_record_or_a_reason(columns: list[str]) -> None
 @settings(max_examples=200, deadline=None)
 @given(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
-    st.lists(
-        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), max_size=5
-    ),
+    st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), max_size=5),
     st.booleans(),
 )
 def test_whatever_was_typed_comes_back(title: str, tags: list[str], later: bool) -> None:
@@ -273,6 +267,4 @@ def test_real_rows() -> None:
     # An independent way to the same: the standard library's whole-file unpacking, and columns by hand.
     lines = bz2.decompress(shards[0].read_bytes()).decode().split("\n")[: len(first)]
     assert [record.photo_id for record in first] == [line.split("\t")[0] for line in lines]
-    assert [",".join(record.tags) for record in first] == [
-        line.split("\t")[8].replace("+", " ") for line in lines
-    ]
+    assert [",".join(record.tags) for record in first] == [line.split("\t")[8].replace("+", " ") for line in lines]

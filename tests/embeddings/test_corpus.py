@@ -117,9 +117,7 @@ def test_real_captions_give_gensims_tokens() -> None:
     assert compared > 2000
 
 
-@pytest.mark.parametrize(
-    "html", ["a <b>bold</b> dog", "x <a href='y'>link</a> z", "line <br/> line", "no tags"]
-)
+@pytest.mark.parametrize("html", ["a <b>bold</b> dog", "x <a href='y'>link</a> z", "line <br/> line", "no tags"])
 def test_tags_go_as_gensims_do(html: str) -> None:
     assert strip_markup(html).split() == strip_tags(html).split()
 

@@ -13,9 +13,7 @@ from embeddings import nearest
 from embeddings.nearest import Arithmetic, int8_is_fast, prepare, search
 from embeddings.vocabulary import unit_rows
 
-ARITHMETICS: list[Arithmetic] = (
-    ["float32", "int8"] if hasattr(torch, "_int_mm") and int8_is_fast() else ["float32"]
-)
+ARITHMETICS: list[Arithmetic] = ["float32", "int8"] if hasattr(torch, "_int_mm") and int8_is_fast() else ["float32"]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 

@@ -83,9 +83,7 @@ def test_words_come_most_frequent_first_with_their_counts(corpus: list[CorpusFil
     counted, trained = [], []
     vocabulary = train(corpus, SkipGram(**SMALL), counted.append, trained.append)
     text = " ".join(file.path.read_text() for file in corpus).split()
-    assert dict(zip(vocabulary.words, vocabulary.counts, strict=True)) == {
-        w: text.count(w) for w in set(text)
-    }
+    assert dict(zip(vocabulary.words, vocabulary.counts, strict=True)) == {w: text.count(w) for w in set(text)}
     assert (np.diff(vocabulary.counts) <= 0).all()
     assert sum(counted) == len(text) and sum(trained) == 3 * len(text)
 
@@ -104,9 +102,7 @@ def test_more_workers_than_lines(tmp_path: Path, capfd: pytest.CaptureFixture[st
 
 
 def test_a_minimum_count_that_leaves_nothing_is_one_sentence(corpus: list[CorpusFile]) -> None:
-    with pytest.raises(
-        EmbeddingError, match="no word of the corpus occurs 1,000,000 times: lower the minimum"
-    ):
+    with pytest.raises(EmbeddingError, match="no word of the corpus occurs 1,000,000 times: lower the minimum"):
         train(corpus, SkipGram(min_count=1_000_000))
 
 
@@ -142,9 +138,7 @@ def test_real_captions_put_like_words_near_each_other(tmp_path: Path) -> None:
     records = (record for shard in shards for record in read_records(shard))
     files = write_lines([[token_line(r.title, r.description, r.tags) for r in records]], tmp_path, "shard")
     settings = {"vector_size": 100, "min_count": 20, "epochs": 2, "workers": 2}
-    shares = np.array(
-        [partner_ranks(train(files, SkipGram(seed=seed, **settings)), PAIRS) for seed in (1, 2, 3)]
-    )
+    shares = np.array([partner_ranks(train(files, SkipGram(seed=seed, **settings)), PAIRS) for seed in (1, 2, 3)])
     # By chance a partner stands in the middle, at 0.5, and all ten stand within the first tenth once in 10^10.
     assert (np.median(shares, axis=0) < 0.1).all(), shares.round(3)
     assert np.median(shares) < 0.02, shares.round(3)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gensim.models import KeyedVectors
 
 from embeddings import EmbeddingError
@@ -64,6 +65,12 @@ def test_what_no_query_can_be(queries: np.ndarray, k: int, says: str) -> None:
         Vocabulary(WORDS, vectors()).nearest(queries, k)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_one_sentence() -> None:
+    with pytest.raises(EmbeddingError, match="torch finds no GPU"):
+        Vocabulary(WORDS, vectors()).nearest(vectors(), 2, "cuda")
+
+
 def test_neighbours_are_gensims() -> None:
     """Not of length one, of a size where groups are used, and each query at another length."""
     rng = np.random.default_rng(1)
@@ -75,9 +82,7 @@ def test_neighbours_are_gensims() -> None:
     for query, found, near in zip(queries, ranks, cosines, strict=True):
         expected = keyed.similar_by_vector(query, topn=20)
         np.testing.assert_allclose(near, [cosine for _, cosine in expected], rtol=0, atol=5e-7)
-        for word, (theirs, _), rank, place in zip(
-            [words[r] for r in found], expected, found, range(20), strict=True
-        ):
+        for word, (theirs, _), rank, place in zip([words[r] for r in found], expected, found, range(20), strict=True):
             if word != theirs:  # Only where float32 cannot tell the two apart.
                 other = unit_rows(values[[rank, keyed.key_to_index[theirs]]]) @ unit_rows(query[None])[0]
                 assert abs(other[0] - other[1]) < 5e-7, (place, word, theirs)
@@ -91,9 +96,7 @@ def test_no_neighbours_of_no_queries() -> None:
 def test_vectors_of_extreme_length_keep_their_direction() -> None:
     direction = vectors(1, 5, 3).astype(np.float64)
     for scale in (1e-37, 1e-20, 1e20, 1e37):
-        np.testing.assert_allclose(
-            unit_rows((direction * scale).astype(np.float32)), unit_rows(direction), atol=1e-6
-        )
+        np.testing.assert_allclose(unit_rows((direction * scale).astype(np.float32)), unit_rows(direction), atol=1e-6)
 
 
 @pytest.mark.parametrize(

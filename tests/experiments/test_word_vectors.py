@@ -76,9 +76,7 @@ def test_help_is_quick_to_import() -> None:
         "heavy = {'torch', 'gensim', 'scipy', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
         "print(); print(sorted(heavy))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--min-count" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -123,9 +121,7 @@ def test_vectors_are_read_from_npy_and_from_text(tmp_path: Path) -> None:
 def test_mistakes_are_one_sentence_and_change_nothing(
     chain: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = {
-        path: path.read_bytes() for path in chain.rglob("*") if path.is_file() and path.suffix != ".lock"
-    }
+    before = {path: path.read_bytes() for path in chain.rglob("*") if path.is_file() and path.suffix != ".lock"}
     (chain / "bad.npy").write_bytes(b"no array")
     np.save(chain / "other.npy", np.ones((2, 3)))
     empty = chain / "empty"
@@ -157,9 +153,7 @@ def test_mistakes_are_one_sentence_and_change_nothing(
         assert cli.run(main, [str(argument) for argument in arguments]) == 2
         said = capsys.readouterr().err.strip()
         assert said.startswith("error: ") and words in said and len(said.splitlines()) == 1, said
-    assert_one_sentence(
-        run("word_vectors", "nearest", "dgo", cwd=chain, PYTHONPATH=str(ROOT)), "did you mean 'dog'"
-    )
+    assert_one_sentence(run("word_vectors", "nearest", "dgo", cwd=chain, PYTHONPATH=str(ROOT)), "did you mean 'dog'")
     assert all(path.read_bytes() == content for path, content in before.items())
     assert not (chain / "new.bin").exists()
 
@@ -187,16 +181,11 @@ def test_a_changed_input_is_done_again_alone(tmp_path: Path) -> None:
     assert run(*arguments).returncode == 0
     after = text_files(tmp_path / "corpus")
     assert after["yfcc100m_dataset-0-0.txt"] == before["yfcc100m_dataset-0-0.txt"]
-    assert after["yfcc100m_dataset-1-0.txt"][0] == before["yfcc100m_dataset-1-0.txt"][0].replace(
-        b"puppy", b"kitty"
-    )
+    assert after["yfcc100m_dataset-1-0.txt"][0] == before["yfcc100m_dataset-1-0.txt"][0].replace(b"puppy", b"kitty")
     # A lost output is made again, too.
     (tmp_path / "corpus" / "yfcc100m_dataset-0-0.txt").unlink()
     assert run(*arguments).returncode == 0
-    assert (
-        text_files(tmp_path / "corpus")["yfcc100m_dataset-0-0.txt"][0]
-        == before["yfcc100m_dataset-0-0.txt"][0]
-    )
+    assert text_files(tmp_path / "corpus")["yfcc100m_dataset-0-0.txt"][0] == before["yfcc100m_dataset-0-0.txt"][0]
 
 
 def test_a_kill_loses_only_the_unfinished_shard(tmp_path: Path) -> None:
@@ -208,9 +197,7 @@ def test_a_kill_loses_only_the_unfinished_shard(tmp_path: Path) -> None:
     try:
         # Both small shards are in the manifest, and the large one is being written.
         deadline = time.monotonic() + 120
-        while not (
-            (corpus / "manifest.json").exists() and len(manifest(corpus)["shards"]) == 2 and big(corpus)
-        ):
+        while not ((corpus / "manifest.json").exists() and len(manifest(corpus)["shards"]) == 2 and big(corpus)):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -272,9 +259,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     for times in (8, 64):
         shard = tmp_path / f"{times}.tsv"
         shard.write_bytes(block * times)
-        arguments = command(
-            "word_vectors", "corpus", shard, "--corpus", tmp_path / str(times), "--workers", 1
-        )
+        arguments = command("word_vectors", "corpus", shard, "--corpus", tmp_path / str(times), "--workers", 1)
         program = (
             "import resource, subprocess, sys\n"
             "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
