@@ -1,0 +1,109 @@
+"""Arrays of images or samples read from .npy, .npz and .safetensors files, whoever wrote them.
+
+Checks their form and says what was converted; measures and writes nothing. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from experiments import UsageError
+
+#: Which of several arrays in one file is meant.
+_NAMES = ("samples", "images")
+
+
+def read_images(path: Path) -> tuple[np.ndarray, list[str]]:
+    """The images of a file as float32 (n, d), and notes for the reader on what was converted or looks odd.
+
+    Axes after the first are flattened row by row, so (n, 28, 28) becomes (n, 784). Bytes (uint8) are divided by
+    255. Of several arrays in a .npz or .safetensors file, the one named ``samples``, else ``images``, is taken.
+
+    Raises:
+        UsageError: the file is missing, damaged or of another kind, or holds no images in this sense.
+    """
+    readers = {".npy": _read_numpy, ".npz": _read_numpy, ".safetensors": _read_safetensors}
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no such file")
+    if path.suffix not in readers:
+        raise UsageError(f"{path}: not a file of arrays; give a .npy, .npz or .safetensors file")
+    return as_images(readers[path.suffix](path), str(path))
+
+
+def as_images(array: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+    """``array`` in the form that ``read_images`` returns; ``source`` names it in notes and errors."""
+    if array.ndim < 2 or not array.size:
+        raise UsageError(f"{source}: an array of shape {array.shape} is not (images, values)")
+    notes = []
+    if array.dtype == np.uint8:
+        if array.max() <= 1:
+            raise UsageError(f"{source}: bytes count as 0 .. 255, but these are all 0 or 1; save them as float32")
+        images = array.astype(np.float32, order="C") / np.float32(255)
+        notes.append(f"{source} holds bytes; they were divided by 255")
+    elif np.issubdtype(array.dtype, np.floating):
+        with np.errstate(over="ignore"):  # what overflows float32 is refused below
+            images = array.astype(np.float32, order="C")
+    else:
+        raise UsageError(f"{source}: holds {array.dtype}; save floats in [0, 1], or uint8 in 0 .. 255")
+    images = images.reshape(len(images), math.prod(array.shape[1:]))
+    low, high = images.min(), images.max()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        row = int(np.isfinite(images).all(axis=1).argmin())
+        raise UsageError(f"{source}: NaN or infinity, first in image {row} of {len(images)}; leave such images out")
+    if low < 0 or high > 1:
+        notes.append(
+            f"{source} holds values from {low:.4g} to {high:.4g}; figures compare with the paper's only in [0, 1] "
+            "(tanh outputs become so by (x + 1) / 2)"
+        )
+    return images, notes
+
+
+def _read_numpy(path: Path) -> np.ndarray:
+    try:
+        # Mapped, not read: a damaged header that promises more than the file holds is refused before any memory is
+        # asked for.
+        content = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return content
+        with content:
+            return _pick(path, content.files, content.__getitem__)
+    except (UsageError, PermissionError):
+        raise
+    except Exception as error:  # NumPy's readers raise errors of a dozen kinds on damaged files
+        raise _damaged(path, error) from error
+
+
+def _read_safetensors(path: Path) -> np.ndarray:
+    import torch
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as content:
+            tensor = _pick(path, content.keys(), content.get_tensor)
+    except (UsageError, PermissionError):
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
+    # NumPy has no bfloat16 or 8-bit floats.
+    known = (torch.float16, torch.float32, torch.float64)
+    return tensor.float().numpy() if tensor.is_floating_point() and tensor.dtype not in known else tensor.numpy()
+
+
+def _pick(path: Path, names: Iterable[str], get: Callable[[str], object]):  # type: ignore[no-untyped-def]
+    """The array meant among those in a file: the one named ``samples``, else ``images``, else the only one."""
+    names = list(names)
+    for name in _NAMES:
+        if name in names:
+            return get(name)
+    if len(names) == 1:
+        return get(names[0])
+    held = f"the arrays {', '.join(sorted(names))}" if names else "no array"
+    raise UsageError(f'{path}: holds {held}; save the images under the name "samples"')
+
+
+def _damaged(path: Path, error: BaseException) -> UsageError:
+    return UsageError(f"{path}: not a whole {path.suffix} file of plain numbers ({error}); write it anew")
