@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from cgan import CganError
@@ -23,7 +23,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -
     """Write ``tensors`` and the JSON-ready ``record`` to ``path``.
 
     The file appears whole or not at all: it is written beside ``path``, flushed to disk and renamed. SHA-256 sums over
-    the record and over the tensors' names, types, shapes and contents go with it.
+    the record and over the tensors' names, types, shapes and contents go with it. Raises ``OSError`` if it cannot be
+    written; what was there before then stays.
     """
     path = Path(path)
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -32,8 +33,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -
     # The same name each time, so that what a killed process left half-written is written over by the next.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        save_file(held, temporary, metadata=metadata)
-        with open(temporary, "rb") as file:
+        # Not save_file: it goes through a temporary file of its own, and hides a full disk behind another error.
+        with open(temporary, "wb") as file:
+            file.write(serialise(held, metadata))
+            file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
