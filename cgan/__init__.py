@@ -5,5 +5,8 @@ need from its modules (``cgan.networks``, ``cgan.training``, ``cgan.parzen``, ..
 """
 
 
-class CganError(ValueError):
-    """What the caller asked for cannot be done; the message says what is wrong, where, and the mend."""
+class CganError(Exception):
+    """What the caller asked for cannot be done; the message says what is wrong, where, and the mend.
+
+    Not a ``ValueError``: command-line parsers catch those, and put their own words in the place of the message.
+    """

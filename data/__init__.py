@@ -4,5 +4,8 @@ Importing this package imports no heavy library; take what you need from its mod
 """
 
 
-class DataError(ValueError):
-    """A dataset is missing, damaged or of another form; the message says what, where, and the mend."""
+class DataError(Exception):
+    """A dataset is missing, damaged or of another form; the message says what, where, and the mend.
+
+    Not a ``ValueError``: command-line parsers catch those, and put their own words in the place of the message.
+    """

@@ -4,5 +4,8 @@ Importing this package imports no heavy library; take what you need from its mod
 """
 
 
-class EmbeddingError(ValueError):
-    """An input or a setting of this package is unusable; the message says what, where, and the mend."""
+class EmbeddingError(Exception):
+    """An input or a setting of this package is unusable; the message says what, where, and the mend.
+
+    Not a ``ValueError``: command-line parsers catch those, and put their own words in the place of the message.
+    """

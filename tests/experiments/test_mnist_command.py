@@ -151,12 +151,12 @@ def test_training_on_real_digits_improves_the_likelihood(tmp_path: Path) -> None
         "mnist", "gan", "--dataset", "digits", "--threads", 1, "--runs", tmp_path,
         "--generator.joint", "relu:200", "relu:200", "--discriminator.joint", "maxout:60x3,dropout=0.5",
         "--generator.output-bias", "zero", "--estimate.images", 200, "--estimate.samples-per-class", 60,
-        "--stopping.first-estimate", 1, "--stopping.estimate-every", 1000, "--stopping.max-updates", 3000,
+        "--stopping.first-estimate", 1, "--stopping.estimate-every", 500, "--stopping.max-updates", 1000,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = metrics(tmp_path / "mnist" / "gan-seed1-digits")
     first, last = float(rows[0]["valid_log_likelihood"]), max(float(row["valid_log_likelihood"]) for row in rows[1:])
-    assert last > first + 50
+    assert last > first + 200
     assert "acceptance" not in json.loads((tmp_path / "mnist" / "gan-seed1-digits" / "result.json").read_text())
 
 
@@ -186,8 +186,7 @@ def test_a_diverging_run_stops_with_one_sentence_and_is_recorded(tmp_path: Path)
 )
 def test_mistakes_get_one_sentence(arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
     done = commands.run("mnist", "paper", *arguments, "--runs", tmp_path / "runs")
-    assert done.returncode == 2 and "Traceback" not in done.stderr + done.stdout, done.stderr
-    assert all(word in done.stderr + done.stdout for word in words)
+    commands.assert_one_sentence(done, *words)
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cgan import CganError
 from experiments import UsageError, presets, runs
 from experiments.sample import parse_labels
 
@@ -73,7 +74,7 @@ def test_the_papers_table_stands_in_its_preset() -> None:
 
 @pytest.mark.parametrize("broken", [{}, {"generator": {}}, {"generator": 3}])
 def test_settings_of_another_form_are_refused(broken: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"settings|fields|spec"):
+    with pytest.raises((UsageError, CganError), match=r"settings|fields|spec"):
         presets.MnistConfig.from_dict(broken)
 
 
