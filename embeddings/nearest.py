@@ -99,11 +99,11 @@ def search(index: Index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.nd
     Returns (m, k) int64 row numbers and (m, k) float32 cosines: sums in float64, rounded. Equal ones stand in the
     order of the rows. Beside the index and the results at most 256 MiB are held, whatever m is.
 
-    Why no neighbour is lost. Let s be a query's exact products, a the cheap ones and E a bound of |a - s| (see
-    ``_bound``). Rows are kept in groups, each by its largest a. The k best of any k groups or more have a k-th
-    best product t that is no better than the true k-th best; a true neighbour therefore has s >= t and
-    a >= t - E, and so has the largest a of its group. All such groups are taken up, their products computed in
-    float32, and all whose float32 product may still be among the k best once more in float64.
+    Why no neighbour is lost. Let s be a query's exact products, a the cheap ones, and E a bound of |a - s| (see
+    ``_group_maxima``). Rows stand in groups, each known by its largest a. The k-th best s of any k groups, t, is no
+    better than that of all rows; a true neighbour therefore has s >= t, hence a >= t - E, and so has the largest a of
+    its group. The products of all such groups are computed in float32, and those of them that may still be among the
+    k best once more in float64.
     """
     import torch
 
@@ -165,7 +165,7 @@ def product_error(d: int, device: torch.device) -> float:
 
 
 def _group_maxima(index: Index, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Largest cheap product of each group, in steps: (m, groups) float32; (m,) worth of a step; (m,) bound."""
+    """Largest cheap product of each group, in steps: (m, groups and filling) float32; (m,) step's worth; (m,) bound."""
     import torch
 
     groups = len(index.rows) // GROUP
@@ -180,7 +180,8 @@ def _group_maxima(index: Index, queries: torch.Tensor) -> tuple[torch.Tensor, to
     # |q.w - q'.w'| <= |q - q'| |w| + |q'| |w - w'| with the codes q', w' of q, w; the products of integers are exact.
     bound = rounding * index.spread + (1 + rounding) * index.rounding
     bound += (1 + index.spread) * product_error(queries.shape[1], queries.device)
-    maxima = queries.new_empty(len(queries), groups)
+    # Filled up to whole sections with what no group can be.
+    maxima = queries.new_full((len(queries), math.ceil(groups / GROUP) * GROUP), -math.inf)
     buffer = torch.empty(0, dtype=torch.int32 if integer else torch.float32, device=queries.device)
     first = 0
     for code in index.codes:
@@ -201,63 +202,57 @@ def _refine(
     """The k nearest of each query, from its groups' largest cheap products."""
     import torch
 
-    def halves() -> tuple[np.ndarray, np.ndarray]:
+    # Group g stands in section g % sections: the maxima of all are never gone through but for this maximum.
+    cubes = maxima.view(len(queries), GROUP, -1)
+    sections = cubes.amax(1)
+    # The best groups of the k best sections are k different groups, likely with most of the nearest rows.
+    best = sections.topk(k).indices
+    within = cubes.gather(2, best.unsqueeze(1).expand(-1, GROUP, -1)).argmax(1)
+    error = product_error(queries.shape[1], queries.device)
+    query = torch.arange(len(queries), device=queries.device).repeat_interleave(k)
+    _, cosines = _exact(index, queries, query, (within * sections.shape[1] + best).flatten())
+    least = cosines.topk(k).values[:, -1]
+
+    needed = (least - error - queries @ index.mean - bound) / step
+    query, section = (sections >= needed[:, None]).nonzero(as_tuple=True)
+    pair, member = (cubes[query, :, section] >= needed[query, None]).nonzero(as_tuple=True)
+    query, group = query[pair], member * sections.shape[1] + section[pair]
+    if len(queries) > 1 and len(queries) * int(query.bincount(minlength=len(queries)).max()) > HELD:
         cut = len(queries) // 2
-        parts = [
+        halves = [
             _refine(index, queries[part], maxima[part], step[part], bound[part], k)
             for part in (slice(None, cut), slice(cut, None))
         ]
-        return np.concatenate([found for found, _ in parts]), np.concatenate([cosine for _, cosine in parts])
-
-    groups = maxima.shape[1]
-    sections = math.ceil(groups / GROUP)
-    padded = torch.nn.functional.pad(maxima, (0, sections * GROUP - groups), value=-torch.inf)
-    # The k best of the sections' maxima belong to k different groups, so at least k groups reach the least of them.
-    reached = padded.view(len(queries), GROUP, sections).amax(1).topk(k).values[:, -1:]
-    del padded
-    best = maxima >= reached
-    if _too_many(best):
-        return halves()
-    rows, cosines = _exact(index, queries, best)
-    error = product_error(queries.shape[1], queries.device)
+        return np.concatenate([found for found, _ in halves]), np.concatenate([cosine for _, cosine in halves])
+    rows, cosines = _exact(index, queries, query, group)
     least = cosines.topk(k).values[:, -1]
-    needed = (least - error - queries @ index.mean - bound) / step
-    more = (maxima >= needed[:, None]) & ~best
-    del best
-    if _too_many(more):
-        return halves()
-    if bool(more.any()):
-        further = _exact(index, queries, more)
-        rows, cosines = torch.cat([rows, further[0]], 1), torch.cat([cosines, further[1]], 1)
-        least = cosines.topk(k).values[:, -1]
     query, column = (cosines >= (least - 2 * error)[:, None]).nonzero(as_tuple=True)
     return _decide(index, queries, query, rows[query, column], k)
 
 
-def _too_many(chosen: torch.Tensor) -> bool:
-    """Whether the exact products of the chosen groups, as a table, are too large for more than one query."""
-    return len(chosen) > 1 and len(chosen) * int(chosen.sum(1).max()) > HELD
+def _exact(
+    index: Index, queries: torch.Tensor, query: torch.Tensor, group: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row numbers and float32 products of the rows of the groups, (m, most); missing ones have product -inf.
 
-
-def _exact(index: Index, queries: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Row numbers and float32 products of the chosen groups' rows, (m, most); missing ones have product -inf."""
+    ``query``, rising, and ``group`` name the pairs to compute.
+    """
     import torch
 
-    query, group = chosen.nonzero(as_tuple=True)
-    counts = chosen.sum(1)
+    counts = query.bincount(minlength=len(queries))
     place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
     most = int(counts.max())
-    products = queries.new_full((len(queries), most, GROUP), -torch.inf)
-    rows = torch.zeros(len(queries), most, GROUP, dtype=torch.int64, device=query.device)
-    members = torch.arange(GROUP, device=query.device)
+    products = queries.new_full((len(queries), most, GROUP), -math.inf)
+    groups = torch.zeros(len(queries), most, dtype=torch.int64, device=query.device)
+    groups[query, place] = group
     grouped = index.rows.view(-1, GROUP, queries.shape[1])
     for start in range(0, len(query), GATHERED):
         part = slice(start, start + GATHERED)
-        at = query[part], place[part]
-        products[at] = torch.bmm(grouped[group[part]], queries[query[part]].unsqueeze(2)).squeeze(2)
-        rows[at] = group[part, None] * GROUP + members
-    products.masked_fill_(rows >= index.count, -torch.inf)
-    return rows.flatten(1), products.flatten(1)
+        # The query on the left: torch multiplies it by many small matrices twice as fast as those by it.
+        taken = grouped.index_select(0, group[part]).transpose(1, 2)
+        products[query[part], place[part]] = torch.bmm(queries[query[part]].unsqueeze(1), taken).squeeze(1)
+    rows = (groups.unsqueeze(2) * GROUP + torch.arange(GROUP, device=query.device)).flatten(1)
+    return rows, products.flatten(1).masked_fill_(rows >= index.count, -math.inf)
 
 
 def _dense(index: Index, queries: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
