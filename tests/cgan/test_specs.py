@@ -1,0 +1,234 @@
+"""cgan.specs and cgan.training_settings: spellings that read back the same, mistakes that end in one sentence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cgan import CganError
+from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer
+from cgan.training_settings import StoppingSettings, TrainingSettings
+from tests.cgan.nets import assert_one_sentence, specs
+
+probabilities = st.floats(0, 1, exclude_max=True)
+
+
+@st.composite
+def some_layers(draw: st.DrawFn) -> Layer:
+    activation = draw(st.sampled_from(["relu", "leaky_relu", "linear", "maxout"]))
+    pieces = draw(st.integers(2, 9)) if activation == "maxout" else 1
+    return Layer(activation, draw(st.integers(1, 5000)), pieces, draw(st.booleans()), draw(probabilities))
+
+
+some_inits = st.builds(
+    Init,
+    st.sampled_from(["uniform", "normal", "fan_in", "torch"]),
+    st.floats(0, exclude_min=True, allow_infinity=False),
+)
+
+
+@given(some_layers())
+def test_a_layer_reads_back_as_it_was(layer: Layer) -> None:
+    assert Layer.parse(str(layer)) == layer
+
+
+@given(some_inits)
+def test_an_initialisation_reads_back_as_it_was(init: Init) -> None:
+    assert Init.parse(str(init)) == init
+
+
+@pytest.mark.parametrize(
+    ("text", "layer"),
+    [
+        ("relu:1200", Layer("relu", 1200)),
+        ("maxout:240x5", Layer("maxout", 240, 5)),
+        ("leaky_relu:512,batch_norm,dropout=0.4", Layer("leaky_relu", 512, 1, True, 0.4)),
+        ("linear:3, dropout=.25 ,batch_norm", Layer("linear", 3, 1, True, 0.25)),
+    ],
+)
+def test_layers_are_spelt_as_documented(text: str, layer: Layer) -> None:
+    assert Layer.parse(text) == layer
+
+
+@pytest.mark.parametrize(
+    ("text", "init"),
+    [
+        ("uniform:0.05", Init("uniform", 0.05)),
+        ("normal:.02", Init("normal", 0.02)),
+        ("normal:2e-2", Init("normal", 0.02)),
+        ("fan_in", Init("fan_in", 1.0)),
+        (" torch:0.5 ", Init("torch", 0.5)),
+    ],
+)
+def test_initialisations_are_spelt_as_documented(text: str, init: Init) -> None:
+    assert Init.parse(text) == init
+
+
+NO_LAYERS = [
+    "",
+    "relu",
+    "relu:",
+    "relu:0",
+    "relu:-3",
+    "relu:12.5",
+    "relu:10x2",
+    "relu:10\nrelu:10",
+    "RELU:10",
+    "tanh:10",
+]
+NO_LAYERS += ["maxout:240", "maxout:240x1", "maxout:0x5", "relu:10,", "relu:10,norm", "relu:10;batch_norm"]
+NO_LAYERS += [f"relu:10,dropout{value}" for value in ("", "=", "=1", "=-0.1", "=1e1")]
+NO_INITS = ["", "uniform", "normal:", "uniform:0", "uniform:-1", "uniform:nan", "uniform:inf", "uniform:1e999"]
+NO_INITS += ["fan_in:", "fan_in:0", "xavier:1", "normal:0.02x", "normal:1,2"]
+
+
+@pytest.mark.parametrize("text", NO_LAYERS)
+def test_a_layer_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(CganError) as caught:
+        Layer.parse(text)
+    assert_one_sentence(caught.value, "layer")
+
+
+@pytest.mark.parametrize("text", NO_INITS)
+def test_an_initialisation_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(CganError) as caught:
+        Init.parse(text)
+    assert_one_sentence(caught.value, "initialisation")
+
+
+@settings(max_examples=200)
+@given(
+    st.one_of(
+        st.text(max_size=20),
+        st.from_regex(r"(relu|maxout|linear|uniform|normal|fan_in|torch):[0-9x.e-]{0,6}(,[a-z_=.0-9]{0,12})?"),
+    )
+)
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for kind in (Layer, Init):
+        try:
+            assert kind.parse(str(kind.parse(text))) == kind.parse(text)
+        except CganError as error:
+            assert_one_sentence(error)
+
+
+@given(
+    st.lists(some_layers(), max_size=3).map(tuple),
+    st.lists(some_layers(), max_size=2).map(tuple),
+    some_inits,
+    probabilities,
+    st.sampled_from([("one_hot", 10, 0), ("embedding", 10, 3), ("real", 4096, 0)]),
+)
+def test_specs_survive_json(
+    joint: tuple[Layer, ...], branch: tuple[Layer, ...], init: Init, p: float, condition: tuple[str, int, int]
+) -> None:
+    kind, dim, embedding_dim = condition
+    common: dict[str, Any] = {
+        "input_dim": 7,
+        "condition": kind,
+        "condition_dim": dim,
+        "embedding_dim": embedding_dim,
+        "joint": joint,
+        "input_branch": branch,
+        "condition_branch": branch[:1],
+        "joint_init": init,
+        "condition_dropout": p,
+    }
+    for spec in (
+        GeneratorSpec(**common, output="tanh", noise="normal", output_bias="marginals", output_dim=3),
+        DiscriminatorSpec(**common),
+    ):
+        assert type(spec).from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
+        assert spec.layers == branch + branch[:1] + joint
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"input_dim": 0}, ("input_dim", "0")),
+        ({"condition_dim": 0}, ("condition_dim",)),
+        ({"condition": "none"}, ("condition is none",)),
+        ({"condition": "embedding"}, ("embedding_dim",)),
+        ({"embedding_dim": 3}, ("embedding_dim",)),
+        ({"condition": "label"}, ("condition is 'label'", "one_hot")),
+        ({"input_dropout": 1.0}, ("input_dropout", "1.0")),
+        ({"condition_dropout": -0.5}, ("condition_dropout", "-0.5")),
+        ({"condition_dropout": float("nan")}, ("condition_dropout", "nan")),
+        ({"output_dim": 0}, ("output_dim",)),
+        ({"output": "softmax"}, ("output is 'softmax'", "sigmoid")),
+        ({"output_bias": "mean"}, ("output_bias", "marginals")),
+        ({"noise": "gaussian"}, ("noise is 'gaussian'", "normal")),
+        ({"joint": ["relu"]}, ("layer 'relu'",)),
+        ({"joint": 5}, ("GeneratorSpec", "wrong type")),
+        ({"joint": [5]}, ("GeneratorSpec", "wrong type")),
+        ({"joint_init": 0.05}, ("GeneratorSpec", "wrong type")),
+        ({"input_dim": "100"}, ("GeneratorSpec", "wrong type")),
+        ({"colour": "red"}, ("colour",)),
+    ],
+)
+def test_a_record_that_is_no_spec_is_refused(change: dict[str, Any], words: tuple[str, ...]) -> None:
+    record = specs()[0].as_dict() | change
+    with pytest.raises(CganError) as caught:
+        GeneratorSpec.from_dict(record)
+    text = str(caught.value)
+    assert "\n" not in text and all(word in text for word in words), text
+
+
+def test_a_record_that_lacks_a_field_is_refused() -> None:
+    record = specs()[1].as_dict()
+    del record["joint"]
+    with pytest.raises(CganError, match="joint"):
+        DiscriminatorSpec.from_dict(record)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Layer("tanh", 3), ("activation", "'tanh'", "relu")),
+        (lambda: Layer("relu", 3, 2), ("relu:3x2", "maxout")),
+        (lambda: Init("xavier"), ("'xavier'", "fan_in")),
+        (lambda: Init("normal", float("nan")), ("positive",)),
+        (lambda: TrainingSettings(batch_size=0), ("batch_size is 0",)),
+        (lambda: TrainingSettings(learning_rate=-1.0), ("learning_rate is -1.0",)),
+        (lambda: TrainingSettings(learning_rate=float("inf")), ("learning_rate is inf",)),
+        (lambda: TrainingSettings(learning_rate=float("nan")), ("learning_rate is nan",)),
+        (lambda: TrainingSettings(learning_rate=1e-7), ("learning_rate is 1e-07", "min_learning_rate 1e-06")),
+        (lambda: TrainingSettings(min_learning_rate=0.0), ("min_learning_rate is 0.0",)),
+        (lambda: TrainingSettings(decay=0.9), ("decay is 0.9",)),
+        (lambda: TrainingSettings(momentum_start=1.0), ("momentum_start is 1.0",)),
+        (lambda: TrainingSettings(momentum_end=-0.1), ("momentum_end is -0.1",)),
+        (lambda: TrainingSettings(momentum_ramp=-1), ("momentum_ramp is -1",)),
+        (lambda: TrainingSettings(adam_beta1=1.0), ("adam_beta1 is 1.0",)),
+        (lambda: TrainingSettings(adam_beta2=1.5), ("adam_beta2 is 1.5",)),
+        (lambda: TrainingSettings(optimiser="rmsprop"), ("optimiser is 'rmsprop'", "sgd, adam")),
+        (lambda: TrainingSettings(update="both"), ("update is 'both'", "alternating")),
+        (lambda: TrainingSettings(generator_loss="hinge"), ("generator_loss is 'hinge'", "minimax")),
+        (lambda: TrainingSettings(discriminator_loss="hinge"), ("discriminator_loss is 'hinge'", "matching_aware")),
+        (lambda: TrainingSettings(fake_conditions="all"), ("fake_conditions is 'all'", "fresh")),
+        (lambda: StoppingSettings(max_updates=0), ("max_updates is 0",)),
+        (lambda: StoppingSettings(first_estimate=0), ("first_estimate is 0",)),
+        (lambda: StoppingSettings(estimate_every=0), ("estimate_every is 0",)),
+        (lambda: StoppingSettings(patience=-1), ("patience is -1",)),
+    ],
+)
+def test_settings_out_of_range_are_refused(make: Any, words: tuple[str, ...]) -> None:
+    with pytest.raises(CganError) as caught:
+        make()
+    assert_one_sentence(caught.value, *words)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    s = TrainingSettings()
+    assert (s.batch_size, s.learning_rate, s.decay, s.min_learning_rate) == (100, 0.1, 1.00004, 1e-6)
+    assert (s.momentum_start, s.momentum_end, s.optimiser, s.update) == (0.5, 0.7, "sgd", "simultaneous")
+
+
+def test_specs_and_settings_load_without_pytorch() -> None:
+    """A command line shows them within the time that importing PyTorch alone would take."""
+    code = "import sys, cgan.specs, cgan.training_settings; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
