@@ -1,6 +1,8 @@
 # The front door. Every target builds .venv from setup.cfg first, once.
 #   make mnist [PRESET=paper] [SEED=1] [ARGS="--training.decay 1.00001"]    train, stop, measure
 #   make parzen SAMPLES=file.npy [ARGS=...]                                 score anybody's samples
+#   make word-vectors [MIN_COUNT=5] [WORDS="dog beach"] [ARGS=...]          YFCC100M metadata to word vectors, neighbours
+#   make bench-words [ARGS="--threads 2"]                                   corpus and nearest words beside faiss and others
 #   make test                                                              run the tests
 # LOCKED=1 installs the exact versions of requirements.lock instead of the newest that setup.cfg allows.
 
@@ -8,15 +10,17 @@ PYTHON ?= python3
 PRESET ?= paper
 SEED   ?= 1
 ARGS   ?=
+MIN_COUNT ?= 200
+WORDS  ?=
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env mnist parzen sample test lint clean
+.PHONY: help env mnist parzen sample word-vectors bench-words test lint clean
 
 help:
-	@sed -n '2,6s/^# *//p' Makefile
+	@sed -n '2,8s/^# *//p' Makefile
 
 env: $(READY)
 
@@ -34,6 +38,17 @@ sample: $(READY)
 
 parzen: $(READY)
 	$(PY) -m experiments.parzen --samples $(or $(SAMPLES),runs/mnist/$(PRESET)-seed$(SEED)) $(ARGS)
+
+# Each step goes on where it was interrupted; a finished one is not done again.
+VECTORS := runs/word-vectors/min-count-$(MIN_COUNT).bin
+word-vectors: $(READY)
+	$(PY) -m experiments.word_vectors corpus
+	$(PY) -m experiments.word_vectors train --min-count $(MIN_COUNT) --out $(VECTORS) $(ARGS)
+	$(PY) -m experiments.word_vectors nearest $(WORDS) --vectors $(VECTORS)
+
+# Its faiss row needs the bench extra: .venv/bin/pip install --editable '.[bench]'
+bench-words: $(READY)
+	$(PY) -m experiments.bench_words $(ARGS)
 
 test: $(READY)
 	$(PY) -m pytest $(ARGS)

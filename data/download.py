@@ -297,9 +297,7 @@ def receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
         if progress:
             done = f"continuing at {tqdm.format_sizeof(kept, 'B')}, " if kept else ""
             say(f"downloading {name} ({done}{size}) from {url}")
-        bar = tqdm(
-            desc=name, total=total, initial=kept, unit="B", unit_scale=True, leave=False, disable=not progress
-        )
+        bar = tqdm(desc=name, total=total, initial=kept, unit="B", unit_scale=True, leave=False, disable=not progress)
         # Unbuffered: what has been received is on file if this process is killed.
         with bar, open(part, "ab" if kept else "wb", buffering=0) as file:
             # After the old bytes are gone and before the first new one, so that it never tells of others.
@@ -342,8 +340,7 @@ def continues(response: requests.Response, source: Source, url: str, kept: int) 
         return False
     now = response.headers
     same_version = source.url != url or (
-        now.get("ETag", source.etag) == source.etag
-        and now.get("Last-Modified", source.modified) == source.modified
+        now.get("ETag", source.etag) == source.etag and now.get("Last-Modified", source.modified) == source.modified
     )
     return same_version and (found[2] == "*" or source.size is None or int(found[2]) == source.size)
 

@@ -76,9 +76,7 @@ def load_digit_images(
         return dataclasses.replace(load_digits_28(), notice=notice)
 
 
-def load_mnist(
-    root: str | Path, download: bool = True, mirrors: str | Sequence[str] | None = None
-) -> ImageDataset:
+def load_mnist(root: str | Path, download: bool = True, mirrors: str | Sequence[str] | None = None) -> ImageDataset:
     """MNIST under ``root``: 50,000 images train, the last 10,000 training images validate, 10,000 test.
 
     Reads ``<root>/MNIST/raw/*-ubyte``, or ``*-ubyte.gz`` where only that is there (unpacked beside it if the
@@ -103,8 +101,7 @@ def load_mnist(
         download_file(raw, file, mirrors)
         content[file] = read_file(raw, file)
     images, labels, test_images, test_labels = (
-        np.frombuffer(content[file], dtype=np.uint8, offset=header_size(file)).reshape(file.shape)
-        for file in FILES
+        np.frombuffer(content[file], dtype=np.uint8, offset=header_size(file)).reshape(file.shape) for file in FILES
     )
     pixels, targets = scale(images), labels.astype(np.int64)
     return ImageDataset(

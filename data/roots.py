@@ -35,9 +35,7 @@ def data_root(argument: str | Path | None = None) -> Path:
     if root == default_root() and not root.exists():
         return root
     if not root.exists():
-        raise DataError(
-            f"{source}, {root}, does not exist: correct its name, or create it (mkdir -p) to fill it"
-        )
+        raise DataError(f"{source}, {root}, does not exist: correct its name, or create it (mkdir -p) to fill it")
     if not root.is_dir():
         raise DataError(f"{source}, {root}, is not a folder: name the folder that holds the data sets")
     return root

@@ -135,7 +135,7 @@ def finish(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
         "stopped_by": "patience" if progress["without_best"] >= settings.patience else "max_updates",
         "dataset": loaded.record["dataset"],
         "seed": seed,
-        "updates": progress["history"][-1]["update"],
+        "updates": state["trainer"]["t"],
         "best_update": progress["best_t"],
         "best_epoch": progress["best_t"] * loaded.config.training.batch_size / len(dataset.train),
         "seconds": progress["seconds"],

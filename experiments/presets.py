@@ -27,6 +27,13 @@ class EstimateSettings:
     images: int = 1_000
     """Validation images scored at each estimate; the final figure takes them all."""
 
+    def __post_init__(self) -> None:
+        if self.samples_per_class < 10 or self.images < 1:
+            raise UsageError(
+                f"estimate.samples_per_class is {self.samples_per_class} and estimate.images {self.images}: "
+                "a row of the grid takes 10 samples, and at least one image must be scored"
+            )
+
 
 @dataclass(frozen=True)
 class MnistConfig:

@@ -157,7 +157,7 @@ def test_a_kill_while_saving_leaves_a_whole_file(tmp_path: Path) -> None:
     chance = random.Random()
     for _ in range(6):
         path.unlink(missing_ok=True)
-        process = context.Process(target=save_for_ever, args=(path,))
+        process = context.Process(target=save_for_ever, args=(path,), daemon=True)
         process.start()
         while not path.exists():
             assert process.is_alive()

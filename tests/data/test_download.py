@@ -68,9 +68,7 @@ def test_gives_the_bytes_and_leaves_nothing_else(target: Path, checksum: str | N
         assert len(site.requests) == 1, "what is there is not fetched again"
 
 
-def test_tells_the_size_first_and_is_silent_when_asked(
-    target: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tells_the_size_first_and_is_silent_when_asked(target: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serve({"file.bin": CONTENT}) as site:
         fetch(f"{site.url}file.bin", target)
         told = capsys.readouterr()
@@ -117,9 +115,7 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(target: Path, heeds_if_rang
         assert target.read_bytes() == CONTENT
         assert only(target)
         # One answer is enough where the server compares the versions itself.
-        assert [request.status for request in site.requests[before:]] == (
-            [200] if heeds_if_range else [206, 200]
-        )
+        assert [request.status for request in site.requests[before:]] == ([200] if heeds_if_range else [206, 200])
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"weak"'])

@@ -92,9 +92,7 @@ def with_byte(content: bytes, offset: int, value: int) -> bytes:
         (f"{NAMES[3]}.gz", lambda content: gzip.compress(content[:-1]), "is cut short"),
     ],
 )
-def test_a_damaged_file_is_named_and_left(
-    root: Path, name: str, damage: Callable[[bytes], bytes], says: str
-) -> None:
+def test_a_damaged_file_is_named_and_left(root: Path, name: str, damage: Callable[[bytes], bytes], says: str) -> None:
     content = damage((REAL / name.removesuffix(".gz")).read_bytes())
     path = replace(root, name, content)
     with pytest.raises(DataError, match=says) as caught:
@@ -152,9 +150,7 @@ def test_missing_files_are_fetched_once_and_only_those(
     with serve(packed) as site:
         monkeypatch.setenv("CGAN_MNIST_MIRROR", f"{closed_port()} {site.url}")
         dataset = load_digit_images("auto", root)
-        assert sorted(request.path for request in site.requests) == sorted(
-            f"/{name}.gz" for name in NAMES[1:]
-        )
+        assert sorted(request.path for request in site.requests) == sorted(f"/{name}.gz" for name in NAMES[1:])
     assert (dataset.name, dataset.notice) == ("mnist", None)
     # Without the server: everything is there now, and torchvision finds it too.
     same_as_torchvision(load_digit_images("mnist", root), root)
@@ -185,9 +181,7 @@ def test_mnist_never_falls_back(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_digit_images("mnist", tmp_path, mirrors=[mirror])
     message = str(caught.value)
-    assert (
-        str(tmp_path / "MNIST" / "raw") in message and mirror in message and "put its files there" in message
-    )
+    assert str(tmp_path / "MNIST" / "raw") in message and mirror in message and "put its files there" in message
     with pytest.raises(DataError, match=r"missing: train-images-idx3-ubyte, .* allow the download"):
         load_digit_images("mnist", tmp_path, download=False)
 

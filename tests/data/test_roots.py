@@ -30,9 +30,7 @@ def test_the_environment_goes_before_the_default(elsewhere: Path, nothing: str |
     assert data_root(nothing) == elsewhere
 
 
-def test_the_default_is_the_checkout_wherever_one_stands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_is_the_checkout_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CGAN_DATA", "")
     monkeypatch.chdir(tmp_path)
     assert data.__file__ is not None
