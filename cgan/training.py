@@ -471,7 +471,8 @@ def _signals() -> Iterator[list[int]]:
 
     def note(number: int, _frame: object) -> None:
         received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
+        # Not the handler of before: a shell starts background jobs with SIGINT ignored, and a second one must end them.
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
