@@ -1,6 +1,7 @@
 # The front door. Every target builds .venv from setup.cfg first, once.
-#   make mnist [PRESET=paper] [SEED=1] [ARGS="--training.decay 1.00001"]    train, stop, measure
+#   make mnist [PRESET=paper] [SEED=1] [ARGS="--training.decay 1.00001 --name slow"]    train, stop, measure
 #   make parzen SAMPLES=file.npy [ARGS=...]                                 score anybody's samples
+#   make bench [PRESET=paper] [ARGS="--threads 2"]                          time one update
 #   make word-vectors [MIN_COUNT=5] [WORDS="dog beach"] [ARGS=...]          YFCC100M metadata to word vectors, neighbours
 #   make bench-words [ARGS="--threads 2"]                                   corpus and nearest words beside faiss and others
 #   make test                                                              run the tests
@@ -17,10 +18,10 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env mnist parzen sample word-vectors bench-words test lint clean
+.PHONY: help env mnist parzen sample bench word-vectors bench-words test lint clean
 
 help:
-	@sed -n '2,8s/^# *//p' Makefile
+	@sed -n '2,9s/^# *//p' Makefile
 
 env: $(READY)
 
@@ -35,6 +36,9 @@ mnist: $(READY)
 
 sample: $(READY)
 	$(PY) -m experiments.sample $(or $(RUN),runs/mnist/$(PRESET)-seed$(SEED)) $(ARGS)
+
+bench: $(READY)
+	$(PY) -m experiments.bench $(PRESET) $(ARGS)
 
 parzen: $(READY)
 	$(PY) -m experiments.parzen --samples $(or $(SAMPLES),runs/mnist/$(PRESET)-seed$(SEED)) $(ARGS)

@@ -22,6 +22,8 @@ def prepare_cpu(threads: int | None = None) -> None:
     ``threads`` None keeps PyTorch's choice. Denormal numbers become zero: the velocities of units that died decay into
     them, and they made an update of a trained net take 43 ms instead of 33.
     """
+    if threads is not None and threads < 1:
+        raise CganError(f"threads is {threads}: at least one is needed")
     torch.set_flush_denormal(True)
     if threads is not None:
         torch.set_num_threads(threads)

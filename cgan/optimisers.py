@@ -69,7 +69,7 @@ class MomentumSGD:
 
 
 class Adam:
-    """``torch.optim.Adam`` behind the same four methods; the momentum given to ``step`` is not used (betas are)."""
+    """``torch.optim.Adam`` with ``step``, ``state`` and ``load_state`` as above; ``step`` ignores its momentum."""
 
     def __init__(self, module: nn.Module, betas: tuple[float, float]) -> None:
         self.parameters = list(module.parameters())

@@ -401,7 +401,7 @@ def _record_estimate(
             "epoch": trainer.epoch,
             "seconds": round(progress.seconds, 3),
             "learning_rate": rate,
-            "momentum": momentum,
+            **({"momentum": momentum} if trainer.settings.optimiser == "sgd" else {}),
             "d_loss": d_loss,
             "g_loss": g_loss,
             **measured.columns,

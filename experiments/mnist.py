@@ -54,6 +54,10 @@ class Command:
     threads: int | None = None
     """Processor threads; PyTorch's own choice if not given. Part of what makes a run repeatable to the bit."""
 
+    def __post_init__(self) -> None:
+        if self.name is not None and Path(self.name).name != self.name:
+            raise UsageError(f"--name {self.name}: give a plain name, without folders")
+
 
 def parse(argv: Sequence[str] | None) -> Command:
     """The command that the arguments spell; ends the program with status 2 on a mistake, 0 after ``--help``."""
@@ -87,21 +91,29 @@ def _text_rule(kind: Any, metavar: str) -> Callable[[Any], Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     command = parse(argv)
+    from cgan.training import same_identity
     from data.mnist import load_digit_images
 
     dataset = load_digit_images(command.dataset, command.data_root)
     folder = command.runs / "mnist" / (command.name or default_name(command, dataset))
-    if (folder / runs.RESULT).exists():
-        if command.resume:
-            result = runs.read_json(folder / runs.RESULT)
+    before = runs.read_json(folder / runs.CONFIG) if (folder / runs.CONFIG).exists() else {}
+    finished = (folder / runs.RESULT).exists()
+    if before and not command.resume:
+        state = (
+            "a finished run; --resume shows its result" if finished else "an unfinished run; --resume goes on with it"
+        )
+        raise UsageError(f"{folder}: {state}, --name starts another")
+    record = describe(command, dataset, before)
+    if before:
+        same_identity(identity(before), identity(record), folder / runs.CONFIG)
+    if finished:
+        result = runs.read_json(folder / runs.RESULT)
+        if result.get("stopped_by") != "max_updates" or command.config.stopping.max_updates <= result["updates"]:
             print(f"{folder} is finished:\n{summary(result)}")
             return 0 if result["status"] == "finished" else 2
-        raise UsageError(f"{folder}: a finished run; --name gives this one another name, --resume shows the result")
-    if (folder / runs.CONFIG).exists() and not command.resume:
-        raise UsageError(f"{folder}: an unfinished run; --resume goes on with it, --name starts another")
     if dataset.notice:
         print(f"NOTE: {dataset.notice}.\n")
-    train(command, dataset, folder)
+    train(command, dataset, folder, record)
     print("measuring the net at its stopping point ...")
     result = finish(folder, dataset)
     print(summary(result))
@@ -114,24 +126,52 @@ def default_name(command: Command, dataset: ImageDataset) -> str:
     return f"{command.preset}-seed{command.seed}{'-digits' if dataset.embedded else ''}"
 
 
-def train(command: Command, dataset: ImageDataset, folder: Path) -> None:
+def describe(command: Command, dataset: ImageDataset, before: dict[str, Any]) -> dict[str, Any]:
+    """What ``config.json`` says of the run; what is left open is taken from ``before``, an earlier session's.
+
+    ``sessions`` has an entry for each time the run was started or resumed.
+    """
+    import torch
+
+    from cgan.devices import prepare_cpu, resolve_device, resolve_precision
+
+    device = resolve_device(command.device)
+    prepare_cpu(command.threads if command.threads is not None else before.get("threads"))
+    precision = before.get("precision") if command.precision == "auto" else command.precision
+    precision = precision or resolve_precision("auto", device)
+    environment = runs.environment()
+    session = {
+        "command": environment["command"],
+        "git_revision": environment["git_revision"],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+    }
+    return {
+        "experiment": "mnist",
+        "preset": command.preset,
+        "dataset": {"name": dataset.name, "embedded": dataset.embedded, "checksum": dataset.checksum},
+        "seed": command.seed,
+        "device": device_name(device),
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "settings": command.config.as_dict(),
+        "sessions": [*before.get("sessions", []), session],
+    }
+
+
+def train(command: Command, dataset: ImageDataset, folder: Path, record: dict[str, Any]) -> None:
     """Train to the stopping point, or on from the last checkpoint. Leaves all but ``result.json`` and the figures."""
     import torch
     from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
-    from cgan.devices import prepare_cpu, resolve_device, resolve_precision, seeded
+    from cgan.devices import resolve_device, seeded
     from cgan.networks import Discriminator, Generator
-    from cgan.training import Diverged, Examples, Interrupted, Trainer, fit, same_identity
+    from cgan.training import Diverged, Examples, Interrupted, Trainer, fit
     from experiments.sampling import from_pixels
 
-    config = command.config
-    before = runs.read_json(folder / runs.CONFIG) if (folder / runs.CONFIG).exists() else {}
-    device = resolve_device(command.device)
-    prepare_cpu(command.threads or before.get("threads"))
-    precision = before.get("precision") if command.precision == "auto" else command.precision
-    precision = precision or resolve_precision("auto", device)
-
+    config, device, precision = command.config, resolve_device(command.device), record["precision"]
     images = from_pixels(torch.from_numpy(dataset.train.images), config.generator.output).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
     generator = Generator(config.generator, seeded(command.seed, "G"), images.mean(0).cpu()).to(device)
@@ -145,18 +185,6 @@ def train(command: Command, dataset: ImageDataset, folder: Path) -> None:
         seed=command.seed,
         precision=precision,
     )
-    record = {
-        "experiment": "mnist",
-        "preset": command.preset,
-        "dataset": {"name": dataset.name, "embedded": dataset.embedded, "checksum": dataset.checksum},
-        "seed": command.seed,
-        "device": device_name(device),
-        "precision": precision,
-        "threads": torch.get_num_threads(),
-        "settings": config.as_dict(),
-    }
-    if before:
-        same_identity(identity(before), identity(record), folder / runs.CONFIG)
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_json(folder / runs.CONFIG, record)
     parameters = sum(p.numel() for p in [*generator.parameters(), *discriminator.parameters()])
@@ -211,12 +239,9 @@ def train(command: Command, dataset: ImageDataset, folder: Path) -> None:
         runs.write_json(
             folder / runs.RESULT,
             {
-                "experiment": "mnist",
-                "preset": command.preset,
+                **record,
                 "status": "diverged",
                 "reason": str(error),
-                "dataset": {"name": dataset.name, "embedded": dataset.embedded, "checksum": dataset.checksum},
-                "seed": command.seed,
                 "updates": trainer.t,
                 "environment": runs.environment(),
             },

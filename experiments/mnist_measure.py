@@ -147,6 +147,7 @@ def finish(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
         "device": loaded.record["device"],
         "precision": loaded.record["precision"],
         "threads": loaded.record["threads"],
+        "sessions": loaded.record.get("sessions", []),
         "environment": runs.environment(),
     }
     if of.conditional:

@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in filter(None, (command.out, command.npy)):
         if not path.resolve().parent.is_dir():
             raise UsageError(f"{path}: its folder does not exist; create it or choose another place")
+    if command.out.suffix != ".png":
+        raise UsageError(f"--out {command.out}: a PNG is written, so end its name in .png")
     import numpy as np
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -46,6 +47,7 @@ def estimate(trainer: Trainer) -> Estimate:
 def play(folder: Path, game: str, checkpoint_seconds: float = 0.0, pause: float = 0.0) -> None:
     """Play on in ``folder`` from where its checkpoint stands. ``looping`` appears there once ten updates are made."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background jobs are born deaf to it.
     hanging = game == "hanging"
 
     def hang(_: Trainer) -> Estimate:

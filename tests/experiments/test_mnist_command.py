@@ -138,6 +138,11 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
     short = ("mnist", "paper", *SMALL, "--runs", tmp_path, "--stopping.max-updates", "20")
     assert commands.run(*short).returncode == 0
     folder = tmp_path / "mnist" / "paper-seed1-digits"
+    # A finished run is no answer to other settings, but more updates are trained on.
+    commands.assert_one_sentence(commands.run(*short, "--resume", "--training.decay", "1.001"), "training.decay")
+    assert commands.run(*short[:-1], "30", "--resume").returncode == 0
+    result = json.loads((folder / "result.json").read_text())
+    assert result["updates"] == 30 and len(result["sessions"]) == 2
     (folder / "result.json").unlink()
     before = (folder / "checkpoint.safetensors").read_bytes()
     commands.assert_one_sentence(commands.run(*short), "unfinished run", "--resume")
@@ -182,12 +187,22 @@ def test_a_diverging_run_stops_with_one_sentence_and_is_recorded(tmp_path: Path)
         (("--dataset", "digits", "--generator.joint", "relu:0"), ("units",)),
         (("--dataset", "digits", "--generator.condition", "none"), ("condition",)),
         (("--dataset", "digits", "--training.batch-size", "5000"), ("batch_size",)),
+        (("--dataset", "digits", "--threads", "-1"), ("threads",)),
+        (("--dataset", "digits", "--name", "../elsewhere"), ("--name",)),
+        (("--dataset", "digits", "--estimate.samples-per-class", "5"), ("samples_per_class",)),
     ],
 )
 def test_mistakes_get_one_sentence(arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
     done = commands.run("mnist", "paper", *arguments, "--runs", tmp_path / "runs")
     commands.assert_one_sentence(done, *words)
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
+
+
+def test_bench_times_an_update(tmp_path: Path) -> None:
+    done = commands.run("bench", "tutorial", "--updates", 3, "--threads", 1, "--json", tmp_path / "b.json")
+    assert done.returncode == 0 and "an update" in done.stdout, done.stderr
+    record = json.loads((tmp_path / "b.json").read_text())
+    assert record["best_ms"] > 0 and record["updates"] == 3 and record["threads"] == 1
 
 
 def test_help_names_every_preset_and_loads_no_torch() -> None:
@@ -216,6 +231,7 @@ def test_sample_draws_a_row_per_label(finished: Path, tmp_path: Path) -> None:
         (("--labels", "a"), "0-9"),
         (("--per-label", "0"), "at least 1"),
         (("--out", "nowhere/grid.png"), "folder"),
+        (("--out", "grid.jpg"), ".png"),
     ],
 )
 def test_sample_refuses_in_one_sentence(finished: Path, arguments: tuple[str, ...], word: str, tmp_path: Path) -> None:
