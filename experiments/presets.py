@@ -112,7 +112,7 @@ def paper() -> MnistConfig:
 
 
 def paper_literal() -> MnistConfig:
-    """Section 4.1 to the letter (noise U(0, 1), dropout on hidden units only), weights and biases as GAN starts them."""
+    """Section 4.1 to the letter (noise U(0, 1), dropout on hidden units only), weights and biases as in GAN."""
     config = paper()
     narrow = Init("uniform", 0.05)
     return replace(
