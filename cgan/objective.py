@@ -43,7 +43,9 @@ def gradient_ratio(fake: Tensor, kind: GeneratorLoss, mismatched: bool = False) 
     times d(a_i)/d(row i). The discriminator's backward pass has already computed d(loss)/d(row i); times this ratio it
     is the generator's, and a second pass through D is saved. In closed form: with w the fake rows' weight in the loss
     (1/2, or 1/4 when matching-aware), w * sigmoid(a) on one side and -sigmoid(-a) or -sigmoid(a) on the other, so the
-    ratio is -exp(-a) / w or -1 / w. Logits are cut at -80: below, sigmoid(a) leaves float32's range.
+    ratio is -exp(-a) / w or -1 / w. Logits are cut at -80, where it would leave float32's range. D's gradient leaves it
+    before that: a fake that D rejects with a logit below about -65 (-78 where denormal numbers are kept) fades from the
+    product, as it would under the minimax loss.
     """
     weight = 0.25 if mismatched else 0.5
     if kind == "minimax":
