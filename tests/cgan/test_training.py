@@ -384,6 +384,21 @@ def test_nan_stops_the_game_with_one_sentence(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_nan_in_the_data_stops_the_game_at_once(tmp_path: Path) -> None:
+    """Of the first update D's loss alone is NaN: G's has not seen the data yet."""
+    data = nets.examples()
+    data.x[:, 2] = math.nan
+    with pytest.raises(Diverged) as caught:
+        fit(
+            nets.trainer(specs(), SGD, data=data),
+            replace(STOPPING, first_estimate=1),
+            scripted(),
+            tmp_path,
+            identity={},
+        )
+    assert_one_sentence(caught.value, "nan (D)", "update 1")
+
+
 def test_nan_is_seen_between_estimates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "CHECK_EVERY", 4)
     played = nets.trainer(specs(), SGD)
@@ -646,10 +661,11 @@ def test_an_interrupt_saves_and_the_run_goes_on_from_there(
     assert_same_run(tmp_path, uninterrupted[game])
 
 
+@pytest.mark.parametrize("game", ["hanging", "hanging in the background"])
 def test_a_second_interrupt_ends_an_estimate_that_hangs(
-    processes: multiprocessing.context.ForkServerContext, tmp_path: Path
+    game: str, processes: multiprocessing.context.ForkServerContext, tmp_path: Path
 ) -> None:
-    process = started(processes, tmp_path, "hanging")
+    process = started(processes, tmp_path, game)
     wait_for(tmp_path / "estimating", process)
     os.kill(process.pid, signal.SIGINT)
     process.join(0.3)
