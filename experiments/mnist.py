@@ -255,18 +255,9 @@ def train(command: Command, dataset: ImageDataset, folder: Path, record: dict[st
 
 def identity(record: dict[str, Any]) -> dict[str, Any]:
     """What of ``config.json`` a resumed run must share: everything but the place and the length of training."""
-    settings = {
-        f"{section}.{name}": value
-        for section, values in record["settings"].items()
-        if section != "stopping"
-        for name, value in values.items()
-    }
-    return {
-        **settings,
-        "seed": record["seed"],
-        "dataset": record["dataset"]["checksum"],
-        "precision": record["precision"],
-    }
+    settings = {section: values for section, values in record["settings"].items() if section != "stopping"}
+    kept = {name: record[name] for name in ("seed", "precision")}
+    return {"settings": settings, "dataset": record["dataset"]["checksum"], **kept}
 
 
 def again() -> str:
