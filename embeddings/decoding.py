@@ -1,0 +1,185 @@
+"""From many sampled vectors of an item to its words: the nearest words of every sample, the commonest of them all.
+
+Draws no sample and scores no word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from embeddings import EmbeddingError
+from embeddings.vocabulary import Vocabulary
+
+#: Samples whose neighbours are held at a time: a few blocks of the search, and some MiB of counting.
+_SAMPLES = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """The words of n items, each item's best first; all three arrays are (n, words).
+
+    ``ranks``: int64, the words' frequency ranks in the vocabulary; -1 where an item has fewer words.
+    ``shares``: float32 from 0 to 1, the part of the item's samples that have the word among their neighbours.
+    ``similarity``: float32, the summed cosines of the word to those samples. Both are 0 where the rank is -1.
+    """
+
+    ranks: np.ndarray
+    shares: np.ndarray
+    similarity: np.ndarray
+
+    def rankings(self, vocabulary: Vocabulary) -> list[list[str]]:
+        """Each item's words, its best first; ``vocabulary`` is the one that decoded."""
+        return [[vocabulary.words[rank] for rank in row if rank >= 0] for row in self.ranks.tolist()]
+
+
+def decode(
+    vocabulary: Vocabulary,
+    vectors: np.ndarray | Iterable[np.ndarray],
+    neighbours: int = 20,
+    words: int = 10,
+    *,
+    device: str = "cpu",
+    progress: bool = False,
+) -> Decoded:
+    """The ``words`` commonest among the ``neighbours`` nearest words of each item's samples (paper, section 4.2).
+
+    For each sample the nearest words by cosine are found, exactly; of the words of all of an item's samples those
+    stand first that occur most often, of equally common ones that of the larger summed cosine, then the more
+    frequent one.
+
+    Args:
+        vocabulary: the words that can come out. Words seen rarely crowd out the common ones near a sample, so that
+            its minimum count decides the result: see :func:`restrict`.
+        vectors: (n, samples, d), or blocks (b, samples, d) of it one after the other, so that a whole split need
+            never be in memory. An array is checked whole before the search begins, a block when it comes.
+        neighbours: words taken of each sample, 1 to all of the vocabulary.
+        words: words kept of each item, at least 1.
+        device: where the nearest words are searched.
+        progress: show a bar on standard error.
+
+    Raises:
+        EmbeddingError: vectors of another shape or dimension, without samples, not finite or zero (their cosines
+            would be NaN, and NaN decodes to the vocabulary's first words, which look like good ones), or settings
+            out of range.
+    """
+    if not 1 <= neighbours <= len(vocabulary):
+        raise EmbeddingError(
+            f"decoding was to take the {neighbours:,} words nearest to a sample, but the vocabulary holds "
+            f"{len(vocabulary):,}: take 1 to {len(vocabulary):,} neighbours, or a lower minimum count"
+        )
+    if words < 1:
+        raise EmbeddingError(f"{words} words an item were asked for: ask for at least 1")
+    whole = hasattr(vectors, "ndim")  # else an iterable of blocks
+    parts: list[Decoded] = []
+    first = 0
+    with tqdm(
+        total=len(vectors) if whole else None,  # type: ignore[arg-type]
+        desc="decoding",
+        unit="image",
+        disable=not progress,
+        leave=False,
+    ) as bar:
+        for block in [vectors] if whole else vectors:
+            block = np.asarray(block)
+            _check(block, vocabulary.vectors.shape[1], first)
+            for part in _pieces(block):
+                flat = part.reshape(-1, part.shape[2])
+                near, cosines = vocabulary.nearest(flat, neighbours, device)
+                shape = (*part.shape[:2], neighbours)
+                parts.append(commonest(near.reshape(shape), cosines.reshape(shape), len(vocabulary), words))
+                bar.update(len(part))
+            first += len(block)
+    if not parts:
+        empty = np.empty((0, words), dtype=np.float32)
+        return Decoded(empty.astype(np.int64), empty, empty.copy())
+    return Decoded(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
+
+
+def commonest(ranks: np.ndarray, cosines: np.ndarray, vocabulary_size: int, words: int) -> Decoded:
+    """Count the neighbours of all samples of each item, and keep its ``words`` commonest.
+
+    ``ranks``: (n, samples, neighbours) integers from 0 to ``vocabulary_size`` - 1, no word twice in one sample;
+    ``cosines``: of the same shape.
+    """
+    items, samples = ranks.shape[:2]
+    # Word w of item i has the key i V + w: one sort finds the different words of all items.
+    keys = (np.arange(items)[:, None] * vocabulary_size + ranks.reshape(items, -1)).ravel()
+    found, of, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    # Float32 cosines add up in float64 without rounding (but for ones below a millionth), so ties stay ties.
+    sums = np.bincount(of.ravel(), weights=cosines.ravel(), minlength=len(found))
+    item, rank = np.divmod(found, vocabulary_size)
+    order = np.lexsort((rank, -sums, -counts, item))
+    item = item[order]
+    place = np.arange(len(order)) - np.searchsorted(item, np.arange(items))[item]
+    kept = place < words
+    order, at = order[kept], (item[kept], place[kept])
+    result = Decoded(
+        np.full((items, words), -1, dtype=np.int64),
+        np.zeros((items, words), dtype=np.float32),
+        np.zeros((items, words), dtype=np.float32),
+    )
+    result.ranks[at] = rank[order]
+    result.shares[at] = counts[order] / samples
+    result.similarity[at] = sums[order]
+    return result
+
+
+def restrict(vocabulary: Vocabulary, min_count: int) -> Vocabulary:
+    """The words of ``vocabulary`` seen at least ``min_count`` times; frequency ranks stay what they were.
+
+    Vectors are shared, not copied; if every word stays, it is ``vocabulary`` itself.
+    Raises ``EmbeddingError`` when the counts are not known or no word is left.
+    """
+    if vocabulary.counts is None:
+        raise EmbeddingError(
+            f"a minimum count of {min_count:,} was asked for, but the vocabulary does not say how often its words "
+            "were seen: use a vocabulary saved with its counts, or ask for no minimum"
+        )
+    kept = int(np.count_nonzero(vocabulary.counts >= min_count))
+    if kept == 0:
+        raise EmbeddingError(
+            f"no word was seen {min_count:,} times, the commonest ({vocabulary.words[0]!r}) "
+            f"{vocabulary.counts[0]:,} times: lower the minimum count"
+        )
+    if kept == len(vocabulary):
+        return vocabulary
+    # The most frequent stand first, so those that stay are the first ones.
+    smaller = Vocabulary(vocabulary.words[:kept], vocabulary.vectors[:kept], vocabulary.counts[:kept])
+    smaller.info = dict(vocabulary.info)
+    return smaller
+
+
+_FIELDS = ("ranks", "shares", "similarity")
+
+
+def _check(block: np.ndarray, dimension: int, first: int) -> None:
+    """Refuse what has no nearest words; ``first`` is the number of the block's first item."""
+    if block.ndim != 3 or block.shape[1] == 0:
+        raise EmbeddingError(
+            f"the sampled vectors are of shape {block.shape}: give (images, samples, {dimension}), one sample or more"
+        )
+    if block.shape[2] != dimension:
+        raise EmbeddingError(
+            f"the sampled vectors have {block.shape[2]} numbers, the vocabulary's {dimension}: decode with the "
+            "vocabulary that the vectors were trained on"
+        )
+    for piece in _pieces(block):
+        for wrong, what in ((~np.isfinite(piece).all(2), "not finite"), (~piece.any(2), "zero")):
+            if wrong.any():
+                image, sample = np.argwhere(wrong)[0]
+                raise EmbeddingError(
+                    f"the vector of image {first + image}, sample {sample} (both counted from 0) is {what}, so no word "
+                    "is near to it: its generator has diverged or died; take an earlier checkpoint or train anew"
+                )
+        first += len(piece)
+
+
+def _pieces(block: np.ndarray) -> Iterator[np.ndarray]:
+    """``block`` (b, samples, d) cut so that each piece holds about ``_SAMPLES`` samples."""
+    size = max(1, _SAMPLES // block.shape[1])
+    for start in range(0, len(block), size):
+        yield block[start : start + size]

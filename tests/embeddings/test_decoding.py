@@ -1,0 +1,201 @@
+"""Decoding: against the protocol written out word by word, gensim's neighbours, and every refusal."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from gensim.models import KeyedVectors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embeddings import EmbeddingError, decoding
+from embeddings.decoding import Decoded, decode, restrict
+from embeddings.vocabulary import Vocabulary, unit_rows
+
+
+def vocabulary_of(vectors: np.ndarray, counts: list[int] | None = None) -> Vocabulary:
+    return Vocabulary([f"w{number}" for number in range(len(vectors))], vectors, counts)
+
+
+def transcription(
+    vectors: np.ndarray, samples: np.ndarray, neighbours: int, words: int
+) -> list[list[tuple[int, float, float]]]:
+    """The protocol of section 4.2, one sample after the other: (rank, share, summed cosine) of each image's words."""
+    units = unit_rows(vectors).astype(np.float64)
+    images = []
+    for image in samples:
+        occurrences: dict[int, int] = defaultdict(int)
+        similarity: dict[int, float] = defaultdict(float)
+        for sample in unit_rows(image).astype(np.float64):
+            # Cosines count in float32's precision, so that equal vectors are equally near however they were summed.
+            cosines = [float(np.float32((sample * unit).sum())) for unit in units]
+            for rank in sorted(range(len(units)), key=lambda rank: (-cosines[rank], rank))[:neighbours]:
+                occurrences[rank] += 1
+                similarity[rank] += cosines[rank]
+        best = sorted(occurrences, key=lambda rank: (-occurrences[rank], -similarity[rank], rank))[:words]
+        images.append([(rank, occurrences[rank] / len(image), similarity[rank]) for rank in best])
+    return images
+
+
+def assert_same(decoded: Decoded, expected: list[list[tuple[int, float, float]]], words: int) -> None:
+    assert decoded.ranks.shape == decoded.shares.shape == decoded.similarity.shape == (len(expected), words)
+    assert (decoded.ranks.dtype, decoded.shares.dtype, decoded.similarity.dtype) == (np.int64, np.float32, np.float32)
+    for image, best in enumerate(expected):
+        filling = words - len(best)
+        ranks, shares, sums = zip(*best, strict=True)
+        assert decoded.ranks[image].tolist() == [*ranks, *[-1] * filling]
+        np.testing.assert_allclose(decoded.shares[image], [*shares, *[0] * filling], rtol=1e-6)
+        np.testing.assert_allclose(decoded.similarity[image], [*sums, *[0] * filling], rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(2, 40),
+    dimension=st.integers(1, 6),
+    images=st.integers(1, 4),
+    samples=st.integers(1, 12),
+    neighbours=st.integers(1, 10),
+    words=st.integers(1, 15),
+    levels=st.integers(1, 3),
+)
+def test_the_protocol_word_by_word(seed, size, dimension, images, samples, neighbours, words, levels) -> None:
+    """Of few different numbers, so that words, samples, cosines and sums are often exactly equal."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(-levels, levels + 1, (size, dimension)).astype(np.float32)
+    drawn = rng.integers(-levels, levels + 1, (images, samples, dimension)).astype(np.float32)
+    for rows in (vectors, drawn):
+        rows[~rows.any(-1), 0] = 1
+    neighbours = min(neighbours, size)
+    decoded = decode(vocabulary_of(vectors), drawn, neighbours, words)
+    assert_same(decoded, transcription(vectors, drawn, neighbours, words), words)
+
+
+def test_the_protocol_at_the_papers_settings() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((600, 50)).astype(np.float32)
+    drawn = (vectors[rng.integers(600, size=3)][:, None] + 0.8 * rng.standard_normal((3, 100, 50))).astype(np.float32)
+    decoded = decode(vocabulary_of(vectors), drawn)
+    assert_same(decoded, transcription(vectors, drawn, 20, 10), 10)
+    assert decoded.rankings(vocabulary_of(vectors)) == [[f"w{rank}" for rank in row] for row in decoded.ranks]
+
+
+def test_neighbours_are_gensims() -> None:
+    """With one sample an image, the commonest words are its nearest ones."""
+    rng = np.random.default_rng(1)
+    vocabulary = vocabulary_of((rng.standard_normal((500, 20)) * rng.uniform(0.1, 9, (500, 1))).astype(np.float32))
+    drawn = rng.standard_normal((15, 1, 20)).astype(np.float32)
+    decoded = decode(vocabulary, drawn, 20, 12)
+    keyed = KeyedVectors(20)
+    keyed.add_vectors(vocabulary.words, vocabulary.vectors)
+    for image in range(15):
+        expected = keyed.similar_by_vector(drawn[image, 0], topn=12)
+        assert decoded.rankings(vocabulary)[image] == [word for word, _ in expected]
+        np.testing.assert_allclose(decoded.similarity[image], [cosine for _, cosine in expected], atol=1e-5)
+        assert (decoded.shares[image] == 1).all()
+
+
+def test_ties_go_to_the_larger_sum_then_to_the_more_frequent() -> None:
+    """Words 0 and 1 point the same way, and so do 2 and 3; each of the four is near to one of two samples."""
+    vectors = np.array([[1, 0], [2, 0], [0, 1], [0, 3]], dtype=np.float32)
+    drawn = np.array([[[1, 0.1], [0, 1]]], dtype=np.float32)
+    assert decode(vocabulary_of(vectors), drawn, 2, 4).ranks.tolist() == [[2, 3, 0, 1]]
+
+
+def test_blocks_are_as_good_as_one_array() -> None:
+    rng = np.random.default_rng(2)
+    vocabulary = vocabulary_of(rng.standard_normal((300, 8)))
+    drawn = rng.standard_normal((23, 7, 8))
+    whole = decode(vocabulary, drawn, 5, 40)
+    assert (whole.ranks >= 0).any() and (whole.ranks < 0).any()
+    for cuts in ([1, 2, 9], [0, 0, 23], [11]):
+        blocks = decode(vocabulary, iter(np.split(drawn, cuts)), 5, 40)
+        for name in ("ranks", "shares", "similarity"):
+            np.testing.assert_array_equal(getattr(blocks, name), getattr(whole, name))
+
+
+def test_pieces_of_a_block_change_nothing(monkeypatch) -> None:
+    rng = np.random.default_rng(3)
+    vocabulary = vocabulary_of(rng.standard_normal((50, 4)))
+    drawn = rng.standard_normal((9, 6, 4)).astype(np.float32)
+    whole = decode(vocabulary, drawn, 3)
+    drawn[7, 2] = np.nan
+    monkeypatch.setattr(decoding, "_SAMPLES", 12)
+    with pytest.raises(EmbeddingError, match=r"image 7, sample 2 "):
+        decode(vocabulary, drawn, 3)
+    drawn[7, 2] = 1
+    pieces = decode(vocabulary, drawn, 3)
+    same = np.arange(9) != 7
+    np.testing.assert_array_equal(pieces.ranks[same], whole.ranks[same])
+    assert_same(pieces, transcription(vocabulary.vectors, drawn, 3, 10), 10)
+
+
+def test_no_image_is_no_word() -> None:
+    vocabulary = vocabulary_of(np.eye(3))
+    for nothing in (np.empty((0, 5, 3)), [], iter([np.empty((0, 5, 3))])):
+        decoded = decode(vocabulary, nothing, 2, 4)
+        assert decoded.ranks.shape == decoded.shares.shape == decoded.similarity.shape == (0, 4)
+        assert decoded.rankings(vocabulary) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_diverged_generator_does_not_decode_to_the_commonest_words(value: float) -> None:
+    drawn = np.ones((4, 6, 3), dtype=np.float32)
+    drawn[2, 5, 1] = value
+    with pytest.raises(EmbeddingError, match=r"image 2, sample 5 .* is not finite"):
+        decode(vocabulary_of(np.eye(3)), drawn, 2)
+    with pytest.raises(EmbeddingError, match=r"image 2, sample 5 .* is not finite"):
+        decode(vocabulary_of(np.eye(3)), (drawn[i : i + 1] for i in range(4)), 2)
+
+
+def test_a_zero_vector_is_refused() -> None:
+    drawn = np.ones((4, 6, 3))
+    drawn[3, 0] = 0
+    with pytest.raises(EmbeddingError, match=r"image 3, sample 0 .* is zero"):
+        decode(vocabulary_of(np.eye(3)), drawn, 2)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "neighbours", "words", "says"),
+    [
+        (np.ones((2, 4, 5)), 2, 2, "have 5 numbers, the vocabulary's 3"),
+        (np.ones((4, 3)), 2, 2, r"shape \(4, 3\)"),
+        (np.ones((2, 0, 3)), 2, 2, "one sample or more"),
+        (np.ones((2, 4, 3)), 4, 2, "the vocabulary holds 3: take 1 to 3"),
+        (np.ones((2, 4, 3)), 0, 2, "take 1 to 3"),
+        (np.ones((2, 4, 3)), 2, 0, "at least 1"),
+        ([np.ones((2, 4, 3)), np.ones((2, 4, 2))], 2, 2, "have 2 numbers"),
+    ],
+)
+def test_what_cannot_be_decoded(drawn, neighbours: int, words: int, says: str) -> None:
+    with pytest.raises(EmbeddingError, match=says):
+        decode(vocabulary_of(np.eye(3)), drawn, neighbours, words)
+
+
+def test_progress_is_told_on_standard_error(capsys) -> None:
+    decode(vocabulary_of(np.eye(3)), np.ones((2, 4, 3)), 2, progress=True)
+    told = capsys.readouterr()
+    assert "decoding" in told.err and told.out == ""
+
+
+def test_a_minimum_count_leaves_the_frequent_words_and_their_ranks() -> None:
+    vectors = np.random.default_rng(4).standard_normal((5, 3))
+    vocabulary = vocabulary_of(vectors, [9, 7, 7, 2, 1])
+    vocabulary.info = {"window": 5}
+    smaller = restrict(vocabulary, 7)
+    assert smaller.words == ["w0", "w1", "w2"] and smaller.counts.tolist() == [9, 7, 7]
+    assert smaller.info == {"window": 5}
+    np.testing.assert_array_equal(smaller.vectors, vocabulary.vectors[:3])
+    assert restrict(vocabulary, 1) is vocabulary
+    rare = vocabulary.vectors[4][None, None]
+    assert decode(vocabulary, rare, 3).ranks[0, 0] == 4
+    assert set(decode(smaller, rare, 3).ranks[0].tolist()) == {0, 1, 2, -1}
+
+
+def test_no_minimum_without_counts_or_words() -> None:
+    with pytest.raises(EmbeddingError, match="does not say how often"):
+        restrict(vocabulary_of(np.eye(2)), 5)
+    with pytest.raises(EmbeddingError, match=r"no word was seen 5 times, the commonest \('w0'\) 4 times"):
+        restrict(vocabulary_of(np.eye(2), [4, 4]), 5)
