@@ -98,8 +98,9 @@ class Archive(NamedTuple):
 
 #: The published files; the images last, because their folder is what makes a set count as found.
 #:
-#: The MD5 of the images' zip is the one that the collection's download page gives, as quoted alike by many
-#: independent users of it. None is published for the annotations: there the checksums within the zip must do.
+#: The MD5 of the images' zip is quoted by several independent public projects, all alike, as the one on the
+#: collection's download page; it has not been compared with a download here. For the annotations none is known that
+#: well: there the checksums within the zip must do. The sizes only serve to tell and to see that there is room.
 ARCHIVES = (
     Archive("mirflickr25k_annotations_v080.zip", ANNOTATIONS, 207_220, None),
     Archive("mirflickr25k.zip", IMAGES, 3_069_184_257, "a23d0a8564ee84cda5622a6c2f947785"),
@@ -231,7 +232,7 @@ def label_words(label: str) -> tuple[str, ...]:
     """The single words that an annotation's label gives as extra tags: what its parts between "_" are.
 
     The paper's vocabulary is of single words, and of MIRFLICKR's labels only ``plant_life`` has two. It gives
-    "plant": "life" alone says nothing about a photo, yet a third of all photos would teach it.
+    "plant": "life" alone says nothing about a photo, yet every photo of a plant would teach it.
     """
     if label == "plant_life":
         return ("plant",)
@@ -445,7 +446,7 @@ def download_mirflickr(
     """Bring MIRFLICKR-25000 to ``<root>/mirflickr25k`` and return that folder; what is there is not fetched again.
 
     ``mirrors``: base addresses, else those in ``$CGAN_MIRFLICKR_MIRROR``, else the collection's home. A zip that
-    lies in the folder already is used as it is. The zips are kept: they belong to the user, and are no longer needed.
+    lies in the folder already is used as it is. The zips are kept, because the user may have put them there.
     An interrupted download or unpacking is continued; ``mirflickr/`` appears when it is whole.
     Raises ``UnavailableError`` when no mirror has the files or the disk has no room for them, and ``DataError`` when
     a zip is not the published one.
@@ -470,6 +471,7 @@ def download_mirflickr(
         else:
             fetch_archive(path, archive, mirrors)
         unpack(path, folder / archive.target)
+        say(f"unpacked {folder / archive.target}: {path} is no longer needed")
     return folder
 
 
@@ -479,7 +481,9 @@ def announce(folder: Path, archives: Sequence[Archive]) -> None:
 
     to_fetch = sum(archive.size for archive in archives if not (folder / archive.name).exists())
     # Photos hardly shrink in a zip, but every small file beside them takes a whole block.
-    to_unpack = sum(archive.size + archive.size // 4 for archive in archives)
+    to_unpack = sum(
+        archive.size + archive.size // 4 for archive in archives if not staging(folder / archive.target).exists()
+    )
     say(
         f"MIRFLICKR-25000: {tqdm.format_sizeof(to_fetch, 'B')} to download and about "
         f"{tqdm.format_sizeof(to_unpack, 'B')} to unpack, into {folder}"
@@ -550,27 +554,17 @@ def unpack(archive: Path, target: Path) -> None:
     """Unpack a zip to the folder ``target``, which appears when all of it is there, and not before.
 
     The files are gathered in ``.<target>.unpacking`` beside it; after an interruption those that are whole stay. A
-    zip whose entries all lie in a folder of the target's name and one whose entries lie at its top give the same.
+    zip with a folder of the target's name gives what is in that folder; one without it, all its files.
     Raises ``DataError`` before anything is written when an entry is a link or would fall outside, and when the zip
     is damaged.
     """
-    from tqdm import tqdm
-
-    staging = target.with_name(f".{target.name}.unpacking")
+    gathered = staging(target)
     with alone(target, progress=True):
         if target.is_dir():
             return
         try:
             with zipfile.ZipFile(archive) as packed:
-                members = plan(packed, archive, target.name)
-                total = sum(entry.file_size for entry in members.values())
-                with tqdm(desc=f"unpacking {archive.name}", total=total, unit="B", unit_scale=True, leave=False) as bar:
-                    for place, entry in members.items():
-                        if not is_whole(staging / place, entry):
-                            (staging / place).parent.mkdir(parents=True, exist_ok=True)
-                            with packed.open(entry) as source, open(staging / place, "wb") as file:
-                                shutil.copyfileobj(source, file, _BLOCK)
-                        bar.update(entry.file_size)
+                gather(packed, plan(packed, archive, target.name), gathered, archive.name)
         except _ZIP_ERRORS as error:
             raise DataError(
                 f"{archive} cannot be unpacked ({error}): delete it and run again to fetch it anew"
@@ -578,16 +572,37 @@ def unpack(archive: Path, target: Path) -> None:
         # The folder must not get its name on the disk before its files have their bytes there.
         if hasattr(os, "sync"):
             os.sync()
-        os.replace(staging, target)
+        os.replace(gathered, target)
+
+
+def gather(packed: zipfile.ZipFile, members: Mapping[PurePosixPath, zipfile.ZipInfo], folder: Path, label: str) -> None:
+    """Write the entries of a zip to their places below ``folder``, but for those that are there whole."""
+    from tqdm import tqdm
+
+    total = sum(entry.file_size for entry in members.values())
+    with tqdm(desc=f"unpacking {label}", total=total, unit="B", unit_scale=True, leave=False) as bar:
+        for place, entry in members.items():
+            path = folder / place
+            if not is_whole(path, entry):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # Reading to the end compares the checksum.
+                with packed.open(entry) as source, open(path, "wb") as file:
+                    shutil.copyfileobj(source, file, _BLOCK)
+            bar.update(entry.file_size)
+
+
+def staging(target: Path) -> Path:
+    """Where the files of ``target`` are gathered until all of them are there."""
+    return target.with_name(f".{target.name}.unpacking")
 
 
 def plan(packed: zipfile.ZipFile, archive: Path, top: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """Where each file of a zip goes, below the target's folder; a common folder ``top`` is taken off."""
+    """Where each file of a zip goes, below the target's folder: what is in its folder ``top``, else all of it."""
     entries: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for entry in packed.infolist():
         place = PurePosixPath(entry.filename)
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        strange = kind not in (0, stat.S_IFREG, stat.S_IFDIR)
+        strange = kind not in (0, stat.S_IFREG, stat.S_IFDIR) or not place.parts
         if strange or place.is_absolute() or ".." in place.parts or "\\" in entry.filename or ":" in entry.filename:
             raise DataError(
                 f"{archive} holds {entry.filename!a}, a link or a name that leads out of its folder, so it is not "
@@ -597,9 +612,8 @@ def plan(packed: zipfile.ZipFile, archive: Path, top: str) -> dict[PurePosixPath
             entries[place] = entry
     if not entries:
         raise DataError(f"{archive} holds no file: delete it and run again to fetch it anew")
-    if all(len(place.parts) > 1 and place.parts[0] == top for place in entries):
-        return {place.relative_to(top): entry for place, entry in entries.items()}
-    return entries
+    inside = {place.relative_to(top): entry for place, entry in entries.items() if place.parts[0] == top != str(place)}
+    return inside or entries
 
 
 def is_whole(path: Path, entry: zipfile.ZipInfo) -> bool:
