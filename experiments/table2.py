@@ -227,8 +227,8 @@ def escape_markdown(text: str) -> str:
     """``text`` so that Markdown shows it as it is, in a table's cell too: no markup, link, HTML or formula in it."""
     line = " ".join(printable(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # A colon, an at sign and the dot after www would make GitHub guess links.
-    return re.sub(r"([\\`*_{}\[\]#|~$!:@^]|(?<=www)\.)", r"\\\1", line, flags=re.IGNORECASE)
+    # An at sign, the colon before // and the dot after www would make GitHub guess links.
+    return re.sub(r"([\\`*_{}\[\]#|~$!@^]|:(?=//)|(?<=www)\.)", r"\\\1", line, flags=re.IGNORECASE)
 
 
 def printable(text: str) -> str:
