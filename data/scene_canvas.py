@@ -176,6 +176,15 @@ class Canvas:
         self.rgb[rows, cols] = values[..., :3] + self.rgb[rows, cols] * (1 - values[..., 3:])
         self.own(values[..., 3] > 0.35, concept, rows, cols)
 
+    def shadow(self, x: float, y: float, reach: float) -> None:
+        """Darken the ground about the foot of a thing, and away from the sun, as far as ``reach`` canvas pixels."""
+        layer, pen = self.layer()
+        shift = reach * 0.7 * (1 if self.light.sun[0] < 0.5 else -1)
+        strength = int(110 * min(sum(self.light.direct) / 2, 1)) + 35
+        box = (min(x, x + shift) - reach * 0.8, y - reach * 0.1, max(x, x + shift) + reach * 0.8, y + reach * 0.14)
+        pen.ellipse(box, fill=(0, 4, 10, strength))
+        self.paste(layer, None, reach * 0.05 + 0.5)
+
     def glow(self, x: float, y: float, radius: float, colour: Colour, power: float = 1.0) -> None:
         """Add light around a point, falling off to nothing at ``radius`` canvas pixels."""
         x0, x1 = max(int(x - radius), 0), min(int(x + radius) + 1, self.w)
@@ -210,7 +219,7 @@ def smooth(low: float, high: float, value: np.ndarray) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def texture(roughness: float) -> np.ndarray:
     """Noise (512, 512) float32 in [0, 1] that repeats; its spectrum falls as frequency to the power -roughness."""
     rng = np.random.default_rng(int(roughness * 100))
@@ -246,17 +255,17 @@ def develop(canvas: Canvas, style: str, dice: random.Random) -> Image.Image:
     rgb = canvas.rgb.reshape(h, SCALE, w, SCALE, 3).mean((1, 3))
     rgb = _bloom(rgb) * np.float32(2 ** dice.gauss(0, 0.18))
     rgb = np.where(rgb > 0.8, 0.8 + 0.2 * np.tanh((rgb - 0.8) / 0.3), rgb).clip(0, 1)
-    rgb = _contrast(rgb, {"vivid": 1.25, "lomo": 1.45, "bw": 1.3, "faded": 0.72}.get(style, 1.0) * dice.gauss(1, 0.08))
+    rgb = _levels(rgb, 0.25 if canvas.light.thick > 2 else 0.5)
+    rgb = _contrast(rgb, _power(style, canvas.light.dark) * dice.gauss(1, 0.08))
     grey = (rgb @ np.array([0.3, 0.59, 0.11], np.float32))[..., None]
-    colour = {"vivid": 1.4, "lomo": 1.3, "faded": 0.62, "bw": 0.0, "sepia": 0.0}.get(style, 1.0) * dice.gauss(1, 0.1)
-    rgb = grey + (rgb - grey) * np.float32(colour)
+    rgb = grey + (rgb - grey) * np.float32(SATURATION.get(style, 1.0) * dice.gauss(1, 0.1))
     rgb = TONES.get(style, _same)(rgb.clip(0, 1))
     y, x = np.ogrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
     falloff = dice.choice([0.0, 0.05, 0.1, 0.2]) + (0.35 if style == "lomo" else 0)
     rgb = rgb * (1 - falloff * (x * x + y * y) ** 1.3 / 2)[..., None].astype(np.float32)
     image = Image.fromarray((np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8))
     image = _focus(image, dice)
-    grain = dice.choice([0.5, 1.5, 3, 6]) * (1.6 if canvas.light.dark else 1)
+    grain = dice.choice([0.5, 1.0, 2.0, 3.5]) * (1.5 if canvas.light.dark else 1)
     noise = np.random.default_rng(dice.getrandbits(32)).normal(0, grain, (h, w, 3)).astype(np.float32)
     noise = 0.35 * noise + 0.65 * noise[..., :1]
     return Image.fromarray((np.asarray(image, np.float32) + noise + 0.5).clip(0, 255).astype(np.uint8))
@@ -270,6 +279,20 @@ def _bloom(rgb: np.ndarray) -> np.ndarray:
     small = Image.fromarray((glare.clip(0, 1) * 255).astype(np.uint8))
     wide = np.asarray(small.filter(ImageFilter.GaussianBlur(7)), np.float32) / 255
     return rgb + 0.9 * wide
+
+
+def _levels(rgb: np.ndarray, strength: float) -> np.ndarray:
+    """Black and white points set as a camera's automatic does, by part."""
+    low, high = np.percentile(rgb[::3, ::3], (1, 99))
+    full = (rgb - low) * np.float32(0.93 / max(high - low, 0.35)) + np.float32(0.03)
+    return mix(rgb, full, strength)
+
+
+def _power(style: str, dark: bool) -> float:
+    """The contrast of a style: 1 leaves it, more steepens it."""
+    if style == "faded":
+        return 0.9 if dark else 0.72
+    return {"vivid": 1.25, "lomo": 1.45, "bw": 1.3}.get(style, 1.0)
 
 
 def _contrast(rgb: np.ndarray, power: float) -> np.ndarray:
@@ -292,7 +315,10 @@ def _same(rgb: np.ndarray) -> np.ndarray:
     return rgb
 
 
-#: What a style does to the colours; the rest of it is contrast and saturation.
+#: How colourful a style is.
+SATURATION = {"vivid": 1.4, "lomo": 1.3, "faded": 0.62, "bw": 0.0, "sepia": 0.0}
+
+#: What a style does to the colours after that.
 TONES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "warm": lambda rgb: rgb * np.array([1.08, 1.0, 0.86], np.float32),
     "cold": lambda rgb: rgb * np.array([0.88, 0.98, 1.10], np.float32),

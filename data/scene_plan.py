@@ -172,6 +172,8 @@ def _weather(dice: random.Random, place: str, light: str, season: str) -> list[s
         things.append("snow")
     if light == "night" and outdoors:
         things += [thing for thing, share in (("moon", 0.45), ("stars", 0.55)) if chance(dice, share)]
+    if light == "night" and place == "heaven" and "moon" not in things:
+        things.append("stars")
     if light == "dusk" and outdoors and chance(dice, 0.3):
         things.append("moon")
     if outdoors and chance(dice, {"sunset": 0.65, "golden": 0.3, "day": 0.08, "fog": 0.15}.get(light, 0)):
