@@ -83,12 +83,11 @@ def tags_of(scene: Scene, seen: Mapping[str, float], owner: Owner, dice: random.
     urns.append((0.45, CAMERAS[owner.camera]))
     urns.append((0.8, JUNK))
     tags: dict[str, str] = {}
-    for _ in range(4 * wanted):
-        if len(tags) == wanted:
-            break
-        words = dice.choices([words for _, words in urns], [weight for weight, _ in urns])[0]
-        raw = _typed(pick(dice, words), dice)
-        tags.setdefault(clean(raw), raw)
+    # More draws than tags, because some give a word again.
+    for words in dice.choices([words for _, words in urns], [weight for weight, _ in urns], k=4 * wanted):
+        if len(tags) < wanted:
+            raw = _typed(pick(dice, words), dice)
+            tags.setdefault(clean(raw), raw)
     return list(tags.values())
 
 
