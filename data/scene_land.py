@@ -176,26 +176,27 @@ def mountains(c: Canvas, base: float, height: float, depth: float, snow: float) 
     steep = np.array([dice.uniform(0.45, 0.95) for _ in peaks])
     sides = tall[:, None] - steep[:, None] * np.abs(c.x - peaks[:, None])
     tallest = sides.argmax(0)
-    ridge = np.maximum(sides.max(0), height * 0.12) + (line(dice, 1.15, c.w, 1.3) - 0.5) * height * 0.22
+    ridge = np.maximum(sides.max(0), height * 0.1) + (line(dice, 1.3, c.w, 1.1) - 0.5) * height * 0.16
     top = int(max(base - ridge.max() - 1, 0))
     y = c.y[top : int(base) + 1]
     if not len(y):
         return
-    rock = sample(1.15, c.x * 1.1 + dice.uniform(0, SIDE), y * 0.8 + 0 * c.x)
-    below = y - (base - ridge)[None]
-    crest = (sample(1.3, y * 1.4 + dice.uniform(0, SIDE), np.zeros_like(y)) - 0.5) * height * 0.9
-    left = smooth(-6, 6, peaks[tallest][None] + crest * np.minimum(below / height, 1) - c.x + (rock - 0.5) * 26)
-    facing = left if light.sun[0] < 0.5 else 1 - left
-    shade = np.clip(0.12 + 0.8 * facing + (rock - 0.5) * 0.9, 0, 1.2)[..., None]
+    # Gullies and spurs fan out from each summit, as water and ice cut them.
+    summit = base - tall[tallest]
+    rock = sample(1.15, c.x * 1.1 + dice.uniform(0, SIDE), y * 1.1 + 0 * c.x)
+    fan = (c.x - peaks[tallest] + (rock - 0.5) * 0.18 * height) / (np.maximum(y - summit, 0) + 0.22 * height)
+    spurs = sample(1.2, fan * dice.uniform(22, 40) + dice.uniform(0, SIDE), y * 0.22 + 0 * c.x)
+    facing = smooth(-0.25, 0.25, (fan + (spurs - 0.5) * 0.7) * (1 if light.sun[0] > 0.5 else -1))
+    shade = np.clip(0.1 + 0.68 * facing + (spurs - 0.5) * 0.8 + (rock - 0.5) * 0.35, 0, 1.2)[..., None]
     stone = dice.choice([(0.42, 0.40, 0.40), (0.46, 0.40, 0.34), (0.36, 0.40, 0.38), (0.40, 0.36, 0.42)])
     up = (base - y) / height
-    albedo = mix(mix((0.24, 0.32, 0.18), stone, smooth(0.15, 0.5, up + (rock - 0.5) * 0.5)[..., None]), stone, 0.25)
-    albedo = mix(albedo * 0.6, albedo * 1.15, rock[..., None])
-    white = smooth(-0.06, 0.06, up - snow + (rock - 0.5) * 0.5 + (facing - 0.5) * 0.1)
-    albedo = mix(albedo, (0.98, 0.99, 1.02), white[..., None])
+    wooded = smooth(0.15, 0.5, up + (rock - 0.5) * 0.5)[..., None]
+    albedo = mix((0.22, 0.31, 0.16), stone, 0.25 + 0.75 * wooded) * (0.75 + 0.5 * rock[..., None])
+    white = smooth(-0.05, 0.05, up - snow + (spurs - 0.5) * 0.35 + (rock - 0.5) * 0.3)
+    albedo = mix(albedo, (0.96, 0.98, 1.02), white[..., None])
     lit = albedo * (np.asarray(light.ambient, np.float32) * 1.05 + shade * np.asarray(light.direct, np.float32))
     veil = 1 - np.exp(-light.thick * depth * (1.25 - 0.5 * np.clip(up, 0, 1)))
-    mask = smooth(-1, 1, below) * (y <= base)
+    mask = smooth(-1, 1, y - (base - ridge)[None]) * (y <= base)
     c.fill(mask, mix(lit, light.haze, veil[..., None]), "mountain", top)
     c.own((white > 0.5) & (mask > 0.5), "snow", slice(top, top + len(y)))
 

@@ -8,7 +8,7 @@ from PIL import ImageFilter
 from data import scene_land as land
 from data import scene_life as life
 from data import scene_traffic as traffic
-from data.scene_canvas import SIDE, Canvas, mix, sample, smooth
+from data.scene_canvas import SIDE, Canvas, mix, rgba, sample, smooth
 from data.scene_plan import Scene
 
 
@@ -41,6 +41,7 @@ def mountain_range(c: Canvas, scene: Scene, horizon: float, height: float, rows:
 
 
 def flock(c: Canvas, horizon: float) -> None:
+    """One bird near by, or several far away, above the row ``horizon``."""
     layer, draw = c.layer()
     if c.dice.random() < 0.45:
         life.flying(
@@ -63,14 +64,15 @@ def flock(c: Canvas, horizon: float) -> None:
     c.paste(layer, "bird", 0.4)
 
 
-def tree(c: Canvas, scene: Scene, x: float, base: float, height: float, depth: float = 0.0, blur: float = 0.0) -> None:
+def tree(c: Canvas, scene: Scene, x: float, base: float, height: float, depth: float = 0.0) -> None:
+    """One tree with its foot at (x, base), a conifer or of the season."""
     c.shadow(x, base, height * 0.3)
     layer, pen = c.layer()
     if c.dice.random() < 0.25 or (scene.has("snow") and c.dice.random() < 0.5):
         life.conifer(c, pen, x, base, height, depth, scene.has("snow"))
     else:
         life.broadleaf(c, layer, x, base, height, depth, "winter" if scene.has("snow") else scene.season)
-    c.paste(layer, "tree", blur)
+    c.paste(layer, "tree")
 
 
 def people(c: Canvas, low: float, high: float, count: int, size: float) -> None:
@@ -93,6 +95,7 @@ def meadow(c: Canvas, scene: Scene, edge: np.ndarray) -> None:
 
 
 def boats(c: Canvas, horizon: float, count: int, floor: float | None = None) -> None:
+    """``count`` boats on the water between the rows ``horizon`` and ``floor``, the nearer ones larger."""
     floor = c.h if floor is None else floor
     for near in sorted(c.dice.uniform(0.04, 0.62) ** 1.4 for _ in range(count)):
         y = horizon + near * (floor - horizon) + 2
@@ -101,7 +104,7 @@ def boats(c: Canvas, horizon: float, count: int, floor: float | None = None) -> 
         traffic.boat(c, c.dice.uniform(0.15, 0.85) * c.w, y, size * (1.5 if kind == "ship" else 1), kind, floor)
 
 
-def foreground(c: Canvas, scene: Scene) -> None:
+def foreground(c: Canvas) -> None:
     """A bank of grass at the lower edge, now and then."""
     if c.dice.random() < 0.45:
         edge = land.level(c, c.h * c.dice.uniform(0.86, 0.97), c.h * 0.07) + c.dice.uniform(-0.2, 0.2) * (
@@ -123,12 +126,6 @@ def close_up(c: Canvas, scene: Scene) -> None:
         layer, pen = c.layer()
         for _ in range(dice.randrange(8, 30)):
             r, x, y = c.w * dice.uniform(0.02, 0.06), dice.random() * c.w, dice.random() * c.h * 0.9
-            ink = (
-                *(
-                    int(255 * min(part * dice.uniform(0.8, 1.1), 1))
-                    for part in mix(light.horizon, fresh, dice.random())
-                ),
-                dice.randrange(25, 100),
-            )
+            ink = rgba(mix(light.horizon, fresh, dice.random()) * dice.uniform(0.8, 1.1), dice.uniform(0.1, 0.4))
             pen.ellipse((x - r, y - r, x + r, y + r), fill=ink)
         c.paste(layer.filter(ImageFilter.GaussianBlur(1.5)), "bokeh")

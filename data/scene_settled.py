@@ -12,6 +12,7 @@ from data.scene_plan import Scene
 
 
 def skyline(c: Canvas, scene: Scene) -> None:
+    """A city seen from afar, perhaps over its river."""
     dice = c.dice
     base = c.h * dice.uniform(0.6, 0.74) if scene.has("river") else c.h * dice.uniform(0.86, 1.0)
     parts.heaven(c, scene, base)
@@ -27,6 +28,7 @@ def skyline(c: Canvas, scene: Scene) -> None:
 
 
 def street(c: Canvas, scene: Scene) -> None:
+    """Down a street between houses."""
     dice = c.dice
     horizon, vanish = c.h * dice.uniform(0.46, 0.62), c.w * dice.uniform(0.38, 0.62)
     parts.heaven(c, scene, horizon)
@@ -60,6 +62,7 @@ def street(c: Canvas, scene: Scene) -> None:
 
 
 def road(c: Canvas, scene: Scene) -> None:
+    """Along a road through open country."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.4, 0.58)
     parts.heaven(c, scene, horizon)
@@ -73,7 +76,12 @@ def road(c: Canvas, scene: Scene) -> None:
         land.ground(c, land.level(c, horizon, 3), (0.46, 0.40, 0.24), (0.56, 0.50, 0.34), "", 0.7)
     vanish = dice.uniform(0.35, 0.65) * c.w
     middle = traffic.road(
-        c, horizon + 1, vanish, c.w * dice.uniform(0.22, 0.34), dice.uniform(-0.35, 0.35), scene.has("snow")
+        c,
+        horizon + 1,
+        vanish,
+        c.w * dice.uniform(0.22, 0.34),
+        dice.uniform(-0.35, 0.35),
+        "snowy road" if scene.has("snow") else "road",
     )
     if scene.has("tree"):
         for near in sorted(dice.random() for _ in range(dice.randrange(1, 5))):
@@ -101,16 +109,31 @@ def road(c: Canvas, scene: Scene) -> None:
 
 
 def village(c: Canvas, scene: Scene) -> None:
+    """A few houses, perhaps a church, in the country."""
     dice = c.dice
     snowy = scene.has("snow")
     horizon = c.h * dice.uniform(0.42, 0.58)
     parts.heaven(c, scene, horizon)
     if scene.has("mountain"):
         parts.mountain_range(c, scene, horizon, dice.uniform(0.16, 0.34))
-    land.hills(c, horizon, c.h * 0.08, life.leaf(c, scene.season) if not snowy else (0.85, 0.88, 0.94), 1.0, None)
+    land.hills(
+        c,
+        horizon,
+        c.h * 0.08,
+        life.leaf(c, scene.season) if not snowy else (0.85, 0.88, 0.94),
+        1.0,
+        "snow" if snowy else "meadow",
+    )
     parts.meadow(c, scene, land.level(c, horizon + c.h * 0.03, c.h * 0.03))
     if scene.has("road"):
-        traffic.road(c, horizon + c.h * 0.1, dice.uniform(0.3, 0.7) * c.w, c.w * 0.2, dice.uniform(-0.4, 0.4), snowy)
+        traffic.road(
+            c,
+            horizon + c.h * 0.1,
+            dice.uniform(0.3, 0.7) * c.w,
+            c.w * 0.2,
+            dice.uniform(-0.4, 0.4),
+            "snowy road" if snowy else "road",
+        )
     spots = sorted(dice.random() for _ in range(dice.choice([1, 2, 4, 6])))
     church = dice.randrange(len(spots)) if scene.has("church") else -1
     for number, near in enumerate(spots):
@@ -130,6 +153,7 @@ def village(c: Canvas, scene: Scene) -> None:
 
 
 def harbour(c: Canvas, scene: Scene) -> None:
+    """Boats before the houses of a port."""
     dice = c.dice
     shore = c.h * dice.uniform(0.48, 0.6)
     parts.heaven(c, scene, shore)

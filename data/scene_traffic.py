@@ -76,21 +76,24 @@ def mirrored(c: Canvas, layer: Image.Image, y: float, water: float) -> None:
     c.paste(image, None, 0.8, 0.5)
 
 
-def road(c: Canvas, horizon: float, vanish: float, wide: float, bend: float, snowy: bool) -> np.ndarray:
-    """A road to (vanish, horizon); returns its middle for every row (h,), and paints markings and verge."""
+def road(c: Canvas, horizon: float, vanish: float, wide: float, bend: float, kind: str) -> np.ndarray:
+    """A road to (vanish, horizon), with markings if it is paved; returns its middle for every row of the canvas (h,).
+
+    ``kind``: "road", "snowy road", or "path" for one of earth.
+    """
     dice, light, y0 = c.dice, c.light, int(horizon) + 1
     t = np.clip((c.y[:, 0] - horizon) / (c.h - horizon), 0, 1)
     foot = dice.uniform(0.3, 0.7) * c.w
     middle = vanish + (foot - vanish) * t + bend * c.w * np.sin(np.pi * t**0.7) * (1 - t)
     half = wide * (0.012 + t)
     off = np.abs(c.x - middle[y0:, None]) - half[y0:, None]
-    tar = dice.choice([(0.30, 0.30, 0.32), (0.24, 0.24, 0.26), (0.55, 0.44, 0.32)])
-    if snowy:
-        tar = (0.66, 0.68, 0.72)
+    paved = kind == "road" and dice.random() < 0.75
+    surfaces = {"snowy road": (0.66, 0.68, 0.72), "path": (0.50, 0.40, 0.28), "road": (0.55, 0.44, 0.32)}
+    tar = dice.choice([(0.30, 0.30, 0.32), (0.24, 0.24, 0.26)]) if paved else surfaces[kind]
     grit = sample(0.5, c.x * 2 + dice.uniform(0, SIDE), c.y[y0:] * 2 + 0 * c.x)
     colour = np.asarray(light.on(tar, 0.8), np.float32) * (0.85 + 0.3 * grit[..., None])
-    c.fill(smooth(0.9, -0.5, off), colour, "road", y0)
-    if tar[0] < 0.5:
+    c.fill(smooth(0.9, -0.5, off), colour, "path" if kind == "path" else "road", y0)
+    if paved:
         rows = t[y0:, None]
         dash = (np.sin(7.0 / (rows + 0.06) + dice.uniform(0, 6)) > 0) * (
             np.abs(c.x - middle[y0:, None]) < 0.02 * half[y0:, None] + 0.5

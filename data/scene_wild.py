@@ -14,6 +14,7 @@ from data.scene_plan import Scene
 
 
 def coast(c: Canvas, scene: Scene) -> None:
+    """The open sea from the shore, or from a boat."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.32, 0.66)
     parts.heaven(c, scene, horizon)
@@ -32,6 +33,7 @@ def coast(c: Canvas, scene: Scene) -> None:
 
 
 def beach(c: Canvas, scene: Scene) -> None:
+    """Sand, surf and those who came for it."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.3, 0.5)
     parts.heaven(c, scene, horizon)
@@ -69,13 +71,16 @@ def beach(c: Canvas, scene: Scene) -> None:
 
 
 def lake(c: Canvas, scene: Scene) -> None:
+    """A quiet lake that mirrors its shore."""
     dice = c.dice
     shore = c.h * dice.uniform(0.46, 0.64)
     parts.heaven(c, scene, shore)
     if scene.has("mountain"):
         parts.mountain_range(c, scene, shore, dice.uniform(0.2, 0.42))
     if not scene.has("mountain") or dice.random() < 0.5:
-        land.hills(c, shore - 2, c.h * 0.09, life.leaf(c, scene.season), 1.0, "forest" if scene.has("forest") else None)
+        land.hills(
+            c, shore - 2, c.h * 0.09, life.leaf(c, scene.season), 1.0, "forest" if scene.has("forest") else "meadow"
+        )
     if scene.has("forest"):
         life.wood_edge(c, shore, c.h * dice.uniform(0.08, 0.2), 0.5, scene.season, scene.has("snow"))
     if scene.has("house"):
@@ -85,16 +90,17 @@ def lake(c: Canvas, scene: Scene) -> None:
         parts.boats(c, shore, 1)
     if scene.has("bird"):
         parts.flock(c, shore)
-    parts.foreground(c, scene)
+    parts.foreground(c)
 
 
 def river(c: Canvas, scene: Scene) -> None:
+    """A river through meadows."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.36, 0.52)
     parts.heaven(c, scene, horizon)
     if scene.has("mountain"):
         parts.mountain_range(c, scene, horizon, dice.uniform(0.15, 0.3))
-    land.hills(c, horizon, c.h * 0.07, life.leaf(c, scene.season), 0.9, None)
+    land.hills(c, horizon, c.h * 0.07, life.leaf(c, scene.season), 0.9, "meadow")
     if scene.has("forest"):
         life.wood_edge(c, horizon + 2, c.h * dice.uniform(0.08, 0.16), 0.6, scene.season, scene.has("snow"))
     if scene.has("house"):
@@ -114,6 +120,7 @@ def river(c: Canvas, scene: Scene) -> None:
 
 
 def mountains(c: Canvas, scene: Scene) -> None:
+    """A range above meadows or woods."""
     dice = c.dice
     base = c.h * dice.uniform(0.62, 0.92)
     parts.heaven(c, scene, base * 0.95)
@@ -131,7 +138,7 @@ def mountains(c: Canvas, scene: Scene) -> None:
             dice.uniform(0.3, 0.7) * c.w,
             c.w * 0.16,
             dice.uniform(-0.5, 0.5),
-            scene.season == "winter",
+            "snowy road" if scene.season == "winter" else "road",
         )
     if scene.has("house"):
         town.house(
@@ -153,7 +160,7 @@ def wood(c: Canvas, scene: Scene) -> None:
     litter = (0.44, 0.28, 0.12) if scene.season in ("autumn", "winter") else (0.24, 0.32, 0.12)
     land.ground(c, land.level(c, floor, c.h * 0.04), litter, [part * 1.4 for part in litter], "forest", 1.0)
     if scene.has("path"):
-        traffic.road(c, floor, c.w * dice.uniform(0.35, 0.65), c.w * 0.16, dice.uniform(-0.4, 0.4), False)
+        traffic.road(c, floor, c.w * dice.uniform(0.35, 0.65), c.w * 0.16, dice.uniform(-0.4, 0.4), "path")
     for row in range(4):
         layer, pen = c.layer()
         near = (row + 0.6) / 4
@@ -185,6 +192,7 @@ def wood(c: Canvas, scene: Scene) -> None:
 
 
 def open_land(c: Canvas, scene: Scene) -> None:
+    """Meadows and fields."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.36, 0.68)
     parts.heaven(c, scene, horizon)
@@ -223,6 +231,7 @@ def open_land(c: Canvas, scene: Scene) -> None:
 
 
 def desert(c: Canvas, scene: Scene) -> None:
+    """Dunes, or a plain with a road."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.36, 0.58)
     parts.heaven(c, scene, horizon)
@@ -230,7 +239,7 @@ def desert(c: Canvas, scene: Scene) -> None:
         parts.mountain_range(c, scene, horizon, dice.uniform(0.08, 0.22), 1)
     if scene.has("road"):
         land.ground(c, land.level(c, horizon, 3), (0.76, 0.52, 0.32), (0.82, 0.60, 0.40), "desert", 0.4)
-        traffic.road(c, horizon + 2, dice.uniform(0.35, 0.65) * c.w, c.w * 0.22, 0, False)
+        traffic.road(c, horizon + 2, dice.uniform(0.35, 0.65) * c.w, c.w * 0.22, 0, "road")
     else:
         land.dunes(c, horizon)
     if scene.has("cactus"):
@@ -246,6 +255,7 @@ def desert(c: Canvas, scene: Scene) -> None:
 
 
 def winter(c: Canvas, scene: Scene) -> None:
+    """Snow-covered country."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.4, 0.6)
     parts.heaven(c, scene, horizon)
@@ -272,15 +282,17 @@ def winter(c: Canvas, scene: Scene) -> None:
 
 
 def sky_only(c: Canvas, scene: Scene) -> None:
+    """The sky, and little or nothing under it."""
     horizon = c.h * c.dice.choice([1.05, 1.3, 0.93])
     parts.heaven(c, scene, horizon)
     if horizon < c.h:
-        land.hills(c, horizon, c.h * 0.06, (0.12, 0.14, 0.10), 0.2, None)
+        land.hills(c, horizon, c.h * 0.06, (0.12, 0.14, 0.10), 0.2, "meadow")
     if scene.has("bird"):
         parts.flock(c, c.h * 0.9)
 
 
 def flowers(c: Canvas, scene: Scene) -> None:
+    """Flowers near by, before a blurred garden."""
     dice = c.dice
     parts.close_up(c, scene)
     petal = [min(part * dice.gauss(1, 0.05), 1) for part in dice.choice(life.PETALS)]
@@ -301,6 +313,7 @@ def flowers(c: Canvas, scene: Scene) -> None:
 
 
 def branch(c: Canvas, scene: Scene) -> None:
+    """A small bird on a branch."""
     dice = c.dice
     parts.close_up(c, scene)
     layer, pen = c.layer()

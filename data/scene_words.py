@@ -72,9 +72,7 @@ def tags_of(scene: Scene, seen: Mapping[str, float], owner: Owner, dice: random.
         if owner.language != "en" and thing in ABROAD[owner.language]:
             urns.append((weight * 0.9, dict.fromkeys(ABROAD[owner.language][thing], 1.0)))
             weight *= 0.4
-        urns.append((weight, words))
-        # A second word for the same thing: people say sea and ocean of one picture.
-        urns.append((weight * 0.4, words))
+        urns.append((weight * 1.4, words))
     urns.append((1.2, MOODS[scene.light]))
     urns.append((0.35, SEASONS[scene.season]))
     urns.append((0.7, STYLE_TAGS[scene.style]))
@@ -83,7 +81,7 @@ def tags_of(scene: Scene, seen: Mapping[str, float], owner: Owner, dice: random.
     urns.append((0.45, CAMERAS[owner.camera]))
     urns.append((0.8, JUNK))
     tags: dict[str, str] = {}
-    # More draws than tags, because some give a word again.
+    # An urn may be drawn from again: people say sea and ocean of one picture. Some draws repeat a word.
     for words in dice.choices([words for _, words in urns], [weight for weight, _ in urns], k=4 * wanted):
         if len(tags) < wanted:
             raw = _typed(pick(dice, words), dice)

@@ -25,7 +25,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from data import DataError
-from data.scenes import ROWS, caption_rows, render_scene, write_scenes
+from data.scenes import ROWS, VERSION, caption_rows, render_scene, write_scenes
 from data.yfcc100m import Tally, read_records
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ def test_layout_is_mirflickrs(folder: Path) -> None:
     assert members(folder, "sea") <= members(folder, "water")
     assert members(folder, "car") <= members(folder, "transport")
     assert not members(folder, "sunset") & members(folder, "night")
-    assert json.loads((folder / "scenes.json").read_text()) == {"seed": 1, "images": COUNT, "version": 1}
+    assert json.loads((folder / "scenes.json").read_text()) == {"seed": 1, "images": COUNT, "version": VERSION}
 
 
 def test_tags_have_a_long_tail(folder: Path) -> None:
