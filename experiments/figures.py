@@ -445,6 +445,43 @@ def fidelity_bars(
     _save(figure, path)
 
 
+def interval_bars(
+    rows: Mapping[str, tuple[float, float, float]],
+    path: str | Path,
+    *,
+    axis: str,
+    title: str | None = None,
+) -> None:
+    """Draw one horizontal bar a row with its interval, the first row on top and darker than the others.
+
+    Args:
+        rows: by name: value, lower and upper end of its interval.
+        path: of the PNG.
+        axis: what the values are.
+        title: above the bars.
+
+    Raises:
+        UsageError: there are no rows.
+    """
+    if not rows:
+        raise UsageError("there are no rows to draw bars of")
+    value, low, high = np.asarray(list(rows.values()), dtype=np.float64).T
+    figure = _figure(8, 1.4 + 0.5 * len(rows))
+    plot = figure.subplots()
+    places = np.arange(len(rows))
+    colours = [COLOURS[0], *[BAR_COLOUR] * (len(rows) - 1)]
+    plot.barh(places, value, color=colours, xerr=np.clip([value - low, high - value], 0, None), capsize=4)
+    for place, v, h in zip(places, value, high, strict=True):
+        plot.text(max(v, h), place, f"  {v:.3f}", va="center")
+    plot.set_yticks(places, list(rows))
+    plot.invert_yaxis()
+    plot.set_xlim(0, 1.15 * float(high.max()) or 1)
+    plot.set_xlabel(axis)
+    plot.spines[["top", "right"]].set_visible(False)
+    _title(figure, title)
+    _save(figure, path)
+
+
 # ---------------------------------------------------------------------------------------------------
 # Parts of plots
 

@@ -1,0 +1,308 @@
+"""What the multimodal experiment stands on: tagged photos, word vectors, image features, pairs and splits.
+
+Wires ``data`` and ``embeddings``; trains no game and measures nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments import UsageError
+from experiments.presets import FeatureSettings, FlickrConfig, PairSettings, WordSettings
+
+if TYPE_CHECKING:
+    from data.mirflickr import TaggedPhotos
+    from embeddings.networks import FrozenNetwork
+    from embeddings.vocabulary import Vocabulary
+
+#: Gives 4096 numbers with this grid.
+MOBILENET, MOBILENET_GRID = "mobilenetv1_100", 2
+#: Tokens that word2vec's usual five epochs should see at least, and the most epochs to get there.
+TRAINED_TOKENS, USUAL_EPOCHS, MOST_EPOCHS = 500_000_000, 5, 50
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Rows of images that train, validate and test; no image is in two of them."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """(image, tag) pairs as indices: pair i says that image ``images[i]`` has word ``words[i]``; both (n,) int64."""
+
+    images: np.ndarray
+    words: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class FlickrData:
+    """Everything that is fixed before the game begins. Images count from 0, those without a tag or features left out.
+
+    ``features``: (n, f) float32, scaled. ``tags``: all that count as tags of each image; ``user_tags``: its owner's.
+    """
+
+    photos: TaggedPhotos
+    rows: np.ndarray
+    """(n,) int64: the images' places in ``photos``."""
+    tags: tuple[tuple[str, ...], ...]
+    user_tags: tuple[tuple[str, ...], ...]
+    features: np.ndarray
+    scale: Scale
+    network: dict[str, Any]
+    vocabulary: Vocabulary
+    splits: Splits
+    pairs: Pairs
+    counts: dict[str, int]
+    """What was left out, and how many of each."""
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over the photos and their tags, the frozen network and the word vectors."""
+        words = hashlib.sha256("\n".join(self.vocabulary.words).encode())
+        words.update(np.ascontiguousarray(self.vocabulary.vectors).tobytes())
+        parts = f"{self.photos.checksum} {self.network['checksum']} {words.hexdigest()}"
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tags, pairs, splits
+
+
+def tags_of(photos: TaggedPhotos, annotations: str) -> tuple[tuple[str, ...], ...]:
+    """The user tags of each photo, then the words of its annotations that are not among them (section 4.2)."""
+    from data.mirflickr import label_words
+
+    labels = {"potential": photos.annotations, "relevant": photos.relevant, "none": [()] * len(photos.tags)}[annotations]
+    return tuple(
+        tuple(dict.fromkeys([*tags, *(word for label in of_image for word in label_words(label))]))
+        for tags, of_image in zip(photos.tags, labels, strict=True)
+    )
+
+
+def split(pairs_of_image: Sequence[int], settings: PairSettings) -> Splits:
+    """Who trains, validates and tests, of images that have so many pairs each, in their order.
+
+    Images train from the first on until they hold ``settings.train`` pairs or are ``train_share`` of all; the first half
+    of the others validates. Raises ``UsageError`` when a split would be empty.
+    """
+    counts = np.asarray(pairs_of_image, dtype=np.int64)
+    before = np.cumsum(counts) - counts
+    most = int(settings.train_share * len(counts))
+    train = int(min(most, np.searchsorted(before, settings.train)))
+    valid = train + (len(counts) - train) // 2
+    if not (counts[:train].sum() and valid > train and len(counts) > valid):
+        raise UsageError(
+            f"{len(counts)} images with tags cannot be split into training, validation and test images with "
+            f"pairs.train_share {settings.train_share}: take more images, or another share"
+        )
+    return Splits(np.arange(train), np.arange(train, valid), np.arange(valid, len(counts)))
+
+
+def make_pairs(tags: Sequence[Sequence[str]], images: np.ndarray, vocabulary: Vocabulary, most: int) -> Pairs:
+    """The first ``most`` pairs of ``images`` with those of their tags that are words of the vocabulary."""
+    found = [(image, vocabulary.index(tag)) for image in images.tolist() for tag in tags[image] if tag in vocabulary]
+    both = np.array(found[:most], dtype=np.int64).reshape(-1, 2)
+    return Pairs(both[:, 0].copy(), both[:, 1].copy())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scales
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """How features become conditions: ``kind`` of ``FeatureSettings.scaling``, mean and deviation for "standard"."""
+
+    kind: str
+    length: float
+    mean: np.ndarray | None = None
+    deviation: np.ndarray | None = None
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """(n, f) float32, scaled. Raises ``UsageError`` for a feature that is not finite, or zero throughout."""
+        if not np.isfinite(features).all() or not features.any(1).all():
+            raise UsageError("the features of an image are not finite or all zero: use another network or its weights")
+        if self.mean is not None and self.deviation is not None:
+            features = (features - self.mean) / self.deviation
+        if self.kind in ("unit", "centred_unit"):
+            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        return np.ascontiguousarray(features * np.float32(self.length), dtype=np.float32)
+
+
+def fit_scale(train: np.ndarray, settings: FeatureSettings) -> Scale:
+    """The scale of ``settings``, with mean and deviation of the training images' features (n, f)."""
+    if settings.scaling in ("none", "unit"):
+        return Scale(settings.scaling, settings.length)
+    mean = train.mean(0, dtype=np.float64).astype(np.float32)
+    deviation = np.ones_like(mean)
+    if settings.scaling == "standard":
+        deviation = train.std(0, dtype=np.float64).astype(np.float32)
+        deviation[deviation == 0] = 1  # A constant number stays zero.
+    return Scale(settings.scaling, settings.length, mean, deviation)
+
+
+def scaled_words(vocabulary: Vocabulary, length: float) -> np.ndarray:
+    """The word vectors (V, d) float32, each scaled to ``length``."""
+    from embeddings.vocabulary import unit_rows
+
+    return unit_rows(vocabulary.vectors) * np.float32(length)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The frozen network and the word vectors
+
+
+def resolve_features(settings: FeatureSettings, photos: TaggedPhotos, root: Path) -> FeatureSettings:
+    """``settings`` with nothing left open: which network, which weights, which grid. Reads no weights."""
+    name, weights, random_weights = settings.network, settings.weights, settings.random_weights
+    if name == "auto":
+        there = sorted((root / "weights").glob("*.safetensors"))
+        if weights is not None:
+            name = Path(weights).stem
+        elif photos.embedded or random_weights:
+            name, random_weights = MOBILENET, True
+        else:
+            name = there[0].stem if there else "alexnet"
+    plain = name.rpartition("/")[2]
+    local = root / "weights" / f"{plain}.safetensors"
+    if weights is None and not random_weights and local.is_file():
+        weights = str(local)
+    grid = settings.grid
+    if grid is None and plain.partition(".")[0] == MOBILENET:
+        grid = MOBILENET_GRID
+    return replace(settings, network=name, weights=weights, grid=grid, random_weights=random_weights)
+
+
+def load_frozen(settings: FeatureSettings) -> FrozenNetwork:
+    """The network that resolved ``settings`` name."""
+    from embeddings.networks import load_network
+
+    return load_network(settings.network, settings.weights, settings.grid, settings.random_weights)
+
+
+def epochs_for(tokens: int) -> int:
+    """Passes over a corpus of so many tokens: word2vec's usual five for a large one, more for a small one."""
+    return min(MOST_EPOCHS, max(USUAL_EPOCHS, -(-TRAINED_TOKENS // max(tokens, 1))))
+
+
+def word_vectors(
+    settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path
+) -> tuple[Vocabulary, str]:
+    """The vocabulary and where it came from: the file that is named, else skip-gram on YFCC100M rows.
+
+    The rows are those beside the embedded scenes, or those under ``root``; corpus and vectors are kept in ``folder``
+    and used again. Raises ``UsageError`` when the vectors are not of ``dimension`` numbers, or nothing is there to
+    train them on.
+    """
+    from embeddings.vocabulary import Vocabulary
+
+    if settings.vectors is not None:
+        vocabulary, source = Vocabulary.load(settings.vectors), settings.vectors
+    else:
+        path = train_words(settings, dimension, photos, root, folder)
+        vocabulary, source = Vocabulary.load(path), str(path)
+    found = vocabulary.vectors.shape[1]
+    if found != dimension:
+        raise UsageError(
+            f"{source} holds vectors of {found} numbers, but generator.output_dim is {dimension}: set "
+            f"--generator.output-dim {found} and --discriminator.input-dim {found}, or take other vectors"
+        )
+    return vocabulary, source
+
+
+def train_words(settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path) -> Path:
+    """Train word vectors on the rows that belong to ``photos``, unless it was done before; their file."""
+    from data.yfcc100m import default_shards
+    from embeddings.skipgram import SkipGram
+    from experiments.word_vectors import Corpus, Train, make_corpus, train
+
+    rows = photos.folder if photos.embedded else root
+    shards = default_shards(rows)
+    if not shards:
+        raise UsageError(
+            f"no YFCC100M metadata under {rows} to train word vectors on: put yfcc100m_dataset-0.bz2 and the like into "
+            f"{rows / 'yfcc100m'}, or name a word2vec or GloVe file with --words.vectors"
+        )
+    # By where the rows lie, so that another data root trains its own.
+    place = hashlib.sha256(str(shards[0].resolve().parent).encode()).hexdigest()[:8]
+    name = f"{photos.name.split()[0]}-{place}"
+    manifest = make_corpus(Corpus(sources=tuple(map(str, shards)), corpus=folder / f"{name}-corpus"))
+    epochs = settings.epochs or epochs_for(manifest["tokens"])
+    path = folder / f"{name}-{dimension}d-min{settings.min_count}-epochs{epochs}.bin"
+    skipgram = SkipGram(vector_size=dimension, min_count=settings.min_count, epochs=epochs)
+    train(Train(corpus=folder / f"{name}-corpus", out=path, settings=skipgram))
+    return path
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# All of it
+
+
+def prepare(
+    config: FlickrConfig, photos: TaggedPhotos, root: Path, cache: Path, *, device: str = "cpu", limit: int | None = None
+) -> tuple[FlickrConfig, FlickrData]:
+    """The config with its features resolved, and everything the game needs.
+
+    What would be wrong is looked at before what takes long: sizes before features. ``cache`` holds features and word
+    vectors of all runs; ``limit`` takes only the first so many photos with a tag.
+    """
+    from embeddings.images import extract
+
+    config = replace(config, features=resolve_features(config.features, photos, root))
+    tags = tags_of(photos, config.pairs.annotations)
+    tagged = [i for i, of_image in enumerate(tags) if of_image][:limit]
+    counts = {**photos.dropped, "images without a tag": sum(not of_image for of_image in tags)}
+    network = load_frozen(config.features)
+    check_condition(config, network.dim, network.name)
+    vocabulary, _ = word_vectors(config.words, config.generator.output_dim, photos, root, cache / "word-vectors")
+    outside = sum(tag not in vocabulary for i in tagged for tag in tags[i])
+    total = sum(len(tags[i]) for i in tagged)
+    if outside == total:
+        raise UsageError(
+            f"none of the {total:,} tags is among the {len(vocabulary):,} words that have a vector: lower "
+            f"words.min_count (now {config.words.min_count}), or take other word vectors"
+        )
+    counts |= {"tags": total, "tags without a vector": outside}
+    extracted = extract(network, [photos.paths[i] for i in tagged], cache / "features", device=device)
+    for path, reason in extracted.skipped.items():
+        print(f"NOTE: {path} is left out: {reason}.")
+    counts["images not readable"] = len(extracted.skipped)
+    rows = np.array(tagged, dtype=np.int64)[extracted.rows]
+    kept = tuple(tags[i] for i in rows.tolist())
+    splits = split([sum(tag in vocabulary for tag in of_image) for of_image in kept], config.pairs)
+    scale = fit_scale(extracted.vectors[splits.train], config.features)
+    data = FlickrData(
+        photos=photos,
+        rows=rows,
+        tags=kept,
+        user_tags=tuple(photos.tags[i] for i in rows.tolist()),
+        features=scale(extracted.vectors),
+        scale=scale,
+        network=network.describe(),
+        vocabulary=vocabulary,
+        splits=splits,
+        pairs=make_pairs(kept, splits.train, vocabulary, config.pairs.train),
+        counts=counts,
+    )
+    return config, data
+
+
+def check_condition(config: FlickrConfig, dimension: int, name: str) -> None:
+    """Raise ``UsageError`` unless both players take features of ``dimension`` numbers."""
+    for player, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
+        if spec.condition != "none" and spec.condition_dim != dimension:
+            raise UsageError(
+                f"{name} gives {dimension:,} numbers an image, but {player}.condition_dim is {spec.condition_dim:,}: "
+                f"set --generator.condition-dim {dimension} and --discriminator.condition-dim {dimension}, or take "
+                "another network or features.grid"
+            )

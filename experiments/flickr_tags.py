@@ -1,0 +1,212 @@
+"""The multimodal experiment (section 4.2): ``python -m experiments.flickr_tags PRESET``.
+
+Wires photos, frozen features, word vectors, the game and the comparison into a run folder. Nets and game are
+``cgan``'s, hyper-parameters ``experiments.presets``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from experiments import UsageError, running, runs
+from experiments.cli import run
+from experiments.presets import FLICKR_PRESETS, FlickrConfig
+
+if TYPE_CHECKING:
+    from data.mirflickr import TaggedPhotos
+    from experiments.flickr_data import FlickrData
+
+#: Of the run's vocabulary, beside the files that every run has.
+VOCABULARY, SCALE = "vocabulary.bin", "scale.safetensors"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Train one net to generate word vectors for photos, and measure its tags beside four other methods'."""
+
+    config: Annotated[FlickrConfig, tyro.conf.arg(name="")]
+    preset: tyro.conf.Suppress[str] = "paper"
+    seed: int = 1
+    """Seed of everything random: initial weights, batches, noise, dropout."""
+    dataset: str = "auto"
+    """mirflickr (downloaded if need be), flickr-mini, scenes (embedded), or a folder in MIRFLICKR's layout; auto takes
+    the first of these that is there, without a download."""
+    images: int | None = None
+    """Take only the first so many photos that have a tag; of the scenes, render so many."""
+    data_root: Path | None = None
+    """Folder of the data sets; else $CGAN_DATA, else data/raw."""
+    runs: Path = Path("runs")
+    """Folder of all runs; this one goes to RUNS/flickr-tags/NAME, features and word vectors to RUNS/cache."""
+    name: str | None = None
+    """Name of the run; PRESET-DATASET-seedSEED if not given."""
+    resume: bool = False
+    """Go on where the run of this name stands, or start it; a finished run prints its result."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the matrix products while training; auto takes bfloat16 where it is quicker. All else is float32."""
+    threads: int | None = None
+    """Processor threads; PyTorch's own choice if not given. Part of what makes a run repeatable to the bit."""
+
+    def __post_init__(self) -> None:
+        running.check_name(self.name)
+        if self.images is not None and self.images < 10:
+            raise UsageError(f"--images {self.images}: give 10 or more, or there is nothing to hold out")
+
+
+def parse(argv: Sequence[str] | None) -> Command:
+    """The command that the arguments spell; ends the program with status 2 on a mistake, 0 after ``--help``."""
+    presets = {
+        name: ((make.__doc__ or "").strip(), Command(make(), preset=name)) for name, make in FLICKR_PRESETS.items()
+    }
+    return running.parse(presets, argv, "python -m experiments.flickr_tags")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    command = parse(argv)
+    from cgan.devices import resolve_device
+    from cgan.training import same_identity
+    from data.roots import data_root
+    from experiments.flickr_data import prepare
+    from experiments.flickr_measure import summary
+
+    root = data_root(command.data_root)
+    photos = find_photos(command, root)
+    folder = command.runs / "flickr-tags" / (command.name or default_name(command, photos))
+    before = running.earlier(folder, command.resume)
+    place = running.place(command.device, command.precision, command.threads, before)
+    if photos.notice:
+        print(f"NOTE: {photos.notice.rstrip('.')}.\n")
+    device = resolve_device(command.device)
+    config, data = prepare(
+        command.config, photos, root, command.runs / "cache", device=str(device), limit=command.images
+    )
+    record = describe(command, config, data, place)
+    if before:
+        same_identity(running.identity(before), running.identity(record), folder / runs.CONFIG)
+    if (folder / runs.RESULT).exists():
+        result = runs.read_json(folder / runs.RESULT)
+        if result.get("stopped_by") != "max_updates" or config.stopping.max_updates <= result["updates"]:
+            print(f"{folder} is finished:\n{summary(result)}")
+            return 0 if result["status"] == "finished" else 2
+    result = play(command, config, data, folder, record)
+    print(summary(result))
+    print(f"everything is in {folder}: table2.html, precision.png and the other figures, result.json")
+    print(f"to tag your own photos: python -m experiments.tag {folder} photo.jpg")
+    return 0
+
+
+def find_photos(command: Command, root: Path) -> TaggedPhotos:
+    """The photos that the command names. With ``--images`` the scenes are rendered in a folder of their own."""
+    from data.mirflickr import load_mirflickr, load_photos
+    from data.scenes import write_scenes
+
+    if command.dataset == "scenes" and command.images is not None:
+        folder = write_scenes(command.runs / "cache" / f"scenes-{command.images}", command.images, progress=True)
+        return load_mirflickr(folder)
+    return load_photos(command.dataset, root)
+
+
+def default_name(command: Command, photos: TaggedPhotos) -> str:
+    """The folder's name when none is given."""
+    return f"{command.preset}-{photos.name.split()[0]}-seed{command.seed}"
+
+
+def describe(command: Command, config: FlickrConfig, data: FlickrData, place: dict[str, Any]) -> dict[str, Any]:
+    """What ``config.json`` says of the run."""
+    return {
+        "experiment": "flickr-tags",
+        "preset": command.preset,
+        "dataset": {
+            "name": data.photos.name,
+            "embedded": data.photos.embedded,
+            "checksum": data.checksum,
+            "images": len(data.rows),
+        },
+        "seed": command.seed,
+        "settings": config.as_dict(),
+        "network": data.network,
+        **place,
+    }
+
+
+def play(
+    command: Command, config: FlickrConfig, data: FlickrData, folder: Path, record: dict[str, Any]
+) -> dict[str, Any]:
+    """Train to the stopping point, or on from the last checkpoint, and measure; the result."""
+    import torch
+
+    from cgan import checkpoints
+    from cgan.devices import resolve_device, seeded
+    from cgan.networks import Discriminator, Generator
+    from cgan.training import Examples, Trainer
+    from experiments.flickr_data import scaled_words
+    from experiments.flickr_measure import Estimator, finish
+
+    device = resolve_device(command.device)
+    words = torch.from_numpy(scaled_words(data.vocabulary, config.words.length)).to(device)
+    features = torch.from_numpy(data.features).to(device)
+    word_of, image_of = (torch.from_numpy(index).to(device) for index in (data.pairs.words, data.pairs.images))
+    generator = Generator(config.generator, seeded(command.seed, "G"), words[word_of].mean(0).cpu()).to(device)
+    discriminator = Discriminator(config.discriminator, seeded(command.seed, "D")).to(device)
+    conditional = config.generator.condition != "none"
+    trainer = Trainer(
+        generator,
+        discriminator,
+        Examples(words, features if conditional else None, word_of, image_of if conditional else None),
+        config.training,
+        seed=command.seed,
+        precision=record["precision"],
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_inputs(folder, data)
+    runs.write_json(folder / runs.CONFIG, record)
+    parameters = sum(p.numel() for p in [*generator.parameters(), *discriminator.parameters()])
+    splits = data.splits
+    print(
+        f"{command.preset} on {data.photos.name}, seed {command.seed}: {len(data.rows):,} photos ({len(splits.train):,} "
+        f"train, {len(splits.valid):,} validate, {len(splits.test):,} test), {len(word_of):,} pairs, "
+        f"{len(data.vocabulary):,} words\n{data.counts['tags without a vector']:,} of {data.counts['tags']:,} tags have "
+        f"no vector; {data.counts['images without a tag']:,} photos have no tag\n{parameters:,} weights, "
+        f"{record['device']}, {record['precision']} products, {record['threads']} threads\nrun folder {folder}"
+    )
+    estimator = Estimator(config, data, device)
+    running.play(
+        trainer,
+        config.stopping,
+        estimator,
+        folder,
+        record,
+        module="experiments.flickr_tags",
+        resume=command.resume,
+        after=estimator.notes,
+    )
+    print("tagging the test photos, and by the other methods ...")
+    tensors, kept = checkpoints.load(folder / runs.BEST)
+    state = {name.removeprefix("G."): value for name, value in tensors.items() if name.startswith("G.")}
+    checkpoints.load_into(generator, state, folder / runs.BEST)
+    _, last = checkpoints.load(folder / runs.CHECKPOINT)
+    return finish(folder, config, data, record, generator.eval().cpu(), kept["t"], last)
+
+
+def save_inputs(folder: Path, data: FlickrData) -> None:
+    """Keep what ``experiments.tag`` needs beside the weights: the vocabulary, and the scale of features."""
+    import torch
+
+    from cgan import checkpoints
+
+    if not (folder / VOCABULARY).exists():
+        data.vocabulary.save(folder / VOCABULARY, data.vocabulary.info)
+    fitted = {"mean": data.scale.mean, "deviation": data.scale.deviation}
+    tensors = {name: torch.from_numpy(value) for name, value in fitted.items() if value is not None}
+    checkpoints.save(folder / SCALE, tensors, {"kind": data.scale.kind, "length": data.scale.length})
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

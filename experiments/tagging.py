@@ -1,0 +1,269 @@
+"""Rival ways to tag an image: the commonest tags, votes of similar images, a linear map, a net without noise or game.
+
+Each goes from training images to rankings: for each query image a list of tags, best first. Measures nothing.
+
+Features are (n, f) arrays, tags one collection of strings for each image, word vectors (n, d).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments import UsageError
+
+if TYPE_CHECKING:
+    from embeddings.vocabulary import Vocabulary
+
+Tags = Sequence[Collection[str]]
+Rankings = list[list[str]]
+
+#: Products of queries and training images held at a time.
+_PRODUCTS = 1 << 24
+
+
+def tag_frequencies(tags: Tags) -> list[tuple[str, int]]:
+    """Every tag and the number of images that have it; the commonest first, equally common ones by the alphabet."""
+    counts = Counter(tag for of_image in tags for tag in set(of_image))
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def commonest(train_tags: Tags, queries: int, words: int = 100) -> Rankings:
+    """For each of ``queries`` images the same ``words`` tags: those that most training images have."""
+    ranking = [tag for tag, _ in tag_frequencies(train_tags)[:words]]
+    return [list(ranking) for _ in range(queries)]
+
+
+def vote(
+    train_features: np.ndarray, train_tags: Tags, features: np.ndarray, neighbours: int = 20, words: int = 100
+) -> Rankings:
+    """The tags that most of the ``neighbours`` training images nearest by cosine have.
+
+    Of tags with equally many votes the one whose voters have the larger summed cosine comes first, then the one that
+    more training images have, then the first by the alphabet; tags without a vote follow in this same order. With fewer
+    training images than ``neighbours`` all vote; of equally near ones at the edge any may.
+    Raises ``UsageError`` when the arrays do not fit, or a feature row is zero or not finite.
+    """
+    _require_rows(train_features, train_tags, "training images", "tag lists")
+    units, queries = (_units(rows, what) for rows, what in ((train_features, "training"), (features, "query")))
+    _require_same_width(train_features, features)
+    order = [tag for tag, _ in tag_frequencies(train_tags)]
+    number = {tag: i for i, tag in enumerate(order)}
+    numbers = [np.array(sorted(number[tag] for tag in set(tags)), dtype=np.int64) for tags in train_tags]
+    k = min(neighbours, len(units))
+    rankings = []
+    size = max(1, _PRODUCTS // len(units))
+    for start in range(0, len(queries), size):
+        cosines = queries[start : start + size] @ units.T
+        nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+        for voters, similarity in zip(nearest, np.take_along_axis(cosines, nearest, 1), strict=True):
+            cast = np.concatenate([numbers[voter] for voter in voters])
+            weight = np.repeat(similarity.astype(np.float64), [len(numbers[voter]) for voter in voters])
+            found, of = np.unique(cast, return_inverse=True)
+            votes, sums = np.bincount(of), np.bincount(of, weights=weight)
+            # Numbers rise as frequencies fall, and found stands in their order.
+            best = found[np.lexsort((found, -sums, -votes))[:words]].tolist()
+            voted = set(found.tolist())
+            rest = (i for i in range(len(order)) if i not in voted)
+            best += [i for i, _ in zip(rest, range(words - len(best)), strict=False)]
+            rankings.append([order[i] for i in best])
+    return rankings
+
+
+def mean_tag_vectors(tags: Tags, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """The images having a tag with a vector, (m,) int64 rising, and the mean vector of each one's tags, (m, d) float32.
+
+    The mean is of vectors at length one: words are found by cosine, so a word's length should not decide its weight.
+    """
+    from embeddings.vocabulary import unit_rows
+
+    known = [sorted(vocabulary.index(tag) for tag in set(of_image) if tag in vocabulary) for of_image in tags]
+    rows = np.array([row for row, ranks in enumerate(known) if ranks], dtype=np.int64)
+    means = [unit_rows(vocabulary.vectors[known[row]]).mean(0, dtype=np.float64) for row in rows]
+    return rows, np.array(means, dtype=np.float32).reshape(len(rows), vocabulary.vectors.shape[1])
+
+
+def nearest_words(vectors: np.ndarray, vocabulary: Vocabulary, words: int = 100) -> Rankings:
+    """The ``words`` words nearest by cosine to each row of ``vectors`` (n, d), all of the vocabulary at most."""
+    ranks, _ = vocabulary.nearest(vectors, min(words, len(vocabulary)))
+    return [[vocabulary.words[rank] for rank in row] for row in ranks.tolist()]
+
+
+def ridge(
+    train_features: np.ndarray,
+    train_vectors: np.ndarray,
+    features: np.ndarray,
+    vocabulary: Vocabulary,
+    alpha: float,
+    words: int = 100,
+) -> Rankings:
+    """Words nearest to where a linear map takes the features (the linear map of the paper's related work).
+
+    The map W, b minimises sum |W x + b - t|^2 + ``alpha`` |W|^2 over training features x (n, f) and vectors t (n, d),
+    those of :func:`mean_tag_vectors`. Raises ``UsageError`` when the arrays do not fit or are not finite.
+    """
+    return nearest_words(_ridge_vectors(train_features, train_vectors, features, alpha), vocabulary, words)
+
+
+def alpha_grid(train_features: np.ndarray, count: int = 13) -> tuple[float, ...]:
+    """``count`` penalties for :func:`ridge` at equal ratios, from 1e-4 to 100 times the mean squared length of the
+    centred features, so that the grid suits features of any scale."""
+    centred = np.asarray(train_features, dtype=np.float64) - np.mean(train_features, axis=0, dtype=np.float64)
+    return tuple((np.logspace(-4, 2, count) * np.square(centred).sum(1).mean()).tolist())
+
+
+def choose_alpha(
+    train_features: np.ndarray,
+    train_vectors: np.ndarray,
+    valid_features: np.ndarray,
+    vocabulary: Vocabulary,
+    score: Callable[[Rankings], float],
+    alphas: Sequence[float] | None = None,
+    words: int = 100,
+) -> tuple[int, tuple[tuple[float, float], ...]]:
+    """The penalty of :func:`ridge` under which validation images score best.
+
+    ``score`` takes rankings of the validation images, greater is better; ``alphas`` defaults to :func:`alpha_grid`.
+    Returns the index of the chosen one, and each (alpha, score); of equal scores the greater alpha wins.
+    """
+    tried = []
+    for alpha in alpha_grid(train_features) if alphas is None else alphas:
+        tried.append(
+            (alpha, float(score(ridge(train_features, train_vectors, valid_features, vocabulary, alpha, words))))
+        )
+    return max(range(len(tried)), key=lambda i: (tried[i][1], tried[i][0])), tuple(tried)
+
+
+def mlp(
+    train_features: np.ndarray,
+    train_vectors: np.ndarray,
+    valid_features: np.ndarray,
+    valid_vectors: np.ndarray,
+    features: np.ndarray,
+    vocabulary: Vocabulary,
+    words: int = 100,
+    *,
+    hidden: int = 2000,
+    dropout: float = 0.5,
+    learning_rate: float = 0.1,
+    momentum: float = 0.9,
+    batch_size: int = 100,
+    epochs: int = 200,
+    patience: int = 20,
+    seed: int = 0,
+    progress: bool = False,
+) -> Rankings:
+    """Words nearest to the vectors of a regressor of G's size: features -> ``hidden`` ReLU -> d linear.
+
+    That is G of section 4.2 without its noise branch, with G's dropout on the hidden units, and without D. It learns
+    the mean vector of an image's tags (:func:`mean_tag_vectors`), whose direction is the one nearest to all of them
+    together: what an example for each tag would teach, in a tenth of the time. The loss is 1 - cosine, what the words
+    are found by, so that no setting depends on the vectors' length. SGD with momentum stops when the loss of the
+    validation images has not fallen for ``patience`` epochs; the weights of its lowest count. Features are centred,
+    and scaled by one number, as the training images' are. The same ``seed`` and number of threads give the same result.
+    Raises ``UsageError`` when the arrays do not fit or are not finite, or the training diverges.
+    """
+    import torch
+    from torch import nn
+    from torch.nn.functional import cosine_similarity
+    from tqdm import tqdm
+
+    for what, rows, vectors in (
+        ("training", train_features, train_vectors),
+        ("validation", valid_features, valid_vectors),
+    ):
+        _require_rows(rows, vectors, f"{what} images", "word vectors")
+        _require_finite(rows, f"{what} features")
+        _require_finite(vectors, f"{what} word vectors")
+        _require_same_width(train_features, rows)
+    _require_same_width(train_features, features)
+    _require_finite(features, "query features")
+
+    x = torch.from_numpy(np.asarray(train_features, dtype=np.float32))
+    centre = x.mean(0)
+    scale = (x - centre).square().mean().sqrt().clamp(min=1e-12)
+    x = (x - centre) / scale
+    valid_x, query_x = (
+        (torch.from_numpy(np.asarray(rows, dtype=np.float32)) - centre) / scale for rows in (valid_features, features)
+    )
+    t, valid_t = (torch.from_numpy(np.asarray(rows, dtype=np.float32)) for rows in (train_vectors, valid_vectors))
+    # The caller's random numbers stay where they were.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            nn.Linear(x.shape[1], hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, t.shape[1])
+        )
+        optimiser = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=momentum)
+        best, best_loss, best_epoch = copy.deepcopy(net.state_dict()), np.inf, 0
+        bar = tqdm(range(1, epochs + 1), desc="MLP", unit="epoch", disable=not progress, leave=False)
+        for epoch in bar:
+            net.train()
+            for batch in torch.randperm(len(x)).split(batch_size):
+                optimiser.zero_grad()
+                (1 - cosine_similarity(net(x[batch]), t[batch])).mean().backward()
+                optimiser.step()
+            net.eval()
+            with torch.no_grad():
+                loss = float((1 - cosine_similarity(net(valid_x), valid_t)).mean())
+            if not np.isfinite(loss):
+                raise UsageError(f"the MLP regressor diverged in epoch {epoch}: lower its learning rate")
+            if loss < best_loss:
+                best, best_loss, best_epoch = copy.deepcopy(net.state_dict()), loss, epoch
+            elif epoch - best_epoch >= patience:
+                break
+        bar.close()
+    net.load_state_dict(best)
+    with torch.no_grad():
+        vectors = net(query_x).numpy()
+    return nearest_words(vectors, vocabulary, words)
+
+
+def _ridge_vectors(
+    train_features: np.ndarray, train_vectors: np.ndarray, features: np.ndarray, alpha: float
+) -> np.ndarray:
+    from sklearn.linear_model import Ridge
+
+    _require_rows(train_features, train_vectors, "training images", "word vectors")
+    for rows, what in (
+        (train_features, "training features"),
+        (train_vectors, "word vectors"),
+        (features, "query features"),
+    ):
+        _require_finite(rows, what)
+    _require_same_width(train_features, features)
+    # In float64: at small penalties the normal equations of thousands of float32 features lose all digits.
+    model = Ridge(alpha=alpha, copy_X=False)
+    model.fit(np.array(train_features, dtype=np.float64), np.asarray(train_vectors, dtype=np.float64))
+    return model.predict(np.asarray(features, dtype=np.float64))
+
+
+def _units(features: np.ndarray, what: str) -> np.ndarray:
+    from embeddings.vocabulary import unit_rows
+
+    _require_finite(features, f"{what} features")
+    if not np.any(features, axis=1).all():
+        row = int((~np.any(features, axis=1)).argmax())
+        raise UsageError(f"the features of {what} image {row} (counted from 0) are all zero: leave the image out")
+    return unit_rows(features)
+
+
+def _require_rows(features: np.ndarray, others: Tags | np.ndarray, images: str, what: str) -> None:
+    if len(features) != len(others) or len(features) == 0:
+        raise UsageError(f"{len(features):,} {images} have {len(others):,} {what}: give one each, of an image or more")
+
+
+def _require_finite(rows: np.ndarray, what: str) -> None:
+    if not (finite := np.isfinite(rows).all(1)).all():
+        raise UsageError(f"the {what} of image {int((~finite).argmax())} (counted from 0) are not finite: leave it out")
+
+
+def _require_same_width(train_features: np.ndarray, features: np.ndarray) -> None:
+    if features.shape[1] != train_features.shape[1]:
+        raise UsageError(
+            f"the images have features of {features.shape[1]:,} numbers, the training images of "
+            f"{train_features.shape[1]:,}: take them all from the same network"
+        )
