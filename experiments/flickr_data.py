@@ -211,6 +211,8 @@ def word_vectors(
     else:
         path = train_words(settings, dimension, photos, root, folder)
         vocabulary, source = Vocabulary.load(path), str(path)
+    if settings.centred:
+        vocabulary = centred(vocabulary)
     found = vocabulary.vectors.shape[1]
     if found != dimension:
         raise UsageError(
@@ -218,6 +220,22 @@ def word_vectors(
             f"--generator.output-dim {found} and --discriminator.input-dim {found}, or take other vectors"
         )
     return vocabulary, source
+
+
+def centred(vocabulary: Vocabulary) -> Vocabulary:
+    """The vocabulary with vectors at length 1 minus their mean: what all words share says nothing about one of them.
+
+    A word that points exactly as the mean does keeps its vector. Similar in spirit to Mu and Viswanath (2018), whose
+    further components stay.
+    """
+    from embeddings.vocabulary import Vocabulary, unit_rows
+
+    units = unit_rows(vocabulary.vectors)
+    moved = units - units.mean(0, dtype=np.float64).astype(np.float32)
+    moved = np.where(moved.any(1, keepdims=True), moved, units)
+    result = Vocabulary(vocabulary.words, moved, vocabulary.counts)
+    result.info = vocabulary.info
+    return result
 
 
 def train_words(settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path) -> Path:

@@ -256,6 +256,8 @@ class WordSettings:
     """Words seen less often are dropped from the corpus (section 4.2)."""
     epochs: int = 0
     """Passes over the corpus; 0: word2vec's usual 5 for 100 million tokens or more, up to 50 for a smaller corpus."""
+    centred: bool = False
+    """Take the mean of all word vectors (at length 1) off each, for the game and for decoding. Open in the paper."""
     length: float = 5.0
     """Every word vector is scaled to this length. Open in the paper."""
 

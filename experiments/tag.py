@@ -1,0 +1,169 @@
+"""Tags for anybody's photos from a trained run: ``python -m experiments.tag RUN photo.jpg [more | folder]``.
+
+Takes the run's own network, vocabulary and settings; trains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from experiments import UsageError, runs
+from experiments.cli import run
+from experiments.presets import FlickrConfig
+
+if TYPE_CHECKING:
+    from cgan.networks import Generator
+    from embeddings.networks import FrozenNetwork
+    from embeddings.vocabulary import Vocabulary
+    from experiments.flickr_data import Scale
+
+
+@dataclass(frozen=True)
+class Command:
+    """Tags for photos by the generator of a run of experiments.flickr_tags."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder, such as runs/flickr-tags/paper-flickr-mini-seed1."""
+    photos: tyro.conf.Positional[tuple[Path, ...]]
+    """Photos, or folders of photos."""
+    json: Path | None = None
+    """Write {"path": [["tag", share], ...]} to this file; - for standard output."""
+    top: int = 10
+    """Tags for each photo."""
+    weights: Path | None = None
+    """Weights file of the frozen network, where it no longer lies where the run found it."""
+    seed: int = 1
+    """Seed of the noise."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise UsageError(f"--top {self.top}: ask for at least one tag a photo")
+        if not self.photos:
+            raise UsageError("no photo is named: give photos, or folders of photos, after the run")
+
+
+@dataclass(frozen=True, eq=False)
+class Tagger:
+    """All of a run that tagging needs."""
+
+    config: FlickrConfig
+    record: dict[str, Any]
+    generator: Generator
+    vocabulary: Vocabulary
+    network: FrozenNetwork
+    scale: Scale
+
+
+def load_tagger(folder: Path, weights: Path | None = None) -> Tagger:
+    """The tagger of the run in ``folder``. Raises ``UsageError``, ``CganError`` or ``EmbeddingError`` naming the file."""
+    from cgan import checkpoints
+    from cgan.devices import seeded
+    from cgan.networks import Generator
+    from embeddings.vocabulary import Vocabulary
+    from experiments.flickr_data import Scale, load_frozen
+    from experiments.flickr_measure import decoding_vocabulary
+    from experiments.flickr_tags import SCALE, VOCABULARY
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; give the folder of a run of experiments.flickr_tags")
+    record = runs.read_json(folder / runs.CONFIG)
+    if record.get("experiment") != "flickr-tags":
+        raise UsageError(f"{folder / runs.CONFIG}: not of a run of experiments.flickr_tags, which alone can tag photos")
+    config = FlickrConfig.from_dict(record["settings"])
+    if weights is not None:
+        config = replace(config, features=replace(config.features, weights=str(weights)))
+    vocabulary = Vocabulary.load(folder / VOCABULARY)
+    if vocabulary.vectors.shape[1] != config.generator.output_dim:
+        raise UsageError(
+            f"{folder / VOCABULARY} holds vectors of {vocabulary.vectors.shape[1]} numbers, but the run's generator gives "
+            f"{config.generator.output_dim}: restore the run's own vocabulary"
+        )
+    tensors, kept = checkpoints.load(folder / SCALE)
+    generator = Generator(config.generator, seeded(0, "G"))
+    best, _ = checkpoints.load(folder / runs.BEST)
+    state = {name.removeprefix("G."): value for name, value in best.items() if name.startswith("G.")}
+    checkpoints.load_into(generator, state, folder / runs.BEST)
+    network = load_frozen(config.features)
+    if network.checksum != record["network"]["checksum"]:
+        raise UsageError(
+            f"the weights of {network.name} ({network.weights}) are not those that the run was trained with: name the "
+            "right file with --weights"
+        )
+    scale = Scale(kept["kind"], kept["length"], *(_array(tensors.get(name)) for name in ("mean", "deviation")))
+    return Tagger(config, record, generator.eval(), decoding_vocabulary(vocabulary, config), network, scale)
+
+
+def _array(tensor: Any) -> Any:
+    return None if tensor is None else tensor.numpy()
+
+
+def tag_photos(
+    tagger: Tagger, paths: Sequence[Path], top: int = 10, seed: int = 1, device: str = "cpu", progress: bool = True
+) -> tuple[dict[str, list[tuple[str, float]]], dict[str, str]]:
+    """For each photo its ``top`` tags, best first, each with the share of samples near it; and the skipped ones' reasons.
+
+    The noise starts anew for every call, so a photo's tags depend on its place among ``paths`` as well.
+    """
+    from cgan.devices import seeded
+    from embeddings.images import extract
+    from experiments.flickr_measure import tag
+
+    extracted = extract(tagger.network, paths, device=device, progress=progress)
+    if not len(extracted.rows):
+        return {}, extracted.skipped
+    rng = seeded(seed, "tags", device=device)
+    found = tag(
+        tagger.generator.to(device),
+        tagger.scale(extracted.vectors),
+        tagger.vocabulary,
+        tagger.config,
+        rng,
+        words=top,
+        progress=progress,
+    )
+    shares = found.decoded.shares.tolist()
+    return {
+        str(paths[row]): list(zip(words, share[: len(words)], strict=True))
+        for row, words, share in zip(extracted.rows.tolist(), found.rankings, shares, strict=True)
+    }, extracted.skipped
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status: 0, or 1 if no photo could be read."""
+    command = tyro.cli(Command, args=argv, prog="python -m experiments.tag")
+    import sys
+
+    from cgan.devices import resolve_device
+    from embeddings.images import find_images
+
+    device = str(resolve_device(command.device))
+    paths = find_images(command.photos)
+    tagger = load_tagger(command.run, command.weights)
+    tags, skipped = tag_photos(tagger, paths, command.top, command.seed, device)
+    for path, reason in skipped.items():
+        print(f"NOTE: {path} is left out: {reason}", file=sys.stderr)
+    record = {path: [[word, round(share, 4)] for word, share in of_photo] for path, of_photo in tags.items()}
+    if command.json is not None and str(command.json) != "-":
+        command.json.parent.mkdir(parents=True, exist_ok=True)
+        runs.write_json(command.json, record)
+    if str(command.json) == "-":
+        import json
+
+        print(json.dumps(record, indent=2))
+        return 0 if tags else 1
+    if tagger.record["dataset"]["embedded"]:
+        print("NOTE: this run was trained on rendered scenes, not on photos.")
+    for path, of_photo in tags.items():
+        print(f"{path}\n  {', '.join(f'{word} {share:.0%}' for word, share in of_photo)}")
+    return 0 if tags else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
