@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from cgan import CganError, checkpoints, schedules
+from cgan.averaging import Average
 from cgan.devices import Precision, seeded
 from cgan.layers import Affine
 from cgan.networks import Discriminator, Generator, draw_noise
@@ -89,6 +90,8 @@ class Trainer:
             _check_mismatch(discriminator.spec, settings.batch_size)
         self.t = 0
         self.rng = seeded(seed, "training", device=self.device)
+        #: The mean of G's weights, if samples are to be drawn with it.
+        self.average = Average(generator, settings.averaging) if settings.averaging else None
         self.optimisers = {"G": self._optimiser(self.G), "D": self._optimiser(self.D)}
         for layer in [*self.G.modules(), *self.D.modules()]:
             if isinstance(layer, Affine):
@@ -108,6 +111,11 @@ class Trainer:
         self.loss_sums = torch.zeros(2, device=self.device)
         self.loss_count = 0
         self._order: tuple[int, Tensor] | None = None
+
+    @property
+    def sampler(self) -> Generator:
+        """G as samples are drawn from it: with averaged weights if ``averaging`` is set, else as it is."""
+        return self.G if self.average is None else self.average.network  # type: ignore[return-value]
 
     @property
     def epoch(self) -> float:
@@ -136,6 +144,8 @@ class Trainer:
         self.loss_sums += torch.stack(losses).detach()
         self.loss_count += 1
         self.t += 1
+        if self.average is not None:
+            self.average.update(self.t)
 
     def _simultaneous(self, x: Tensor, y: Tensor | None, z: Tensor, y_fake: Tensor | None) -> tuple[Tensor, Tensor]:
         kind = self.settings.generator_loss
@@ -223,6 +233,8 @@ class Trainer:
         for player, module in (("G", self.G), ("D", self.D)):
             tensors |= {f"{player}.{name}": value for name, value in module.state_dict().items()}
             tensors |= {f"{player}.optimiser.{name}": v for name, v in self.optimisers[player].state().items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.state().items()}
         return tensors, {"t": self.t, "loss_count": self.loss_count}
 
     def load_state(self, tensors: dict[str, Tensor], record: dict[str, Any], where: Path) -> None:
@@ -238,6 +250,9 @@ class Trainer:
             }
             checkpoints.load_into(module, own, where)
             self.optimisers[player].load_state(kept)
+        if self.average is not None:
+            mean = {name.removeprefix("average."): v for name, v in tensors.items() if name.startswith("average.")}
+            checkpoints.load_into(self.average.network, mean, where)
         try:
             self.rng.set_state(tensors["rng"])
         except RuntimeError:
@@ -412,7 +427,7 @@ def _record_estimate(
         progress.best_score, progress.best_t, progress.without_best = measured.score, trainer.t, 0
         weights = {
             f"{player}.{name}": value
-            for player, module in (("G", trainer.G), ("D", trainer.D))
+            for player, module in (("G", trainer.sampler), ("D", trainer.D))
             for name, value in module.state_dict().items()
         }
         checkpoints.save(folder / "best.safetensors", weights, {"t": trainer.t, "score": measured.score})

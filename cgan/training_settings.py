@@ -48,6 +48,9 @@ class TrainingSettings:
     """matching_aware: real data under a wrong condition is a third kind of example, to be rejected."""
     fake_conditions: FakeConditions = "batch"
     """Whether the fakes take the real batch's own conditions or others, drawn from the training set."""
+    averaging: float = 0.0
+    """Decay of the running mean of G's weights that samples are drawn with; 0 takes the weights themselves. The game is
+    the same either way. Not in the paper."""
 
     def __post_init__(self) -> None:
         check_choice(self.optimiser, Optimiser, "optimiser")
@@ -66,7 +69,7 @@ class TrainingSettings:
             )
         if not 1 <= self.decay < math.inf:
             raise CganError(f"decay is {self.decay}: the learning rate is divided by it, so it must be at least 1")
-        for name in ("momentum_start", "momentum_end", "adam_beta1", "adam_beta2"):
+        for name in ("momentum_start", "momentum_end", "adam_beta1", "adam_beta2", "averaging"):
             if not 0 <= getattr(self, name) < 1:
                 raise CganError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
         if self.momentum_ramp < 0:

@@ -114,7 +114,7 @@ class Estimator:
 
         rng = seeded(trainer.seed, "estimates", device=self.device)
         try:
-            found = tag(trainer.G, self.data.features[self.images], self.vocabulary, self.config, rng)
+            found = tag(trainer.sampler, self.data.features[self.images], self.vocabulary, self.config, rng)
         except EmbeddingError:  # A vector without a direction: a dead generator must not look alive.
             return Estimate(float("nan"), {}, "")
         truth = [self.data.tags[i] for i in self.images.tolist()]

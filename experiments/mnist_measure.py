@@ -52,7 +52,7 @@ class Estimator:
 
         labels = self.asked.to(self.device) if self.conditional else None
         rng = seeded(trainer.seed, "estimates", device=self.device)
-        self.samples = draw(trainer.G, labels, len(self.asked), rng)
+        self.samples = draw(trainer.sampler, labels, len(self.asked), rng)
         if not self.samples.isfinite().all():
             return Estimate(float("nan"), {}, "")
         best, scores = parzen.choose_sigma(self.valid, self.samples, self.sigmas)
