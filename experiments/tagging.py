@@ -199,8 +199,7 @@ def mlp(
         )
         optimiser = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=momentum)
         best, best_loss, best_epoch = copy.deepcopy(net.state_dict()), np.inf, 0
-        bar = tqdm(range(1, epochs + 1), desc="MLP", unit="epoch", disable=not progress, leave=False)
-        for epoch in bar:
+        for epoch in tqdm(range(1, epochs + 1), desc="MLP", unit="epoch", disable=not progress, leave=False):
             net.train()
             for batch in torch.randperm(len(x)).split(batch_size):
                 optimiser.zero_grad()
@@ -215,7 +214,6 @@ def mlp(
                 best, best_loss, best_epoch = copy.deepcopy(net.state_dict()), loss, epoch
             elif epoch - best_epoch >= patience:
                 break
-        bar.close()
     net.load_state_dict(best)
     with torch.no_grad():
         vectors = net(query_x).numpy()

@@ -307,8 +307,11 @@ def test_the_mlp_learns_what_a_linear_map_cannot() -> None:
     net = {"hidden": 64, "epochs": 60, "seed": 1, "words": 3}
     rankings = tagging.mlp(train, vectors, valid, valid_vectors, test, vocabulary, **net)
     assert torch.equal(before, torch.random.get_rng_state())
-    assert rankings == tagging.mlp(train, vectors, valid, valid_vectors, test, vocabulary, **net)
-    assert rankings != tagging.mlp(train, vectors, valid, valid_vectors, test, vocabulary, **{**net, "seed": 2})
+    short = [
+        tagging.mlp(train, vectors, valid, valid_vectors, test, vocabulary, hidden=64, epochs=3, seed=seed)
+        for seed in (1, 1, 2)
+    ]
+    assert short[0] == short[1] != short[2]
     assert all(len(ranking) == 3 for ranking in rankings)
     right = measures.precision(rankings, test_tags, at=1).mean()
     linear = tagging.ridge(train, vectors, test, vocabulary, 1.0)
@@ -316,13 +319,13 @@ def test_the_mlp_learns_what_a_linear_map_cannot() -> None:
 
 
 def test_the_mlp_stops_where_validation_images_are_best() -> None:
-    """Validation tags opposite to the training ones: the first epochs are the best, and longer changes nothing."""
+    """Validation tags opposite to the training ones: the first epoch is the best, and its weights are what counts."""
     vocabulary, (train, valid, test), (train_tags, valid_tags, _) = nonlinear_case()
     vectors, valid_vectors = (tagging.mean_tag_vectors(tags, vocabulary)[1] for tags in (train_tags, valid_tags))
     net = {"hidden": 64, "patience": 2, "seed": 1}
     short, long = (
         tagging.mlp(train, vectors, valid, -valid_vectors, test, vocabulary, epochs=epochs, **net)
-        for epochs in (3, 10_000)
+        for epochs in (1, 10_000)
     )
     assert short == long
 
