@@ -49,7 +49,7 @@ class MomentumSGD:
 
     def _absorb(self, weight: Tensor, bias: Tensor, gradient: Tensor, x: Tensor) -> None:
         rate, momentum = self._rate, self._momentum
-        bias.mul_(momentum).add_(gradient.sum(0), alpha=-rate)
+        bias.mul_(momentum).add_(gradient.sum(-2), alpha=-rate)
         if x.dtype == weight.dtype:
             weight.addmm_(gradient.t(), x, beta=momentum, alpha=-rate)
         else:

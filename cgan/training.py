@@ -63,6 +63,10 @@ class Examples:
         return self.y.index_select(0, rows if self.y_index is None else self.y_index[rows])
 
 
+#: With real-valued conditions the wrong one of a row is that of so many rows before.
+WRONG_SHIFT = 1
+
+
 class Trainer:
     """G, D, their optimisers and every random stream: what one update changes, and what a checkpoint holds."""
 
@@ -180,18 +184,22 @@ class Trainer:
         self, x: Tensor, y: Tensor | None, fake: Tensor, y_fake: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Logits of the real, the fake and, when matching-aware, the mismatched pairs, from one pass through D."""
-        data, conditions = [x, fake], [y, y_fake]
+        data = [x, fake]
+        conditions, shifts = ([y], [0, 0]) if y_fake is y else ([y, y_fake], [0])
         if self.settings.discriminator_loss == "matching_aware":
             data.append(x)
-            conditions.append(self._wrong(y))  # type: ignore[arg-type]
+            if y.is_floating_point() and y_fake is y:  # type: ignore[union-attr]
+                shifts.append(WRONG_SHIFT)
+            else:
+                conditions, shifts = [y, y_fake, self._wrong(y)], [0]  # type: ignore[arg-type]
         stacked = None if y is None else torch.cat(conditions)  # type: ignore[arg-type]
-        logits = self.D(torch.cat(data), stacked, self.rng).split(len(x))
+        logits = self.D(data, stacked, self.rng, shifts).split(len(x))
         return logits[0], logits[1], logits[2] if len(logits) > 2 else None
 
     def _wrong(self, y: Tensor) -> Tensor:
         """A condition for each row that is not its own: another class, or the row before's vector."""
         if y.is_floating_point():
-            return y.roll(1, 0)
+            return y.roll(WRONG_SHIFT, 0)
         classes = self.D.spec.condition_dim
         return (y + torch.randint(1, classes, y.shape, generator=self.rng, device=self.device)) % classes
 
