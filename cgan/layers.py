@@ -38,16 +38,16 @@ def mask_words(shape: tuple[int, ...], p: float) -> int:
     return -(-math.prod(shape) * _mask_grain(p)[0] // 64) if p else 0
 
 
-def random_words(count: int, rng: torch.Generator) -> Tensor:
-    """``count`` int64 numbers, every bit of them random, on the generator's device."""
-    return torch.empty(count, dtype=torch.int64, device=rng.device).random_(-(1 << 63), None, generator=rng)
+def fill_words(words: Tensor, rng: torch.Generator) -> Tensor:
+    """Fill int64 ``words`` with numbers whose every bit is random, and return them."""
+    return words.random_(-(1 << 63), None, generator=rng)
 
 
 def cut_multiplier(words: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
-    """A float32 tensor of 0 (with probability p) and 1 / (1 - p), from random ``words`` (..., mask_words): (..., *shape).
+    """A float32 tensor (..., *shape) of 0 (with probability p) and 1 / (1 - p), from random ``words`` (..., count).
 
-    8 bits are an entry where p is a multiple of 1/256, else 16, which rounds p to the nearest 1/65536 and scales by what
-    was really kept. On a CPU that is several times quicker than one draw an entry.
+    8 bits make an entry where p is a multiple of 1/256, else 16, which rounds p to the nearest 1/65536 and scales by
+    what was really kept. On a CPU that is several times quicker than one draw an entry.
     """
     bits, dtype, dropped = _mask_grain(p)
     entries = words.view(dtype)[..., : math.prod(shape)].unflatten(-1, shape)
@@ -74,14 +74,15 @@ Chance = torch.Generator | Masks
 
 
 def dropout_multiplier(shape: tuple[int, ...], p: float, chance: Chance) -> Tensor:
-    """A float32 tensor of 0 (with probability p) and 1 / (1 - p), with the axis of the replicas before ``shape`` if any."""
+    """A float32 tensor of 0 (with probability p) and 1 / (1 - p): ``shape``, or (replicas, *shape) from their masks."""
     if isinstance(chance, Masks):
         return chance.take(shape, p)
-    return cut_multiplier(random_words(mask_words(shape, p), chance), shape, p)
+    words = torch.empty(mask_words(shape, p), dtype=torch.int64, device=chance.device)
+    return cut_multiplier(fill_words(words, chance), shape, p)
 
 
 def dropout(x: Tensor, p: float, chance: Chance | None) -> Tensor:
-    """``x`` (..., n, units), each entry dropped with probability p, the rest times 1 / (1 - p); x if ``chance`` is None."""
+    """``x`` (..., n, units), each entry dropped with probability p, the rest times 1 / (1 - p). None drops nothing."""
     if p == 0 or chance is None:
         return x
     return x * dropout_multiplier(tuple(x.shape[-2:]), p, chance)
@@ -138,7 +139,7 @@ class _DroppedReLU(torch.autograd.Function):
 class Affine(nn.Module):
     """x W^T + b: (n, inputs) to (n, outputs), in the weight's own type (float32, unless the module was converted).
 
-    With weights (replicas, outputs, inputs) and biases (replicas, outputs) all tensors have the leading axis. x may also
+    With weights (replicas, outputs, inputs) and biases (replicas, outputs) all tensors have the leading axis. x may
     come in blocks of rows: a block that takes no gradient then costs the backward pass no product.
 
     Two attributes are set from outside, and act in training mode only. ``product_dtype`` is the type to which the

@@ -17,13 +17,17 @@ from cgan.layers import Affine, Chance, HiddenLayer, dropout, dropout_multiplier
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer, NetworkSpec, NoiseKind
 
 
-def draw_noise(kind: NoiseKind, shape: tuple[int, int], rng: torch.Generator) -> Tensor:
-    """Noise z of ``shape`` (n, input_dim) on the generator's device: U(0,1), U(-sqrt 3, sqrt 3) or N(0,1)."""
-    z = torch.empty(shape, device=rng.device)
+def fill_noise(kind: NoiseKind, z: Tensor, rng: torch.Generator) -> Tensor:
+    """Fill z with noise U(0,1), U(-sqrt 3, sqrt 3) or N(0,1), and return it."""
     if kind == "normal":
         return z.normal_(generator=rng)
     low, high = (0.0, 1.0) if kind == "uniform" else (-math.sqrt(3), math.sqrt(3))
     return z.uniform_(low, high, generator=rng)
+
+
+def draw_noise(kind: NoiseKind, shape: tuple[int, int], rng: torch.Generator) -> Tensor:
+    """Noise z of ``shape`` (n, input_dim) on the generator's device, as ``fill_noise`` has it."""
+    return fill_noise(kind, torch.empty(shape, device=rng.device), rng)
 
 
 class ConditionalMLP(nn.Module):
@@ -80,12 +84,13 @@ class ConditionalMLP(nn.Module):
         def spread(c: Tensor) -> Tensor:
             return stack_rows([c.roll(shift, -2) if shift else c for shift in shifts])
 
-        spec, c, layers = self.spec, self._condition(y), list(self.condition_branch)
-        if layers and not (spec.condition_dropout and chance is not None):
+        c, share, layers = self._condition(y), self.spec.condition_dropout, list(self.condition_branch)
+        if layers and not (share and chance is not None):
             first = layers.pop(0)
+            assert isinstance(first, HiddenLayer)
             c = first.activate(spread(first.affine(c)), chance)
         else:
-            c = dropout(spread(c), spec.condition_dropout, chance)
+            c = dropout(spread(c), share, chance)
         for layer in layers:
             c = layer(c, chance)
         return c

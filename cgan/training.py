@@ -19,12 +19,14 @@ from torch import Tensor
 
 from cgan import CganError, checkpoints, schedules
 from cgan.devices import Precision, seeded
+from cgan.examples import Examples
 from cgan.layers import Affine
 from cgan.networks import Discriminator, Generator, draw_noise
 from cgan.objective import discriminator_loss, generator_loss, gradient_ratio
 from cgan.optimisers import Adam, MomentumSGD
 from cgan.specs import DiscriminatorSpec, GeneratorSpec
 from cgan.training_settings import StoppingSettings, TrainingSettings
+from cgan.update import Draws, Step, judge, play
 
 
 class Diverged(CganError):
@@ -33,38 +35,6 @@ class Diverged(CganError):
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM arrived; the state is saved."""
-
-
-class Examples:
-    """The training set, held once, on the device: data x and conditions y, by index.
-
-    ``x_index`` and ``y_index`` (examples,) say which rows of x and y make up each example, so that a row used by many
-    examples is never copied; without them example i is row i of both. y is labels (n,) int64, vectors (n, d)
-    float32, or None for no condition.
-    """
-
-    def __init__(
-        self, x: Tensor, y: Tensor | None, x_index: Tensor | None = None, y_index: Tensor | None = None
-    ) -> None:
-        self.x, self.y, self.x_index, self.y_index = x, y, x_index, y_index
-        self.count = len(x if x_index is None else x_index)
-        y_count = self.count if y is None else len(y if y_index is None else y_index)
-        if y_count != self.count:
-            raise CganError(f"{self.count} data but {y_count} conditions: they must be as many")
-
-    def data(self, rows: Tensor) -> Tensor:
-        """x of the examples ``rows`` (n,): (n, d)."""
-        return self.x.index_select(0, rows if self.x_index is None else self.x_index[rows])
-
-    def conditions(self, rows: Tensor) -> Tensor | None:
-        """y of the examples ``rows``, or None."""
-        if self.y is None:
-            return None
-        return self.y.index_select(0, rows if self.y_index is None else self.y_index[rows])
-
-
-#: With real-valued conditions the wrong one of a row is that of so many rows before.
-WRONG_SHIFT = 1
 
 
 class Trainer:
@@ -79,7 +49,9 @@ class Trainer:
         *,
         seed: int,
         precision: Precision = "float32",
+        use_graph: bool | None = None,
     ) -> None:
+        """``use_graph`` None captures the update as a CUDA graph wherever it can be: on CUDA, if ``absorbing``."""
         self.G, self.D, self.examples, self.settings = generator, discriminator, examples, settings
         self.seed, self.precision = seed, precision
         self.device = examples.x.device
@@ -99,18 +71,23 @@ class Trainer:
                 layer.absorb = None
                 # None leaves the products to the weights' own type: float32, unless the caller converted the nets.
                 layer.product_dtype = torch.bfloat16 if precision == "bfloat16" else None
-        # A row's logit depends on that row alone unless D normalises over the batch; then one backward pass through D
-        # serves both players.
-        self._rows_independent = not any(layer.batch_norm for layer in self.D.spec.layers)
-        self._absorbing = (
+        self.absorbing = (
             settings.optimiser == "sgd" and settings.update == "simultaneous" and _only_affine(self.G, self.D)
         )
-        if self._absorbing:
+        if use_graph and not (self.absorbing and self.device.type == "cuda"):
+            raise CganError(
+                "use_graph needs a CUDA device, and simultaneous updates by sgd of nets without batch normalisation or "
+                "label embeddings: leave it out"
+            )
+        self.use_graph = self.absorbing and self.device.type == "cuda" if use_graph is None else use_graph
+        if self.absorbing:
             self.optimisers["G"].absorb_gradients(self.G)
             self.optimisers["D"].absorb_gradients(self.D)
         #: Sums of the discriminator and the generator loss since they were last read, and the number of updates.
         self.loss_sums = torch.zeros(2, device=self.device)
         self.loss_count = 0
+        self.draws: Draws | None = None
+        self._step: Step | None = None
         self._order: tuple[int, Tensor] | None = None
 
     @property
@@ -128,87 +105,81 @@ class Trainer:
 
     def step(self) -> None:
         """One update of D and of G. Nothing here waits for the device."""
-        rows = self._rows()
-        x, y = self.examples.data(rows), self.examples.conditions(rows)
-        y_fake, n = y, len(rows)
-        if y is not None and self.settings.fake_conditions == "fresh":
-            drawn = torch.randint(self.examples.count, (n,), generator=self.rng, device=self.device)
-            y_fake = self.examples.conditions(drawn)
-        z = draw_noise(self.G.spec.noise, (n, self.G.spec.input_dim), self.rng)
-        update = self._simultaneous if self.settings.update == "simultaneous" else self._alternating
-        losses = update(x, y, z, y_fake)
-        self.loss_sums += torch.stack(losses).detach()
+        if self.settings.update == "alternating":
+            self._alternating()
+        else:
+            if self.draws is None:
+                self.draws = Draws.empty(self.G, self.D, self.examples, self.settings)
+            self.draw(self.draws)
+            if self.absorbing:
+                self._absorbed(self.draws)
+            else:
+                self._simultaneous(self.draws)
+        self.advance()
+
+    def draw(self, draws: Draws) -> None:
+        """Fill ``draws`` with what chance decides of the next update."""
+        draws.fill(self._rows(), self.G, self.D, self.examples, self.rng)
+
+    def advance(self) -> None:
+        """Count an update."""
         self.loss_count += 1
         self.t += 1
 
-    def _simultaneous(self, x: Tensor, y: Tensor | None, z: Tensor, y_fake: Tensor | None) -> tuple[Tensor, Tensor]:
-        kind = self.settings.generator_loss
-        fake = self.G(z, y_fake, self.rng)
-        # A leaf of its own, so that D's backward pass ends there and G's starts from it.
-        fake_data = fake.detach().requires_grad_()
-        real, fake_logit, mismatched = self._judge(x, y, fake_data, y_fake)
-        d_loss = discriminator_loss(real, fake_logit, mismatched)
-        g_loss = generator_loss(fake_logit, kind)
-        ratio = gradient_ratio(fake_logit, kind, mismatched is not None)[:, None]
-        if self._absorbing:
-            for optimiser in self.optimisers.values():
-                optimiser.set_rates(*self.rates())
-            d_loss.backward()
-            fake.backward(fake_data.grad * ratio)
-            for optimiser in self.optimisers.values():
-                optimiser.apply()
-            return d_loss, g_loss
-        d_parameters = list(self.D.parameters())
-        if self._rows_independent:
-            *d_gradients, d_fake = torch.autograd.grad(d_loss, [*d_parameters, fake_data])
-            g_fake = d_fake * ratio
+    def _absorbed(self, draws: Draws) -> None:
+        if self._step is None:
+            self._step = Step(
+                self.G, self.D, self.optimisers, self.examples, self.settings, draws, self.loss_sums, self.use_graph
+            )
+        self._step(*self.rates())
+
+    def _simultaneous(self, draws: Draws) -> None:
+        passes = play(self.G, self.D, self.examples, self.settings, draws)
+        kind, d_parameters = self.settings.generator_loss, list(self.D.parameters())
+        # A row's logit depends on that row alone unless D normalises over the batch; then one backward pass through D
+        # serves both players.
+        if any(layer.batch_norm for layer in self.D.spec.layers):
+            d_gradients = list(torch.autograd.grad(passes.d_loss, d_parameters, retain_graph=True))
+            (g_fake,) = torch.autograd.grad(passes.g_loss, passes.leaf)
         else:
-            d_gradients = list(torch.autograd.grad(d_loss, d_parameters, retain_graph=True))
-            (g_fake,) = torch.autograd.grad(g_loss, fake_data)
-        g_gradients = list(torch.autograd.grad(fake, list(self.G.parameters()), g_fake))
+            *d_gradients, d_fake = torch.autograd.grad(passes.d_loss, [*d_parameters, passes.leaf])
+            matching = self.settings.discriminator_loss == "matching_aware"
+            g_fake = d_fake * gradient_ratio(passes.fake_logit, kind, matching)[:, None]
+        g_gradients = list(torch.autograd.grad(passes.fake, list(self.G.parameters()), g_fake))
         self.optimisers["D"].step(d_gradients, *self.rates())
         self.optimisers["G"].step(g_gradients, *self.rates())
-        return d_loss, g_loss
+        self._add_losses(passes.d_loss, passes.g_loss)
 
-    def _alternating(self, x: Tensor, y: Tensor | None, z: Tensor, y_fake: Tensor | None) -> tuple[Tensor, Tensor]:
-        fake = self.G(z, y_fake, self.rng)
-        g_loss = generator_loss(self.D(fake, y_fake, self.rng), self.settings.generator_loss)
+    def _alternating(self) -> None:
+        settings, examples, rng, rows = self.settings, self.examples, self.rng, self._rows()
+        x, y, n = examples.data(rows), examples.conditions(rows), len(rows)
+        y_fake = y
+        if y is not None and settings.fake_conditions == "fresh":
+            drawn = torch.randint(examples.count, (n,), generator=rng, device=self.device)
+            y_fake = examples.conditions(drawn)
+        fake = self.G(draw_noise(self.G.spec.noise, (n, self.G.spec.input_dim), rng), y_fake, rng)
+        g_loss = generator_loss(self.D(fake, y_fake, rng), settings.generator_loss)
         g_gradients = list(torch.autograd.grad(g_loss, list(self.G.parameters())))
         self.optimisers["G"].step(g_gradients, *self.rates())
-        d_loss = discriminator_loss(*self._judge(x, y, fake.detach(), y_fake))
+        wrong = None
+        if settings.discriminator_loss == "matching_aware" and self.D.spec.condition != "real":
+            wrong = torch.randint(1, self.D.spec.condition_dim, (n,), generator=rng, device=self.device)
+        d_loss = discriminator_loss(*judge(self.D, settings, x, y, fake.detach(), y_fake, wrong, rng))
         d_gradients = list(torch.autograd.grad(d_loss, list(self.D.parameters())))
         self.optimisers["D"].step(d_gradients, *self.rates())
-        return d_loss, g_loss
+        self._add_losses(d_loss, g_loss)
 
-    def _judge(
-        self, x: Tensor, y: Tensor | None, fake: Tensor, y_fake: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits of the real, the fake and, when matching-aware, the mismatched pairs, from one pass through D."""
-        data = [x, fake]
-        conditions, shifts = ([y], [0, 0]) if y_fake is y else ([y, y_fake], [0])
-        if self.settings.discriminator_loss == "matching_aware":
-            data.append(x)
-            if y.is_floating_point() and y_fake is y:  # type: ignore[union-attr]
-                shifts.append(WRONG_SHIFT)
-            else:
-                conditions, shifts = [y, y_fake, self._wrong(y)], [0]  # type: ignore[arg-type]
-        stacked = None if y is None else torch.cat(conditions)  # type: ignore[arg-type]
-        logits = self.D(data, stacked, self.rng, shifts).split(len(x))
-        return logits[0], logits[1], logits[2] if len(logits) > 2 else None
-
-    def _wrong(self, y: Tensor) -> Tensor:
-        """A condition for each row that is not its own: another class, or the row before's vector."""
-        if y.is_floating_point():
-            return y.roll(WRONG_SHIFT, 0)
-        classes = self.D.spec.condition_dim
-        return (y + torch.randint(1, classes, y.shape, generator=self.rng, device=self.device)) % classes
+    def _add_losses(self, d_loss: Tensor, g_loss: Tensor) -> None:
+        self.loss_sums += torch.stack([d_loss, g_loss]).detach()
 
     def _rows(self) -> Tensor:
         """The examples of update t: a slice of this epoch's permutation, which (seed, epoch) alone decides."""
         epoch, position = divmod(self.t, self.updates_per_epoch)
         if self._order is None or self._order[0] != epoch:
             permutation = torch.randperm(self.examples.count, generator=seeded(self.seed, "order", epoch))
-            self._order = epoch, permutation.to(self.device)
+            if self.device.type == "cuda":  # From pinned memory the copy does not wait for the device.
+                permutation = permutation.pin_memory()
+            self._order = epoch, permutation.to(self.device, non_blocking=True)
         size = self.settings.batch_size
         return self._order[1][position * size : (position + 1) * size]
 
