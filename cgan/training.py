@@ -126,6 +126,10 @@ class Trainer:
         self.loss_count += 1
         self.t += 1
 
+    def adopt_loss_sums(self, sums: Tensor) -> None:
+        """Keep the sums of the losses in ``sums`` (2,), which holds what they are now: a view of those of replicas."""
+        self.loss_sums, self._step = sums, None
+
     def _absorbed(self, draws: Draws) -> None:
         if self._step is None:
             self._step = Step(
@@ -302,6 +306,102 @@ STUCK_LOSS = 1e-4
 STUCK_CHECKS = 10
 
 
+class Run:
+    """One training run in a folder: when it ends, its estimates, its stopping point and its checkpoints.
+
+    Leaves ``checkpoint.safetensors`` and ``best.safetensors`` in ``folder``. ``identity`` (JSON-ready) is stored with
+    the checkpoint, and ``resume`` refuses a checkpoint of another identity.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        settings: StoppingSettings,
+        estimate: Callable[[Trainer], Estimate],
+        folder: Path,
+        *,
+        identity: dict[str, Any],
+        resume: bool = False,
+        on_estimate: Callable[[Trainer, Estimate, Progress], None] | None = None,
+        checkpoint_seconds: float = 60.0,
+    ) -> None:
+        self.trainer, self.settings, self.estimate, self.folder = trainer, settings, estimate, folder
+        self.identity, self.on_estimate, self.checkpoint_seconds = identity, on_estimate, checkpoint_seconds
+        self.progress = Progress()
+        self.path = folder / "checkpoint.safetensors"
+        if resume and self.path.exists():
+            tensors, record = checkpoints.load(self.path)
+            if "identity" not in record:
+                raise CganError(
+                    f"{self.path}: holds weights but no state of training to go on from; delete it to start anew"
+                )
+            same_identity(record["identity"], identity, self.path)
+            trainer.load_state(tensors, record["trainer"], self.path)
+            self.progress = Progress(**record["progress"])
+        self._started = time.monotonic() - self.progress.seconds
+        self._saved = time.monotonic()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stopping point is reached."""
+        return self.trainer.t >= self.settings.max_updates or self.progress.without_best >= self.settings.patience
+
+    def after_update(self) -> None:
+        """Whatever is due after an update: a look at the losses, an estimate, a checkpoint. May raise ``Diverged``."""
+        t = self.trainer.t
+        if t % CHECK_EVERY == 0:
+            _check(self.trainer, self.progress)
+        if self.settings.due(t):
+            self._record_estimate()
+            self.checkpoint()
+        elif time.monotonic() - self._saved > self.checkpoint_seconds:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Save everything that going on takes."""
+        self.progress.seconds = time.monotonic() - self._started
+        tensors, record = self.trainer.state()
+        whole = {"trainer": record, "progress": vars(self.progress), "identity": self.identity}
+        checkpoints.save(self.path, tensors, whole)
+        self._saved = time.monotonic()
+
+    def _record_estimate(self) -> None:
+        trainer, progress = self.trainer, self.progress
+        d_loss, g_loss = _finite_losses(trainer)
+        measured = self.estimate(trainer)
+        if not math.isfinite(measured.score):
+            raise Diverged(
+                f"the estimate at update {trainer.t} is {measured.score}: the game diverged; lower learning_rate"
+            )
+        rate, momentum = trainer.rates()
+        progress.seconds = time.monotonic() - self._started
+        progress.history.append(
+            {
+                "update": trainer.t,
+                "epoch": trainer.epoch,
+                "seconds": round(progress.seconds, 3),
+                "learning_rate": rate,
+                **({"momentum": momentum} if trainer.settings.optimiser == "sgd" else {}),
+                "d_loss": d_loss,
+                "g_loss": g_loss,
+                **measured.columns,
+            }
+        )
+        trainer.reset_losses()
+        if measured.score > progress.best_score:
+            progress.best_score, progress.best_t, progress.without_best = measured.score, trainer.t, 0
+            weights = {
+                f"{player}.{name}": value
+                for player, module in (("G", trainer.G), ("D", trainer.D))
+                for name, value in module.state_dict().items()
+            }
+            checkpoints.save(self.folder / "best.safetensors", weights, {"t": trainer.t, "score": measured.score})
+        elif trainer.t > self.settings.min_updates:
+            progress.without_best += 1
+        if self.on_estimate is not None:
+            self.on_estimate(trainer, measured, progress)
+
+
 def fit(
     trainer: Trainer,
     settings: StoppingSettings,
@@ -314,91 +414,31 @@ def fit(
     on_estimate: Callable[[Trainer, Estimate, Progress], None] | None = None,
     checkpoint_seconds: float = 60.0,
 ) -> Progress:
-    """Train until the stopping point; leaves ``checkpoint.safetensors`` and ``best.safetensors`` in ``folder``.
+    """Train until the stopping point, as a ``Run`` in ``folder``.
 
-    ``identity`` (JSON-ready) is stored with the checkpoint, and ``resume`` refuses a checkpoint of another identity. A
-    checkpoint is written at every estimate and every ``checkpoint_seconds`` seconds. Raises ``Diverged`` when the game
-    is lost and ``Interrupted`` after saving on SIGINT or SIGTERM.
+    A checkpoint is written at every estimate and every ``checkpoint_seconds`` seconds. Raises ``Diverged`` when the
+    game is lost and ``Interrupted`` after saving on SIGINT or SIGTERM.
     """
-    progress = Progress()
-    path = folder / "checkpoint.safetensors"
-    if resume and path.exists():
-        tensors, record = checkpoints.load(path)
-        if "identity" not in record:
-            raise CganError(f"{path}: holds weights but no state of training to go on from; delete it to start anew")
-        same_identity(record["identity"], identity, path)
-        trainer.load_state(tensors, record["trainer"], path)
-        progress = Progress(**record["progress"])
-    started = time.monotonic() - progress.seconds
-    saved = time.monotonic()
-
-    def checkpoint() -> None:
-        nonlocal saved
-        progress.seconds = time.monotonic() - started
-        tensors, record = trainer.state()
-        checkpoints.save(path, tensors, {"trainer": record, "progress": vars(progress), "identity": identity})
-        saved = time.monotonic()
-
-    with _signals() as received:
-        while trainer.t < settings.max_updates and progress.without_best < settings.patience:
+    run = Run(
+        trainer,
+        settings,
+        estimate,
+        folder,
+        identity=identity,
+        resume=resume,
+        on_estimate=on_estimate,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    with collected_signals() as received:
+        while not run.finished:
             trainer.step()
             if on_update is not None:
                 on_update(trainer)
-            if trainer.t % CHECK_EVERY == 0:
-                _check(trainer, progress)
-            if settings.due(trainer.t):
-                _record_estimate(trainer, settings, progress, estimate, folder, started, on_estimate)
-                checkpoint()
-            elif time.monotonic() - saved > checkpoint_seconds:
-                checkpoint()
+            run.after_update()
             if received:
-                checkpoint()
+                run.checkpoint()
                 raise Interrupted
-    return progress
-
-
-def _record_estimate(
-    trainer: Trainer,
-    settings: StoppingSettings,
-    progress: Progress,
-    estimate: Callable[[Trainer], Estimate],
-    folder: Path,
-    started: float,
-    on_estimate: Callable[[Trainer, Estimate, Progress], None] | None,
-) -> None:
-    d_loss, g_loss = _finite_losses(trainer)
-    measured = estimate(trainer)
-    if not math.isfinite(measured.score):
-        raise Diverged(
-            f"the estimate at update {trainer.t} is {measured.score}: the game diverged; lower learning_rate"
-        )
-    rate, momentum = trainer.rates()
-    progress.seconds = time.monotonic() - started
-    progress.history.append(
-        {
-            "update": trainer.t,
-            "epoch": trainer.epoch,
-            "seconds": round(progress.seconds, 3),
-            "learning_rate": rate,
-            **({"momentum": momentum} if trainer.settings.optimiser == "sgd" else {}),
-            "d_loss": d_loss,
-            "g_loss": g_loss,
-            **measured.columns,
-        }
-    )
-    trainer.reset_losses()
-    if measured.score > progress.best_score:
-        progress.best_score, progress.best_t, progress.without_best = measured.score, trainer.t, 0
-        weights = {
-            f"{player}.{name}": value
-            for player, module in (("G", trainer.G), ("D", trainer.D))
-            for name, value in module.state_dict().items()
-        }
-        checkpoints.save(folder / "best.safetensors", weights, {"t": trainer.t, "score": measured.score})
-    elif trainer.t > settings.min_updates:
-        progress.without_best += 1
-    if on_estimate is not None:
-        on_estimate(trainer, measured, progress)
+    return run.progress
 
 
 def _finite_losses(trainer: Trainer) -> tuple[float, float]:
@@ -443,7 +483,7 @@ def same_identity(found: dict[str, Any], expected: dict[str, Any], path: Path, w
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def collected_signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in a list instead of dying in the middle of an update; a second one does end it."""
     received: list[int] = []
     before: dict[signal.Signals, Any] = {}
