@@ -22,6 +22,24 @@ from cgan.update import Draws, Step
 Net = TypeVar("Net", bound=ConditionalMLP)
 
 
+def check_alike(trainers: Sequence[Trainer]) -> None:
+    """Raise ``CganError`` unless the trainers can play as replicas: one game, the same examples, other seeds."""
+    first = trainers[0]
+    for trainer in trainers:
+        if not trainer.absorbing:
+            raise CganError(
+                "replicas need update=simultaneous, optimiser=sgd, and nets without batch normalisation or label "
+                "embeddings: train the seeds one by one"
+            )
+        same = all(getattr(trainer, name) == getattr(first, name) for name in ("settings", "precision", "use_graph"))
+        specs = (trainer.G.spec, trainer.D.spec) == (first.G.spec, first.D.spec)
+        if not (same and specs and trainer.examples is first.examples):
+            raise CganError(
+                "replicas must differ in nothing but their seeds: give them the same specs, settings, precision and "
+                "examples"
+            )
+
+
 class ReplicaTrainer:
     """One update of several trainers at once; all must play the same game on the same examples, and stand equally far.
 
@@ -30,21 +48,10 @@ class ReplicaTrainer:
     """
 
     def __init__(self, trainers: Sequence[Trainer]) -> None:
+        check_alike(trainers)
         first = trainers[0]
-        for trainer in trainers:
-            if not trainer.absorbing:
-                raise CganError(
-                    "replicas need update=simultaneous, optimiser=sgd, and nets without batch normalisation or label "
-                    "embeddings: train the seeds one by one"
-                )
-            alike = ("settings", "precision", "use_graph", "t")
-            same = all(getattr(trainer, name) == getattr(first, name) for name in alike)
-            specs = (trainer.G.spec, trainer.D.spec) == (first.G.spec, first.D.spec)
-            if not (same and specs and trainer.examples is first.examples):
-                raise CganError(
-                    "replicas must differ in nothing but their seeds: give them the same specs, settings, precision, "
-                    "examples and number of updates"
-                )
+        if any(trainer.t != first.t for trainer in trainers):
+            raise CganError("replicas must have made equally many updates: let those behind catch up first")
         self.trainers = list(trainers)
         G, g_optimiser = _shared([trainer.G for trainer in trainers], [t.optimisers["G"] for t in trainers])
         D, d_optimiser = _shared([trainer.D for trainer in trainers], [t.optimisers["D"] for t in trainers])

@@ -346,6 +346,18 @@ class Run:
         """Whether the stopping point is reached."""
         return self.trainer.t >= self.settings.max_updates or self.progress.without_best >= self.settings.patience
 
+    def play(self, on_update: Callable[[Trainer], None] | None = None) -> None:
+        """Train to the stopping point. Raises ``Diverged``, or ``Interrupted`` after saving on SIGINT or SIGTERM."""
+        with collected_signals() as received:
+            while not self.finished:
+                self.trainer.step()
+                if on_update is not None:
+                    on_update(self.trainer)
+                self.after_update()
+                if received:
+                    self.checkpoint()
+                    raise Interrupted
+
     def after_update(self) -> None:
         """Whatever is due after an update: a look at the losses, an estimate, a checkpoint. May raise ``Diverged``."""
         t = self.trainer.t
@@ -429,15 +441,7 @@ def fit(
         on_estimate=on_estimate,
         checkpoint_seconds=checkpoint_seconds,
     )
-    with collected_signals() as received:
-        while not run.finished:
-            trainer.step()
-            if on_update is not None:
-                on_update(trainer)
-            run.after_update()
-            if received:
-                run.checkpoint()
-                raise Interrupted
+    run.play(on_update)
     return run.progress
 
 
