@@ -158,14 +158,15 @@ class Step:
             return
         self._rates[0].fill_(rate)
         self._rates[1].fill_(momentum)
-        if self._graph is None and self._played < WARM_UP:
-            self._beside(lambda: self.run(*self._rates))
-        else:
-            if self._graph is None:
-                self._graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self._graph):
-                    self.run(*self._rates)
-            self._graph.replay()
+        with torch.cuda.device(self._rates.device):
+            if self._played < WARM_UP:
+                self._beside(lambda: self.run(*self._rates))
+            else:
+                if self._graph is None:
+                    self._graph = torch.cuda.CUDAGraph()
+                    with torch.cuda.graph(self._graph):  # Notes the work down, and does none of it.
+                        self.run(*self._rates)
+                self._graph.replay()
         self._played += 1
 
     def run(self, rate: float | Tensor, momentum: float | Tensor) -> None:
