@@ -6,23 +6,28 @@ Knows no loss, no optimiser and no data set. Everything an experiment varies is 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cgan import CganError
-from cgan.layers import Affine, HiddenLayer, dropout
+from cgan.layers import Affine, Chance, HiddenLayer, dropout, dropout_multiplier, mask_words, stack_rows
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer, NetworkSpec, NoiseKind
 
 
-def draw_noise(kind: NoiseKind, shape: tuple[int, int], rng: torch.Generator) -> Tensor:
-    """Noise z of ``shape`` (n, input_dim) on the generator's device: U(0,1), U(-sqrt 3, sqrt 3) or N(0,1)."""
-    z = torch.empty(shape, device=rng.device)
+def fill_noise(kind: NoiseKind, z: Tensor, rng: torch.Generator) -> Tensor:
+    """Fill z with noise U(0,1), U(-sqrt 3, sqrt 3) or N(0,1), and return it."""
     if kind == "normal":
         return z.normal_(generator=rng)
     low, high = (0.0, 1.0) if kind == "uniform" else (-math.sqrt(3), math.sqrt(3))
     return z.uniform_(low, high, generator=rng)
+
+
+def draw_noise(kind: NoiseKind, shape: tuple[int, int], rng: torch.Generator) -> Tensor:
+    """Noise z of ``shape`` (n, input_dim) on the generator's device, as ``fill_noise`` has it."""
+    return fill_noise(kind, torch.empty(shape, device=rng.device), rng)
 
 
 class ConditionalMLP(nn.Module):
@@ -42,19 +47,53 @@ class ConditionalMLP(nn.Module):
         self.joint = _stack(width, spec.joint, spec.joint_init, rng)
         self.output = Affine(_width(width, spec.joint), outputs, spec.output_init, rng)
 
-    def affine_output(self, x: Tensor, y: Tensor | None, rng: torch.Generator | None) -> Tensor:
-        """(n, input_dim) and the condition to (n, outputs), before any output non-linearity."""
-        h = dropout(x, self.spec.input_dropout, rng)
+    def affine_output(
+        self, x: Tensor | Sequence[Tensor], y: Tensor | None, chance: Chance | None, shifts: Sequence[int] = (0,)
+    ) -> Tensor:
+        """(n, input_dim), whole or in blocks of rows, and the conditions, to (n, outputs) before a non-linearity.
+
+        With ``shifts`` the rows come in as many blocks of equal size, and y (n / blocks, ...) holds the conditions of
+        each block, moved down by so many rows: the first affine map of what is the same is then computed once.
+        """
+        spec = self.spec
+        blocks = [x] if isinstance(x, Tensor) else list(x)
+        if spec.input_dropout and chance is not None:
+            rows = [block.shape[-2] for block in blocks]
+            multiplier = dropout_multiplier((sum(rows), spec.input_dim), spec.input_dropout, chance)
+            blocks = [block * part for block, part in zip(blocks, multiplier.split(rows, -2), strict=True)]
+        h: Tensor | Sequence[Tensor] = blocks
         for layer in self.input_branch:
-            h = layer(h, rng)
-        if self.spec.condition != "none":
-            c = dropout(self._condition(y), self.spec.condition_dropout, rng)
-            for layer in self.condition_branch:
-                c = layer(c, rng)
-            h = torch.cat([h, c], 1)
+            h = layer(h, chance)
+        if spec.condition != "none":
+            h = torch.cat([h if isinstance(h, Tensor) else stack_rows(h), self._conditions(y, chance, shifts)], -1)
         for layer in self.joint:
-            h = layer(h, rng)
-        return self.output(h)
+            h = layer(h, chance)
+        out: Tensor = self.output(h)
+        return out
+
+    def dropout_words(self, rows: int) -> int:
+        """64-bit words that the masks of one pass over so many rows take, in the order of ``affine_output``."""
+        spec, width = self.spec, self.spec.embedding_dim or self.spec.condition_dim
+        places = [(spec.input_dim, spec.input_dropout), (width, spec.condition_dropout)]
+        places += [(layer.units, layer.dropout) for layer in spec.layers]
+        return sum(mask_words((rows, units), p) for units, p in places)
+
+    def _conditions(self, y: Tensor | None, chance: Chance | None, shifts: Sequence[int]) -> Tensor:
+        """The condition branch's output for every row."""
+
+        def spread(c: Tensor) -> Tensor:
+            return stack_rows([c.roll(shift, -2) if shift else c for shift in shifts])
+
+        c, share, layers = self._condition(y), self.spec.condition_dropout, list(self.condition_branch)
+        if layers and not (share and chance is not None):
+            first = layers.pop(0)
+            assert isinstance(first, HiddenLayer)
+            c = first.activate(spread(first.affine(c)), chance)
+        else:
+            c = dropout(spread(c), share, chance)
+        for layer in layers:
+            c = layer(c, chance)
+        return c
 
     def _condition(self, y: Tensor | None) -> Tensor:
         if y is None:
@@ -80,9 +119,9 @@ class Generator(ConditionalMLP):
             with torch.no_grad():
                 self.output.bias.copy_(inverse_output(data_mean, spec.output))
 
-    def forward(self, z: Tensor, y: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
-        """(n, input_dim) noise and n conditions to (n, output_dim) data; ``rng`` None switches dropout off."""
-        a = self.affine_output(z, y, rng)
+    def forward(self, z: Tensor, y: Tensor | None, chance: Chance | None = None) -> Tensor:
+        """(n, input_dim) noise and n conditions to (n, output_dim) data; ``chance`` None switches dropout off."""
+        a = self.affine_output(z, y, chance)
         if self.spec.output == "sigmoid":
             return a.sigmoid()
         return a.tanh() if self.spec.output == "tanh" else a
@@ -106,9 +145,18 @@ class Discriminator(ConditionalMLP):
     def __init__(self, spec: DiscriminatorSpec, rng: torch.Generator) -> None:
         super().__init__(spec, 1, rng)
 
-    def forward(self, x: Tensor, y: Tensor | None, rng: torch.Generator | None = None) -> Tensor:
-        """(n, input_dim) data and n conditions to n logits; sigmoid(logit) is D's belief that x is real."""
-        return self.affine_output(x, y, rng).squeeze(1)
+    def forward(
+        self,
+        x: Tensor | Sequence[Tensor],
+        y: Tensor | None,
+        chance: Chance | None = None,
+        shifts: Sequence[int] = (0,),
+    ) -> Tensor:
+        """(n, input_dim) data and n conditions to n logits; sigmoid(logit) is D's belief that x is real.
+
+        ``chance`` None switches dropout off. Blocks of data and ``shifts`` are as in ``affine_output``.
+        """
+        return self.affine_output(x, y, chance, shifts).squeeze(-1)
 
 
 def inverse_output(mean: Tensor, output: str) -> Tensor:

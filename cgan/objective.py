@@ -1,5 +1,6 @@
 """The game: value function, discriminator losses, generator losses. Pure functions of logits.
 
+Logits are (n,), or (replicas, n): then there is a loss for each.
 With a = logit, D = sigmoid(a): log D = -softplus(-a) and log(1 - D) = -softplus(a), finite for every finite a. All
 logarithms are natural. Equation numbers are those of Conditional Generative Adversarial Nets (2014); "GAN" is
 Goodfellow et al. (2014).
@@ -16,7 +17,7 @@ from cgan.training_settings import GeneratorLoss
 
 def value(real: Tensor, fake: Tensor) -> Tensor:
     """V(D, G) = E[log D(x|y)] + E[log(1 - D(G(z|y)))] (eq. 2), from logits of real and of fake pairs; in (-inf, 0]."""
-    return -(softplus(-real).mean() + softplus(fake).mean())
+    return -(softplus(-real).mean(-1) + softplus(fake).mean(-1))
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, mismatched: Tensor | None = None) -> Tensor:
@@ -25,15 +26,15 @@ def discriminator_loss(real: Tensor, fake: Tensor, mismatched: Tensor | None = N
     With ``mismatched`` (logits of real data under a wrong condition) the loss is matching-aware: those count as a
     second kind of fake, each kind at half weight. A D that answers 1/2 everywhere has loss log 2 either way.
     """
-    rejected = softplus(fake).mean()
+    rejected = softplus(fake).mean(-1)
     if mismatched is not None:
-        rejected = (rejected + softplus(mismatched).mean()) / 2
-    return (softplus(-real).mean() + rejected) / 2
+        rejected = (rejected + softplus(mismatched).mean(-1)) / 2
+    return (softplus(-real).mean(-1) + rejected) / 2
 
 
 def generator_loss(fake: Tensor, kind: GeneratorLoss = "non_saturating") -> Tensor:
     """``minimax``: E[log(1 - D(G(z|y)))] (eq. 2); ``non_saturating``: -E[log D(G(z|y))] (GAN, section 3)."""
-    return softplus(-fake).mean() if kind == "non_saturating" else -softplus(fake).mean()
+    return softplus(-fake).mean(-1) if kind == "non_saturating" else -softplus(fake).mean(-1)
 
 
 def gradient_ratio(fake: Tensor, kind: GeneratorLoss, mismatched: bool = False) -> Tensor:

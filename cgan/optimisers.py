@@ -16,11 +16,12 @@ class MomentumSGD:
     ``torch.optim.SGD`` keeps the rate outside the velocity; the two differ whenever the rate changes.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, velocities: list[Tensor] | None = None) -> None:
+        """``velocities``, in the order of the module's parameters, become the optimiser's own; zeros if None."""
         # Plain tensors, since the update is no part of any graph.
         self.parameters = [parameter.detach() for parameter in module.parameters()]
         self._place = {id(parameter): i for i, parameter in enumerate(module.parameters())}
-        self.velocities = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.velocities = velocities or [torch.zeros_like(parameter) for parameter in self.parameters]
 
     def step(self, gradients: list[Tensor], rate: float, momentum: float) -> None:
         """One update; ``gradients`` in the order of the module's parameters."""
@@ -43,17 +44,23 @@ class MomentumSGD:
                 )
                 layer.absorb = partial(self._absorb, weight, bias)
 
-    def set_rates(self, rate: float, momentum: float) -> None:
-        """Learning rate and momentum of the next backward pass."""
+    def set_rates(self, rate: float | Tensor, momentum: float | Tensor) -> None:
+        """Learning rate and momentum of the next backward pass: numbers, or both tensors of no axes."""
         self._rate, self._momentum = rate, momentum
 
     def _absorb(self, weight: Tensor, bias: Tensor, gradient: Tensor, x: Tensor) -> None:
         rate, momentum = self._rate, self._momentum
-        bias.mul_(momentum).add_(gradient.sum(0), alpha=-rate)
-        if x.dtype == weight.dtype:
-            weight.addmm_(gradient.t(), x, beta=momentum, alpha=-rate)
+        if isinstance(rate, Tensor) or isinstance(momentum, Tensor):  # A product takes no tensor as its factor.
+            for velocity in (weight, bias):
+                velocity.mul_(momentum)
+            gradient, rate, momentum = gradient * rate, 1.0, 1.0
+        bias.mul_(momentum).add_(gradient.sum(-2), alpha=-rate)
+        if x.dtype != weight.dtype:
+            weight.mul_(momentum).add_(gradient.to(x.dtype).mT @ x, alpha=-rate)
+        elif weight.ndim == 2:
+            weight.addmm_(gradient.mT, x, beta=momentum, alpha=-rate)
         else:
-            weight.mul_(momentum).add_(gradient.to(x.dtype).t() @ x, alpha=-rate)
+            weight.baddbmm_(gradient.mT, x, beta=momentum, alpha=-rate)
 
     def apply(self) -> None:
         """Add the velocities to the parameters."""

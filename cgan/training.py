@@ -20,12 +20,14 @@ from torch import Tensor
 from cgan import CganError, checkpoints, schedules
 from cgan.averaging import Average
 from cgan.devices import Precision, seeded
+from cgan.examples import Examples
 from cgan.layers import Affine
 from cgan.networks import Discriminator, Generator, draw_noise
 from cgan.objective import discriminator_loss, generator_loss, gradient_ratio
 from cgan.optimisers import Adam, MomentumSGD
 from cgan.specs import DiscriminatorSpec, GeneratorSpec
 from cgan.training_settings import StoppingSettings, TrainingSettings
+from cgan.update import Draws, Step, judge, play
 
 
 class Diverged(CganError):
@@ -34,34 +36,6 @@ class Diverged(CganError):
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM arrived; the state is saved."""
-
-
-class Examples:
-    """The training set, held once, on the device: data x and conditions y, by index.
-
-    ``x_index`` and ``y_index`` (examples,) say which rows of x and y make up each example, so that a row used by many
-    examples is never copied; without them example i is row i of both. y is labels (n,) int64, vectors (n, d)
-    float32, or None for no condition.
-    """
-
-    def __init__(
-        self, x: Tensor, y: Tensor | None, x_index: Tensor | None = None, y_index: Tensor | None = None
-    ) -> None:
-        self.x, self.y, self.x_index, self.y_index = x, y, x_index, y_index
-        self.count = len(x if x_index is None else x_index)
-        y_count = self.count if y is None else len(y if y_index is None else y_index)
-        if y_count != self.count:
-            raise CganError(f"{self.count} data but {y_count} conditions: they must be as many")
-
-    def data(self, rows: Tensor) -> Tensor:
-        """x of the examples ``rows`` (n,): (n, d)."""
-        return self.x.index_select(0, rows if self.x_index is None else self.x_index[rows])
-
-    def conditions(self, rows: Tensor) -> Tensor | None:
-        """y of the examples ``rows``, or None."""
-        if self.y is None:
-            return None
-        return self.y.index_select(0, rows if self.y_index is None else self.y_index[rows])
 
 
 class Trainer:
@@ -76,7 +50,9 @@ class Trainer:
         *,
         seed: int,
         precision: Precision = "float32",
+        use_graph: bool | None = None,
     ) -> None:
+        """``use_graph`` None captures the update as a CUDA graph wherever it can be: on CUDA, if ``absorbing``."""
         self.G, self.D, self.examples, self.settings = generator, discriminator, examples, settings
         self.seed, self.precision = seed, precision
         self.device = examples.x.device
@@ -98,18 +74,23 @@ class Trainer:
                 layer.absorb = None
                 # None leaves the products to the weights' own type: float32, unless the caller converted the nets.
                 layer.product_dtype = torch.bfloat16 if precision == "bfloat16" else None
-        # A row's logit depends on that row alone unless D normalises over the batch; then one backward pass through D
-        # serves both players.
-        self._rows_independent = not any(layer.batch_norm for layer in self.D.spec.layers)
-        self._absorbing = (
+        self.absorbing = (
             settings.optimiser == "sgd" and settings.update == "simultaneous" and _only_affine(self.G, self.D)
         )
-        if self._absorbing:
+        if use_graph and not (self.absorbing and self.device.type == "cuda"):
+            raise CganError(
+                "use_graph needs a CUDA device, and simultaneous updates by sgd of nets without batch normalisation or "
+                "label embeddings: leave it out"
+            )
+        self.use_graph = self.absorbing and self.device.type == "cuda" if use_graph is None else use_graph
+        if self.absorbing:
             self.optimisers["G"].absorb_gradients(self.G)
             self.optimisers["D"].absorb_gradients(self.D)
         #: Sums of the discriminator and the generator loss since they were last read, and the number of updates.
         self.loss_sums = torch.zeros(2, device=self.device)
         self.loss_count = 0
+        self.draws: Draws | None = None
+        self._step: Step | None = None
         self._order: tuple[int, Tensor] | None = None
 
     @property
@@ -132,85 +113,87 @@ class Trainer:
 
     def step(self) -> None:
         """One update of D and of G. Nothing here waits for the device."""
-        rows = self._rows()
-        x, y = self.examples.data(rows), self.examples.conditions(rows)
-        y_fake, n = y, len(rows)
-        if y is not None and self.settings.fake_conditions == "fresh":
-            drawn = torch.randint(self.examples.count, (n,), generator=self.rng, device=self.device)
-            y_fake = self.examples.conditions(drawn)
-        z = draw_noise(self.G.spec.noise, (n, self.G.spec.input_dim), self.rng)
-        update = self._simultaneous if self.settings.update == "simultaneous" else self._alternating
-        losses = update(x, y, z, y_fake)
-        self.loss_sums += torch.stack(losses).detach()
+        if self.settings.update == "alternating":
+            self._alternating()
+        else:
+            if self.draws is None:
+                self.draws = Draws.empty(self.G, self.D, self.examples, self.settings)
+            self.draw(self.draws)
+            if self.absorbing:
+                self._absorbed(self.draws)
+            else:
+                self._simultaneous(self.draws)
+        self.advance()
+
+    def draw(self, draws: Draws) -> None:
+        """Fill ``draws`` with what chance decides of the next update."""
+        draws.fill(self._rows(), self.G, self.D, self.examples, self.rng)
+
+    def advance(self) -> None:
+        """Count an update."""
         self.loss_count += 1
         self.t += 1
         if self.average is not None:
             self.average.update(self.t)
 
-    def _simultaneous(self, x: Tensor, y: Tensor | None, z: Tensor, y_fake: Tensor | None) -> tuple[Tensor, Tensor]:
-        kind = self.settings.generator_loss
-        fake = self.G(z, y_fake, self.rng)
-        # A leaf of its own, so that D's backward pass ends there and G's starts from it.
-        fake_data = fake.detach().requires_grad_()
-        real, fake_logit, mismatched = self._judge(x, y, fake_data, y_fake)
-        d_loss = discriminator_loss(real, fake_logit, mismatched)
-        g_loss = generator_loss(fake_logit, kind)
-        ratio = gradient_ratio(fake_logit, kind, mismatched is not None)[:, None]
-        if self._absorbing:
-            for optimiser in self.optimisers.values():
-                optimiser.set_rates(*self.rates())
-            d_loss.backward()
-            fake.backward(fake_data.grad * ratio)
-            for optimiser in self.optimisers.values():
-                optimiser.apply()
-            return d_loss, g_loss
-        d_parameters = list(self.D.parameters())
-        if self._rows_independent:
-            *d_gradients, d_fake = torch.autograd.grad(d_loss, [*d_parameters, fake_data])
-            g_fake = d_fake * ratio
+    def adopt_loss_sums(self, sums: Tensor) -> None:
+        """Keep the sums of the losses in ``sums`` (2,), which holds what they are now: a view of those of replicas."""
+        self.loss_sums, self._step = sums, None
+
+    def _absorbed(self, draws: Draws) -> None:
+        if self._step is None:
+            self._step = Step(
+                self.G, self.D, self.optimisers, self.examples, self.settings, draws, self.loss_sums, self.use_graph
+            )
+        self._step(*self.rates())
+
+    def _simultaneous(self, draws: Draws) -> None:
+        passes = play(self.G, self.D, self.examples, self.settings, draws)
+        kind, d_parameters = self.settings.generator_loss, list(self.D.parameters())
+        # A row's logit depends on that row alone unless D normalises over the batch; then one backward pass through D
+        # serves both players.
+        if any(layer.batch_norm for layer in self.D.spec.layers):
+            d_gradients = list(torch.autograd.grad(passes.d_loss, d_parameters, retain_graph=True))
+            (g_fake,) = torch.autograd.grad(passes.g_loss, passes.leaf)
         else:
-            d_gradients = list(torch.autograd.grad(d_loss, d_parameters, retain_graph=True))
-            (g_fake,) = torch.autograd.grad(g_loss, fake_data)
-        g_gradients = list(torch.autograd.grad(fake, list(self.G.parameters()), g_fake))
+            *d_gradients, d_fake = torch.autograd.grad(passes.d_loss, [*d_parameters, passes.leaf])
+            matching = self.settings.discriminator_loss == "matching_aware"
+            g_fake = d_fake * gradient_ratio(passes.fake_logit, kind, matching)[:, None]
+        g_gradients = list(torch.autograd.grad(passes.fake, list(self.G.parameters()), g_fake))
         self.optimisers["D"].step(d_gradients, *self.rates())
         self.optimisers["G"].step(g_gradients, *self.rates())
-        return d_loss, g_loss
+        self._add_losses(passes.d_loss, passes.g_loss)
 
-    def _alternating(self, x: Tensor, y: Tensor | None, z: Tensor, y_fake: Tensor | None) -> tuple[Tensor, Tensor]:
-        fake = self.G(z, y_fake, self.rng)
-        g_loss = generator_loss(self.D(fake, y_fake, self.rng), self.settings.generator_loss)
+    def _alternating(self) -> None:
+        settings, examples, rng, rows = self.settings, self.examples, self.rng, self._rows()
+        x, y, n = examples.data(rows), examples.conditions(rows), len(rows)
+        y_fake = y
+        if y is not None and settings.fake_conditions == "fresh":
+            drawn = torch.randint(examples.count, (n,), generator=rng, device=self.device)
+            y_fake = examples.conditions(drawn)
+        fake = self.G(draw_noise(self.G.spec.noise, (n, self.G.spec.input_dim), rng), y_fake, rng)
+        g_loss = generator_loss(self.D(fake, y_fake, rng), settings.generator_loss)
         g_gradients = list(torch.autograd.grad(g_loss, list(self.G.parameters())))
         self.optimisers["G"].step(g_gradients, *self.rates())
-        d_loss = discriminator_loss(*self._judge(x, y, fake.detach(), y_fake))
+        wrong = None
+        if settings.discriminator_loss == "matching_aware" and self.D.spec.condition != "real":
+            wrong = torch.randint(1, self.D.spec.condition_dim, (n,), generator=rng, device=self.device)
+        d_loss = discriminator_loss(*judge(self.D, settings, x, y, fake.detach(), y_fake, wrong, rng))
         d_gradients = list(torch.autograd.grad(d_loss, list(self.D.parameters())))
         self.optimisers["D"].step(d_gradients, *self.rates())
-        return d_loss, g_loss
+        self._add_losses(d_loss, g_loss)
 
-    def _judge(
-        self, x: Tensor, y: Tensor | None, fake: Tensor, y_fake: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits of the real, the fake and, when matching-aware, the mismatched pairs, from one pass through D."""
-        data, conditions = [x, fake], [y, y_fake]
-        if self.settings.discriminator_loss == "matching_aware":
-            data.append(x)
-            conditions.append(self._wrong(y))  # type: ignore[arg-type]
-        stacked = None if y is None else torch.cat(conditions)  # type: ignore[arg-type]
-        logits = self.D(torch.cat(data), stacked, self.rng).split(len(x))
-        return logits[0], logits[1], logits[2] if len(logits) > 2 else None
-
-    def _wrong(self, y: Tensor) -> Tensor:
-        """A condition for each row that is not its own: another class, or the row before's vector."""
-        if y.is_floating_point():
-            return y.roll(1, 0)
-        classes = self.D.spec.condition_dim
-        return (y + torch.randint(1, classes, y.shape, generator=self.rng, device=self.device)) % classes
+    def _add_losses(self, d_loss: Tensor, g_loss: Tensor) -> None:
+        self.loss_sums += torch.stack([d_loss, g_loss]).detach()
 
     def _rows(self) -> Tensor:
         """The examples of update t: a slice of this epoch's permutation, which (seed, epoch) alone decides."""
         epoch, position = divmod(self.t, self.updates_per_epoch)
         if self._order is None or self._order[0] != epoch:
             permutation = torch.randperm(self.examples.count, generator=seeded(self.seed, "order", epoch))
-            self._order = epoch, permutation.to(self.device)
+            if self.device.type == "cuda":  # From pinned memory the copy does not wait for the device.
+                permutation = permutation.pin_memory()
+            self._order = epoch, permutation.to(self.device, non_blocking=True)
         size = self.settings.batch_size
         return self._order[1][position * size : (position + 1) * size]
 
@@ -338,6 +321,114 @@ STUCK_LOSS = 1e-4
 STUCK_CHECKS = 10
 
 
+class Run:
+    """One training run in a folder: when it ends, its estimates, its stopping point and its checkpoints.
+
+    Leaves ``checkpoint.safetensors`` and ``best.safetensors`` in ``folder``. ``identity`` (JSON-ready) is stored with
+    the checkpoint, and ``resume`` refuses a checkpoint of another identity.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        settings: StoppingSettings,
+        estimate: Callable[[Trainer], Estimate],
+        folder: Path,
+        *,
+        identity: dict[str, Any],
+        resume: bool = False,
+        on_estimate: Callable[[Trainer, Estimate, Progress], None] | None = None,
+        checkpoint_seconds: float = 60.0,
+    ) -> None:
+        self.trainer, self.settings, self.estimate, self.folder = trainer, settings, estimate, folder
+        self.identity, self.on_estimate, self.checkpoint_seconds = identity, on_estimate, checkpoint_seconds
+        self.progress = Progress()
+        self.path = folder / "checkpoint.safetensors"
+        if resume and self.path.exists():
+            tensors, record = checkpoints.load(self.path)
+            if "identity" not in record:
+                raise CganError(
+                    f"{self.path}: holds weights but no state of training to go on from; delete it to start anew"
+                )
+            same_identity(record["identity"], identity, self.path)
+            trainer.load_state(tensors, record["trainer"], self.path)
+            self.progress = Progress(**record["progress"])
+        self._started = time.monotonic() - self.progress.seconds
+        self._saved = time.monotonic()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stopping point is reached."""
+        return self.trainer.t >= self.settings.max_updates or self.progress.without_best >= self.settings.patience
+
+    def play(self, on_update: Callable[[Trainer], None] | None = None) -> None:
+        """Train to the stopping point. Raises ``Diverged``, or ``Interrupted`` after saving on SIGINT or SIGTERM."""
+        with collected_signals() as received:
+            while not self.finished:
+                self.trainer.step()
+                if on_update is not None:
+                    on_update(self.trainer)
+                self.after_update()
+                if received:
+                    self.checkpoint()
+                    raise Interrupted
+
+    def after_update(self) -> None:
+        """Whatever is due after an update: a look at the losses, an estimate, a checkpoint. May raise ``Diverged``."""
+        t = self.trainer.t
+        if t % CHECK_EVERY == 0:
+            _check(self.trainer, self.progress)
+        if self.settings.due(t):
+            self._record_estimate()
+            self.checkpoint()
+        elif time.monotonic() - self._saved > self.checkpoint_seconds:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Save everything that going on takes."""
+        self.progress.seconds = time.monotonic() - self._started
+        tensors, record = self.trainer.state()
+        whole = {"trainer": record, "progress": vars(self.progress), "identity": self.identity}
+        checkpoints.save(self.path, tensors, whole)
+        self._saved = time.monotonic()
+
+    def _record_estimate(self) -> None:
+        trainer, progress = self.trainer, self.progress
+        d_loss, g_loss = _finite_losses(trainer)
+        measured = self.estimate(trainer)
+        if not math.isfinite(measured.score):
+            raise Diverged(
+                f"the estimate at update {trainer.t} is {measured.score}: the game diverged; lower learning_rate"
+            )
+        rate, momentum = trainer.rates()
+        progress.seconds = time.monotonic() - self._started
+        progress.history.append(
+            {
+                "update": trainer.t,
+                "epoch": trainer.epoch,
+                "seconds": round(progress.seconds, 3),
+                "learning_rate": rate,
+                **({"momentum": momentum} if trainer.settings.optimiser == "sgd" else {}),
+                "d_loss": d_loss,
+                "g_loss": g_loss,
+                **measured.columns,
+            }
+        )
+        trainer.reset_losses()
+        if measured.score > progress.best_score:
+            progress.best_score, progress.best_t, progress.without_best = measured.score, trainer.t, 0
+            weights = {
+                f"{player}.{name}": value
+                for player, module in (("G", trainer.sampler), ("D", trainer.D))
+                for name, value in module.state_dict().items()
+            }
+            checkpoints.save(self.folder / "best.safetensors", weights, {"t": trainer.t, "score": measured.score})
+        elif trainer.t > self.settings.min_updates:
+            progress.without_best += 1
+        if self.on_estimate is not None:
+            self.on_estimate(trainer, measured, progress)
+
+
 def fit(
     trainer: Trainer,
     settings: StoppingSettings,
@@ -350,91 +441,23 @@ def fit(
     on_estimate: Callable[[Trainer, Estimate, Progress], None] | None = None,
     checkpoint_seconds: float = 60.0,
 ) -> Progress:
-    """Train until the stopping point; leaves ``checkpoint.safetensors`` and ``best.safetensors`` in ``folder``.
+    """Train until the stopping point, as a ``Run`` in ``folder``.
 
-    ``identity`` (JSON-ready) is stored with the checkpoint, and ``resume`` refuses a checkpoint of another identity. A
-    checkpoint is written at every estimate and every ``checkpoint_seconds`` seconds. Raises ``Diverged`` when the game
-    is lost and ``Interrupted`` after saving on SIGINT or SIGTERM.
+    A checkpoint is written at every estimate and every ``checkpoint_seconds`` seconds. Raises ``Diverged`` when the
+    game is lost and ``Interrupted`` after saving on SIGINT or SIGTERM.
     """
-    progress = Progress()
-    path = folder / "checkpoint.safetensors"
-    if resume and path.exists():
-        tensors, record = checkpoints.load(path)
-        if "identity" not in record:
-            raise CganError(f"{path}: holds weights but no state of training to go on from; delete it to start anew")
-        same_identity(record["identity"], identity, path)
-        trainer.load_state(tensors, record["trainer"], path)
-        progress = Progress(**record["progress"])
-    started = time.monotonic() - progress.seconds
-    saved = time.monotonic()
-
-    def checkpoint() -> None:
-        nonlocal saved
-        progress.seconds = time.monotonic() - started
-        tensors, record = trainer.state()
-        checkpoints.save(path, tensors, {"trainer": record, "progress": vars(progress), "identity": identity})
-        saved = time.monotonic()
-
-    with _signals() as received:
-        while trainer.t < settings.max_updates and progress.without_best < settings.patience:
-            trainer.step()
-            if on_update is not None:
-                on_update(trainer)
-            if trainer.t % CHECK_EVERY == 0:
-                _check(trainer, progress)
-            if settings.due(trainer.t):
-                _record_estimate(trainer, settings, progress, estimate, folder, started, on_estimate)
-                checkpoint()
-            elif time.monotonic() - saved > checkpoint_seconds:
-                checkpoint()
-            if received:
-                checkpoint()
-                raise Interrupted
-    return progress
-
-
-def _record_estimate(
-    trainer: Trainer,
-    settings: StoppingSettings,
-    progress: Progress,
-    estimate: Callable[[Trainer], Estimate],
-    folder: Path,
-    started: float,
-    on_estimate: Callable[[Trainer, Estimate, Progress], None] | None,
-) -> None:
-    d_loss, g_loss = _finite_losses(trainer)
-    measured = estimate(trainer)
-    if not math.isfinite(measured.score):
-        raise Diverged(
-            f"the estimate at update {trainer.t} is {measured.score}: the game diverged; lower learning_rate"
-        )
-    rate, momentum = trainer.rates()
-    progress.seconds = time.monotonic() - started
-    progress.history.append(
-        {
-            "update": trainer.t,
-            "epoch": trainer.epoch,
-            "seconds": round(progress.seconds, 3),
-            "learning_rate": rate,
-            **({"momentum": momentum} if trainer.settings.optimiser == "sgd" else {}),
-            "d_loss": d_loss,
-            "g_loss": g_loss,
-            **measured.columns,
-        }
+    run = Run(
+        trainer,
+        settings,
+        estimate,
+        folder,
+        identity=identity,
+        resume=resume,
+        on_estimate=on_estimate,
+        checkpoint_seconds=checkpoint_seconds,
     )
-    trainer.reset_losses()
-    if measured.score > progress.best_score:
-        progress.best_score, progress.best_t, progress.without_best = measured.score, trainer.t, 0
-        weights = {
-            f"{player}.{name}": value
-            for player, module in (("G", trainer.sampler), ("D", trainer.D))
-            for name, value in module.state_dict().items()
-        }
-        checkpoints.save(folder / "best.safetensors", weights, {"t": trainer.t, "score": measured.score})
-    elif trainer.t > settings.min_updates:
-        progress.without_best += 1
-    if on_estimate is not None:
-        on_estimate(trainer, measured, progress)
+    run.play(on_update)
+    return run.progress
 
 
 def _finite_losses(trainer: Trainer) -> tuple[float, float]:
@@ -479,7 +502,7 @@ def same_identity(found: dict[str, Any], expected: dict[str, Any], path: Path, w
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def collected_signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in a list instead of dying in the middle of an update; a second one does end it."""
     received: list[int] = []
     before: dict[signal.Signals, Any] = {}

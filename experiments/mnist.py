@@ -10,22 +10,24 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from cgan import CganError
 from cgan.specs import Init, Layer
 from experiments import UsageError, runs
 from experiments.cli import run
-from experiments.mnist_measure import Estimator, draw_grid, finish, judge, summary
+from experiments.mnist_measure import CLASSIFIER, Estimator, draw_grid, finish, judge, summary
 from experiments.presets import MNIST_PRESETS, MnistConfig
 
 if TYPE_CHECKING:
     import torch
 
-    from cgan.training import Estimate, Progress, Trainer
+    from cgan.diagnostics import Classifier
+    from cgan.training import Diverged, Estimate, Progress, Trainer
     from data.labelled import ImageDataset
 
 
@@ -37,6 +39,8 @@ class Command:
     preset: tyro.conf.Suppress[str] = "paper"
     seed: int = 1
     """Seed of everything random: initial weights, batches, noise, dropout."""
+    replicas: int = 1
+    """Train so many seeds at once, from SEED on, a run folder each: cheaper than one by one, with the same results."""
     dataset: Literal["auto", "mnist", "digits"] = "auto"
     """mnist, or an error; digits: scikit-learn's, embedded; auto: MNIST found or downloaded, else the digits."""
     data_root: Path | None = None
@@ -44,7 +48,7 @@ class Command:
     runs: Path = Path("runs")
     """Folder of all runs; this one goes to RUNS/mnist/NAME."""
     name: str | None = None
-    """Name of the run; PRESET-seedSEED if not given, with -digits on the embedded digits."""
+    """Name of the run; PRESET-seedSEED if not given, with -digits on the embedded digits. Replicas add -seedSEED."""
     resume: bool = False
     """Go on where the run of this name stands, or start it; a finished run prints its result."""
     device: str = "auto"
@@ -57,6 +61,8 @@ class Command:
     def __post_init__(self) -> None:
         if self.name is not None and Path(self.name).name != self.name:
             raise UsageError(f"--name {self.name}: give a plain name, without folders")
+        if self.replicas < 1:
+            raise UsageError(f"--replicas {self.replicas}: at least one is needed")
 
 
 def parse(argv: Sequence[str] | None) -> Command:
@@ -88,37 +94,72 @@ def _text_rule(kind: Any, metavar: str) -> Callable[[Any], Any]:
     return rule
 
 
+@dataclass(frozen=True)
+class Place:
+    """One seed's run: where it lies, and what its ``config.json`` says."""
+
+    command: Command
+    folder: Path
+    record: dict[str, Any]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     command = parse(argv)
-    from cgan.training import same_identity
     from data.mnist import load_digit_images
 
     dataset = load_digit_images(command.dataset, command.data_root)
+    places, status = [], 0
+    for seed in range(command.seed, command.seed + command.replicas):
+        name = f"{command.name}-seed{seed}" if command.name and command.replicas > 1 else command.name
+        place = prepare(replace(command, seed=seed, name=name), dataset)
+        if (result := finished(place)) is None:
+            places.append(place)
+            continue
+        print(f"{place.folder} is finished:\n{summary(result)}")
+        status = max(status, 0 if result["status"] == "finished" else 2)
+    if not places:
+        return status
+    if dataset.notice:
+        print(f"NOTE: {dataset.notice}.\n")
+    lost = train(places, dataset)
+    for place in places:
+        if place.folder in lost:
+            continue
+        print(
+            f"measuring the net {f'of seed {place.command.seed} ' if len(places) > 1 else ''}at its stopping point ..."
+        )
+        print(summary(finish(place.folder, dataset)))
+        print(f"everything is in {place.folder}: samples.png and the other figures, result.json, best.safetensors")
+    if lost:
+        errors = [f"{folder}: {error}" if len(places) > 1 else str(error) for folder, error in lost.items()]
+        raise CganError("; ".join(errors))
+    return status
+
+
+def prepare(command: Command, dataset: ImageDataset) -> Place:
+    """Where a run stands and what it is; raises ``UsageError`` or ``CganError`` if it may not be started or resumed."""
+    from cgan.training import same_identity
+
     folder = command.runs / "mnist" / (command.name or default_name(command, dataset))
     before = runs.read_json(folder / runs.CONFIG) if (folder / runs.CONFIG).exists() else {}
-    finished = (folder / runs.RESULT).exists()
     if before and not command.resume:
-        state = (
-            "a finished run; --resume shows its result" if finished else "an unfinished run; --resume goes on with it"
-        )
+        ended = (folder / runs.RESULT).exists()
+        state = "a finished run; --resume shows its result" if ended else "an unfinished run; --resume goes on with it"
         raise UsageError(f"{folder}: {state}, --name starts another")
     record = describe(command, dataset, before)
     if before:
         same_identity(identity(before), identity(record), folder / runs.CONFIG)
-    if finished:
-        result = runs.read_json(folder / runs.RESULT)
-        if result.get("stopped_by") != "max_updates" or command.config.stopping.max_updates <= result["updates"]:
-            print(f"{folder} is finished:\n{summary(result)}")
-            return 0 if result["status"] == "finished" else 2
-    if dataset.notice:
-        print(f"NOTE: {dataset.notice}.\n")
-    train(command, dataset, folder, record)
-    print("measuring the net at its stopping point ...")
-    result = finish(folder, dataset)
-    print(summary(result))
-    print(f"everything is in {folder}: samples.png and the other figures, result.json, best.safetensors")
-    return 0
+    return Place(command, folder, record)
+
+
+def finished(place: Place) -> dict[str, Any] | None:
+    """The result of a run that is over; None if there is more to do."""
+    if not (place.folder / runs.RESULT).exists():
+        return None
+    result = runs.read_json(place.folder / runs.RESULT)
+    longer = place.command.config.stopping.max_updates > result["updates"]
+    return None if result.get("stopped_by") == "max_updates" and longer else result
 
 
 def default_name(command: Command, dataset: ImageDataset) -> str:
@@ -146,6 +187,8 @@ def describe(command: Command, dataset: ImageDataset, before: dict[str, Any]) ->
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
+        # Those trained at once share the seconds.
+        **({"replicas": command.replicas} if command.replicas > 1 else {}),
     }
     return {
         "experiment": "mnist",
@@ -160,97 +203,143 @@ def describe(command: Command, dataset: ImageDataset, before: dict[str, Any]) ->
     }
 
 
-def train(command: Command, dataset: ImageDataset, folder: Path, record: dict[str, Any]) -> None:
-    """Train to the stopping point, or on from the last checkpoint. Leaves all but ``result.json`` and the figures."""
+def train(places: Sequence[Place], dataset: ImageDataset) -> dict[Path, Diverged]:
+    """Train to the stopping points, or on from the last checkpoints; the folders of games that were lost, and why.
+
+    Leaves all but the figures and, where the game was not lost, ``result.json``.
+    """
     import torch
     from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
-    from cgan.devices import resolve_device, seeded
-    from cgan.networks import Discriminator, Generator
-    from cgan.training import Diverged, Examples, Interrupted, Trainer, fit
-    from experiments.sampling import from_pixels
+    from cgan.devices import resolve_device
+    from cgan.replicas import check_alike, fit_replicas
+    from cgan.training import Diverged, Interrupted, Run
 
-    config, device, precision = command.config, resolve_device(command.device), record["precision"]
-    images = from_pixels(torch.from_numpy(dataset.train.images), config.generator.output).to(device)
-    labels = torch.from_numpy(dataset.train.labels).to(device)
-    generator = Generator(config.generator, seeded(command.seed, "G"), images.mean(0).cpu()).to(device)
-    discriminator = Discriminator(config.discriminator, seeded(command.seed, "D")).to(device)
-    conditional = config.generator.condition != "none"
-    trainer = Trainer(
-        generator,
-        discriminator,
-        Examples(images, labels if conditional else None),
-        config.training,
-        seed=command.seed,
-        precision=precision,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / runs.CONFIG, record)
-    parameters = sum(p.numel() for p in [*generator.parameters(), *discriminator.parameters()])
+    command, record = places[0].command, places[0].record
+    config, device = command.config, resolve_device(command.device)
+    trainers = build(places, dataset)
+    if len(places) > 1:
+        check_alike(trainers)
+    for place in places:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        runs.write_json(place.folder / runs.CONFIG, place.record)
+    parameters = sum(p.numel() for p in [*trainers[0].G.parameters(), *trainers[0].D.parameters()])
     print(
-        f"{command.preset} on {dataset.name}, seed {command.seed}: {parameters:,} weights, {len(labels):,} images, "
-        f"{device_name(device)}, {precision} products, {torch.get_num_threads()} threads\nrun folder {folder}"
+        f"{command.preset} on {dataset.name}, seed {', '.join(str(place.command.seed) for place in places)}: "
+        f"{parameters:,} weights, {trainers[0].examples.count:,} images, {device_name(device)}, "
+        f"{record['precision']} products, {torch.get_num_threads()} threads"
     )
-    estimator = Estimator(config, dataset, judge(dataset, folder), device)
-    writer = SummaryWriter(folder)
+    for place in places:
+        print(f"run folder {place.folder}")
+    estimator = Estimator(config, dataset, shared_judge(places, dataset), device)
+    writers = [SummaryWriter(place.folder) for place in places]
     bar: Any = None
 
-    def on_update(trainer: Trainer) -> None:
+    def on_update(t: int) -> None:
         nonlocal bar
         if bar is None:
-            total, done = config.stopping.max_updates, trainer.t - 1
-            bar = tqdm(total=total, initial=done, unit="update", dynamic_ncols=True, smoothing=0.05)
-        bar.update()
+            bar = tqdm(
+                total=config.stopping.max_updates, initial=t - 1, unit="update", dynamic_ncols=True, smoothing=0.05
+            )
+        bar.update(max(0, t - bar.n))
 
-    def on_estimate(trainer: Trainer, estimate: Estimate, progress: Progress) -> None:
-        latest = progress.history[-1]
-        clock = time.strftime("%H:%M:%S", time.gmtime(progress.seconds))
-        bar.write(
-            f"{clock}  update {trainer.t:>7,} (epoch {trainer.epoch:.0f})  {estimate.line}  "
-            f"loss D {latest['d_loss']:.3f} G {latest['g_loss']:.3f}"
-            + ("  best" if progress.best_t == trainer.t else ""),
-            file=sys.stdout,
-        )
-        for fault in estimator.faults:
-            early = " (common this early, and most nets recover)" if trainer.t < config.stopping.min_updates else ""
-            bar.write(f"          look: {fault}{early}", file=sys.stdout)
-        sys.stdout.flush()
-        runs.write_metrics(folder / runs.METRICS, [{**row, "dataset": dataset.name} for row in progress.history])
-        for name, value in latest.items():
-            writer.add_scalar(name, value, trainer.t)
-        writer.flush()
-        draw_grid(estimator.samples, estimator, dataset, folder, f"update {trainer.t:,}")
+    def reporting(place: Place, writer: SummaryWriter) -> Callable[[Trainer, Estimate, Progress], None]:
+        def on_estimate(trainer: Trainer, estimate: Estimate, progress: Progress) -> None:
+            latest = progress.history[-1]
+            clock = time.strftime("%H:%M:%S", time.gmtime(progress.seconds))
+            bar.write(
+                f"{clock}  {f'seed {trainer.seed}  ' if len(places) > 1 else ''}"
+                f"update {trainer.t:>7,} (epoch {trainer.epoch:.0f})  {estimate.line}  "
+                f"loss D {latest['d_loss']:.3f} G {latest['g_loss']:.3f}"
+                + ("  best" if progress.best_t == trainer.t else ""),
+                file=sys.stdout,
+            )
+            for fault in estimator.faults:
+                early = " (common this early, and most nets recover)" if trainer.t < config.stopping.min_updates else ""
+                bar.write(f"          look: {fault}{early}", file=sys.stdout)
+            sys.stdout.flush()
+            runs.write_metrics(
+                place.folder / runs.METRICS, [{**row, "dataset": dataset.name} for row in progress.history]
+            )
+            for name, value in latest.items():
+                writer.add_scalar(name, value, trainer.t)
+            writer.flush()
+            draw_grid(estimator.samples, estimator, dataset, place.folder, f"update {trainer.t:,}")
 
+        return on_estimate
+
+    ends: list[Diverged | None] = [None] * len(places)
     try:
-        fit(
-            trainer,
-            config.stopping,
-            estimator,
-            folder,
-            identity=identity(record),
-            resume=command.resume,
-            on_update=on_update,
-            on_estimate=on_estimate,
-        )
+        playing = [
+            Run(
+                trainer,
+                config.stopping,
+                estimator,
+                place.folder,
+                identity=identity(place.record),
+                resume=command.resume,
+                on_estimate=reporting(place, writer),
+            )
+            for trainer, place, writer in zip(trainers, places, writers, strict=True)
+        ]
+        if len(places) > 1:
+            ends = fit_replicas(playing, lambda batch: on_update(batch[0].trainer.t))
+        else:
+            playing[0].play(lambda trainer: on_update(trainer.t))
     except Interrupted:
-        raise Interrupted(f"stopped at update {trainer.t:,} and saved; to go on:\n  {again()}") from None
+        t = max(trainer.t for trainer in trainers)
+        raise Interrupted(f"stopped at update {t:,} and saved; to go on:\n  {again()}") from None
     except Diverged as error:
-        runs.write_json(
-            folder / runs.RESULT,
-            {
-                **record,
-                "status": "diverged",
-                "reason": str(error),
-                "updates": trainer.t,
-                "environment": runs.environment(),
-            },
-        )
-        raise
+        ends = [error]
     finally:
         if bar is not None:
             bar.close()
-        writer.close()
+        for writer in writers:
+            writer.close()
+    lost = {place.folder: end for place, end in zip(places, ends, strict=True) if end is not None}
+    for place, trainer in zip(places, trainers, strict=True):
+        if place.folder in lost:
+            failure = {"status": "diverged", "reason": str(lost[place.folder]), "updates": trainer.t}
+            runs.write_json(place.folder / runs.RESULT, {**place.record, **failure, "environment": runs.environment()})
+    return lost
+
+
+def build(places: Sequence[Place], dataset: ImageDataset) -> list[Trainer]:
+    """A trainer for each place at its start, all on the same examples."""
+    import torch
+
+    from cgan.devices import resolve_device, seeded
+    from cgan.networks import Discriminator, Generator
+    from cgan.training import Examples, Trainer
+    from experiments.sampling import from_pixels
+
+    config, device = places[0].command.config, resolve_device(places[0].command.device)
+    images = from_pixels(torch.from_numpy(dataset.train.images), config.generator.output).to(device)
+    labels = torch.from_numpy(dataset.train.labels).to(device)
+    examples, mean = Examples(images, labels if config.generator.condition != "none" else None), images.mean(0).cpu()
+    return [
+        Trainer(
+            Generator(config.generator, seeded(place.command.seed, "G"), mean).to(device),
+            Discriminator(config.discriminator, seeded(place.command.seed, "D")).to(device),
+            examples,
+            config.training,
+            seed=place.command.seed,
+            precision=place.record["precision"],
+        )
+        for place in places
+    ]
+
+
+def shared_judge(places: Sequence[Place], dataset: ImageDataset) -> Classifier:
+    """The classifier that reads samples, trained once and kept in every folder."""
+    from cgan import checkpoints
+
+    reader, kept = judge(dataset, places[0].folder), checkpoints.load(places[0].folder / CLASSIFIER)
+    for place in places[1:]:
+        if not (place.folder / CLASSIFIER).exists():
+            checkpoints.save(place.folder / CLASSIFIER, *kept)
+    return reader
 
 
 def identity(record: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from data.labelled import ImageDataset
     from experiments.sampling import LoadedRun
 
+CLASSIFIER = "classifier.safetensors"
+
 
 class Estimator:
     """Draws samples and measures them: validation likelihood, label fidelity, within-class variety, faults."""
@@ -92,7 +94,7 @@ def judge(dataset: ImageDataset, folder: Path) -> Classifier:
     from cgan import checkpoints
     from cgan.diagnostics import classifier_from_state, train_classifier
 
-    path = folder / "classifier.safetensors"
+    path = folder / CLASSIFIER
     if path.exists():
         return classifier_from_state(checkpoints.load(path)[0])
     reader = train_classifier(

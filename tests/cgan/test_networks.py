@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn import datasets
 
 from cgan import CganError
+from cgan.layers import Masks, fill_words
 from cgan.networks import Discriminator, Generator, draw_noise, inverse_output
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init
 from tests.cgan.nets import assert_one_sentence, layers, specs
@@ -142,6 +143,38 @@ def test_a_net_without_a_condition_ignores_one() -> None:
     g = Generator(specs(condition="none")[0], stream())
     z = torch.rand(2, 3)
     assert torch.equal(g(z, None), g(z, torch.tensor([1, 2])))
+
+
+@pytest.mark.parametrize("condition", ["none", "one_hot", "embedding", "real"])
+@pytest.mark.parametrize("changes", [{}, {"condition_dropout": 0.5}, {"condition_branch": ()}], ids=str)
+def test_blocks_under_shifted_conditions_are_the_rows_they_stand_for(condition: str, changes: dict[str, Any]) -> None:
+    """Values and gradients; a block that takes none changes nothing."""
+    if condition == "none" and changes:
+        pytest.skip("no condition to drop or to give a branch")
+    shared = specs(condition=condition, dropout=0.5, discriminator={"input_dropout": 0.2, **changes})[1]
+    d = Discriminator(shared, stream()).double()
+    y = {"none": None, "real": torch.randn(6, 3, generator=stream(2)).double()}.get(condition, torch.arange(6) % 4)
+    blocks = torch.rand(3, 6, 5, generator=stream(3), dtype=torch.float64)
+    fake = blocks[1].clone().requires_grad_()
+    found = d([blocks[0], fake, blocks[2]], y, stream(4), [0, 0, 1])
+    rows = blocks.flatten(0, 1).requires_grad_()
+    expected = d(rows, None if y is None else torch.cat([y, y, y.roll(1, 0)]), stream(4))
+    torch.testing.assert_close(found, expected)
+    parameters = list(d.parameters())
+    weights = torch.arange(18.0)
+    *ours, to_fake = torch.autograd.grad((found * weights).sum(), [*parameters, fake])
+    *theirs, to_rows = torch.autograd.grad((expected * weights).sum(), [*parameters, rows])
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(to_fake, to_rows[6:12])
+
+
+def test_masks_cut_from_words_drawn_before_are_those_of_the_stream() -> None:
+    spec = specs(condition="real", dropout=0.3, generator={"input_dropout": 0.5, "condition_dropout": 0.25})[0]
+    g, z, y = Generator(spec, stream()), torch.rand(7, 3), torch.rand(7, 3)
+    words = fill_words(torch.empty(g.dropout_words(7), dtype=torch.int64), stream(1))
+    masks = Masks(words)
+    assert torch.equal(g(z, y, masks), g(z, y, stream(1)))
+    assert masks.place == len(words) > 0
 
 
 def test_outputs_lie_in_their_range() -> None:

@@ -23,6 +23,7 @@ from cgan import CganError, checkpoints, training
 from cgan.specs import Init
 from cgan.training import Diverged, Estimate, Examples, Progress, Trainer, fit
 from cgan.training_settings import StoppingSettings, TrainingSettings
+from cgan.update import Draws, judge
 from tests.cgan import nets, play
 from tests.cgan.nets import assert_one_sentence, layers, specs
 from tests.cgan.reference import Game
@@ -251,14 +252,26 @@ def test_data_and_conditions_must_be_as_many() -> None:
 
 def test_wrong_conditions_are_never_a_rows_own() -> None:
     """Each of the other classes is drawn, about as often; vectors come from another row."""
-    played = nets.trainer(specs(), replace(SGD, discriminator_loss="matching_aware"))
-    y = torch.full((3000,), 2)
-    counts = played._wrong(y).bincount(minlength=nets.CLASSES)
+    settings = replace(SGD, discriminator_loss="matching_aware", batch_size=3000)
+    seen: list[Tensor] = []
+
+    def D(data: list[Tensor], y: Tensor, chance: object, shifts: list[int]) -> Tensor:
+        seen.append(torch.cat([y.roll(shift, 0) for shift in shifts])[-3000:])
+        return torch.zeros(9000)
+
+    x = torch.zeros(3000, nets.DATA_DIM)
+    played = nets.trainer(specs(), settings, data=Examples(x, torch.full((3000,), 2)))
+    draws = Draws.empty(played.G, played.D, played.examples, settings)
+    played.draw(draws)
+    D.spec = played.D.spec
+    judge(D, settings, x, played.examples.y, x, played.examples.y, draws.wrong, None)
+    counts = seen[0].bincount(minlength=nets.CLASSES)
     assert counts[2] == 0
     assert all(abs(counts[c] - 1000) < 5 * math.sqrt(3000 * 2 / 9) for c in (0, 1, 3))
-    vectors = torch.arange(12.0).view(6, 2)
-    wrong = played._wrong(vectors)
-    assert not (wrong == vectors).any() and torch.equal(wrong.sort(0).values, vectors)
+    vectors = torch.arange(6000.0).view(3000, 2)
+    for y_fake in (vectors, vectors.clone()):  # Shared with the fakes, or not.
+        judge(D, settings, x, vectors, x, y_fake, None, None)
+        assert not (seen[-1] == vectors).any() and torch.equal(seen[-1].sort(0).values, vectors)
 
 
 # ---- the loop

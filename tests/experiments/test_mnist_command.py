@@ -115,6 +115,38 @@ def test_killed_at_random_and_resumed_it_ends_bit_for_bit_the_same(finished: Pat
             assert value.numpy().tobytes() == theirs[key].numpy().tobytes(), (name, key)
 
 
+def test_replicas_leave_the_runs_that_their_seeds_leave_alone(finished: Path, tmp_path: Path) -> None:
+    arguments = ("mnist", "paper", *SMALL, *LENGTH, "--runs", tmp_path, "--replicas", 2)
+    process = commands.start(*arguments)
+    folders = [tmp_path / "mnist" / f"paper-seed{seed}-digits" for seed in (1, 2)]
+    while process.poll() is None and not (folders[1] / "metrics.csv").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--replicas 2 --resume" in errors and "Traceback" not in errors
+    at = [checkpoints.load(folder / "checkpoint.safetensors")[1]["trainer"]["t"] for folder in folders]
+    assert at[0] == at[1] >= 40
+    done = commands.run(*arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "seed 2  update     360" in done.stdout and done.stdout.count("Parzen log-likelihood: test") == 2
+    ours, alone = metrics(folders[0]), metrics(finished)
+    assert len(ours) == len(alone) == len(metrics(folders[1]))
+    for row, expected in zip(ours, alone, strict=True):
+        numbers = ("update", "d_loss", "g_loss", "valid_log_likelihood", "variety")
+        # Rounding alone sets them apart, and 360 updates let it grow.
+        assert [float(row[name]) for name in numbers] == pytest.approx(
+            [float(expected[name]) for name in numbers], 1e-2
+        )
+    results = [json.loads((folder / "result.json").read_text()) for folder in folders]
+    assert [result["seed"] for result in results] == [1, 2]
+    assert results[0]["sessions"][0]["replicas"] == 2
+    assert results[0]["parzen"]["test_mean"] != results[1]["parzen"]["test_mean"]
+    names = [{path.name for path in folder.iterdir() if "tfevents" not in path.name} for folder in (*folders, finished)]
+    assert names[0] == names[1] == names[2]
+    shown = commands.run(*arguments, "--resume")
+    assert shown.returncode == 0 and shown.stdout.count("is finished") == 2
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     arguments = ("mnist", "paper", *SMALL, "--runs", tmp_path, "--stopping.first-estimate", "20")
     process = commands.start(*arguments)
@@ -188,6 +220,8 @@ def test_a_diverging_run_stops_with_one_sentence_and_is_recorded(tmp_path: Path)
         (("--dataset", "digits", "--generator.condition", "none"), ("condition",)),
         (("--dataset", "digits", "--training.batch-size", "5000"), ("batch_size",)),
         (("--dataset", "digits", "--threads", "-1"), ("threads",)),
+        (("--dataset", "digits", "--replicas", "0"), ("--replicas",)),
+        (("--dataset", "digits", "--replicas", "2", "--training.optimiser", "adam"), ("replicas", "one by one")),
         (("--dataset", "digits", "--name", "../elsewhere"), ("--name",)),
         (("--dataset", "digits", "--estimate.samples-per-class", "5"), ("samples_per_class",)),
     ],
