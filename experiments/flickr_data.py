@@ -152,9 +152,11 @@ def fit_scale(train: np.ndarray, settings: FeatureSettings) -> Scale:
 
 
 def scaled_words(vocabulary: Vocabulary, length: float) -> np.ndarray:
-    """The word vectors (V, d) float32, each scaled to ``length``."""
+    """The word vectors (V, d) float32, each scaled to ``length``; 0 leaves each at its own."""
     from embeddings.vocabulary import unit_rows
 
+    if length == 0:
+        return vocabulary.vectors
     return unit_rows(vocabulary.vectors) * np.float32(length)
 
 

@@ -259,13 +259,13 @@ class WordSettings:
     centred: bool = False
     """Take the mean of all word vectors (at length 1) off each, for the game and for decoding. Open in the paper."""
     length: float = 5.0
-    """Every word vector is scaled to this length. Open in the paper."""
+    """Every word vector is scaled to this length; 0 leaves each at its own. Open in the paper."""
 
     def __post_init__(self) -> None:
-        if self.min_count < 1 or self.epochs < 0 or not 0 < self.length < float("inf"):
+        if self.min_count < 1 or self.epochs < 0 or not 0 <= self.length < float("inf"):
             raise UsageError(
                 f"words.min_count is {self.min_count}, words.epochs {self.epochs} and words.length {self.length}: "
-                "they must be at least 1, at least 0, and positive"
+                "they must be at least 1, 0 or more, and 0 or more"
             )
 
 
@@ -387,7 +387,7 @@ def flickr_paper_literal() -> FlickrConfig:
         discriminator=replace(config.discriminator, input_dropout=0.0),
         training=TrainingSettings(),
         features=FeatureSettings(scaling="none", length=1.0),
-        words=WordSettings(),
+        words=WordSettings(length=0.0),
     )
 
 
