@@ -6,6 +6,7 @@ Decides nothing about a model. Weights, losses and evaluation stay float32 whate
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from typing import Literal
 
@@ -59,21 +60,26 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         raise CganError(f"precision {name!r} is unknown: use auto, float32 or bfloat16")
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    if device.type == "cpu" and product_seconds(torch.bfloat16) < 0.75 * product_seconds(torch.float32):
-        return "bfloat16"
+    if device.type == "cpu":
+        seconds = product_seconds((torch.float32, torch.bfloat16))
+        return "bfloat16" if seconds[1] < 0.75 * seconds[0] else "float32"
     return "float32"
 
 
-def product_seconds(dtype: torch.dtype, n: int = 512, repeats: int = 5) -> float:
-    """Best wall time in seconds of an n x n x n matrix product of ``dtype`` on the CPU, a few milliseconds in all."""
-    a = torch.ones(n, n, dtype=dtype)
-    out = torch.empty_like(a)
-    times = []
+def product_seconds(dtypes: tuple[torch.dtype, ...], n: int = 512, repeats: int = 20) -> list[float]:
+    """Best wall time in seconds of an n x n x n matrix product of each type on the CPU, some 50 milliseconds in all.
+
+    The types take turns, so that another program's work, which comes and goes, slows all of them alike.
+    """
+    operands = [torch.ones(n, n, dtype=dtype) for dtype in dtypes]
+    results = [torch.empty_like(operand) for operand in operands]
+    best = [math.inf] * len(dtypes)
     for _ in range(repeats):
-        start = time.perf_counter()
-        torch.mm(a, a, out=out)
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for i, (operand, out) in enumerate(zip(operands, results, strict=True)):
+            start = time.perf_counter()
+            torch.mm(operand, operand, out=out)
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best
 
 
 def seeded(seed: int, purpose: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:

@@ -69,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             torch.cuda.synchronize(device)
         if i >= 20:
             times.append(1e3 * (time.perf_counter() - start))
-    rates = {name: 2 * 512**3 / product_seconds(getattr(torch, name)) / 1e9 for name in ("float32", "bfloat16")}
+    names = ("float32", "bfloat16")
+    seconds = product_seconds(tuple(getattr(torch, name) for name in names))
+    rates = {name: 2 * 512**3 / taken / 1e9 for name, taken in zip(names, seconds, strict=True)}
     record = {
         "preset": command.preset,
         "median_ms": statistics.median(times),

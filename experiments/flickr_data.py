@@ -98,7 +98,7 @@ def split(pairs_of_image: Sequence[int], settings: PairSettings) -> Splits:
     counts = np.asarray(pairs_of_image, dtype=np.int64)
     before = np.cumsum(counts) - counts
     most = int(settings.train_share * len(counts))
-    train = int(min(most, np.searchsorted(before, settings.train)))
+    train = min(most, int(np.searchsorted(before, settings.train)))
     valid = train + (len(counts) - train) // 2
     if not (counts[:train].sum() and valid > train and len(counts) > valid):
         raise UsageError(
@@ -242,9 +242,9 @@ def centred(vocabulary: Vocabulary) -> Vocabulary:
 
 def train_words(settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path) -> Path:
     """Train word vectors on the rows that belong to ``photos``, unless it was done before; their file."""
+    from filelock import FileLock
+
     from data.yfcc100m import default_shards
-    from embeddings.skipgram import SkipGram
-    from experiments.word_vectors import Corpus, Train, make_corpus, train
 
     rows = photos.folder if photos.embedded else root
     shards = default_shards(rows)
@@ -256,6 +256,15 @@ def train_words(settings: WordSettings, dimension: int, photos: TaggedPhotos, ro
     # By where the rows lie, so that another data root trains its own.
     place = hashlib.sha256(str(shards[0].resolve().parent).encode()).hexdigest()[:8]
     name = f"{photos.name.split()[0]}-{place}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{name}.lock"):  # Runs that start side by side train the words once.
+        return _trained_once(settings, dimension, shards, folder, name)
+
+
+def _trained_once(settings: WordSettings, dimension: int, shards: Sequence[Path], folder: Path, name: str) -> Path:
+    from embeddings.skipgram import SkipGram
+    from experiments.word_vectors import Corpus, Train, make_corpus, train
+
     manifest = make_corpus(Corpus(sources=tuple(map(str, shards)), corpus=folder / f"{name}-corpus"))
     epochs = settings.epochs or epochs_for(manifest["tokens"])
     path = folder / f"{name}-{dimension}d-min{settings.min_count}-epochs{epochs}.bin"
