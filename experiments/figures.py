@@ -468,7 +468,7 @@ def interval_bars(
     value, low, high = np.asarray(list(rows.values()), dtype=np.float64).T
     figure = _figure(8, 1.4 + 0.5 * len(rows))
     plot = figure.subplots()
-    places = np.arange(len(rows))
+    places = list(range(len(rows)))
     colours = [COLOURS[0], *[BAR_COLOUR] * (len(rows) - 1)]
     plot.barh(places, value, color=colours, xerr=np.clip([value - low, high - value], 0, None), capsize=4)
     for place, v, h in zip(places, value, high, strict=True):
