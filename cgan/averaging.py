@@ -31,7 +31,7 @@ class Average:
 
     def update(self, t: int) -> None:
         """Take the source's weights after update ``t`` into the mean; statistics (of batch normalisation) are copied."""
-    X
+        mean, source = ([p.detach() for p in net.parameters()] for net in (self.network, self._source))
         with torch.no_grad():
             torch._foreach_lerp_(mean, source, 1 - average_decay(t, self.decay))
             for kept, now in zip(self.network.buffers(), self._source.buffers(), strict=True):
