@@ -113,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for seed in range(command.seed, command.seed + command.replicas):
         name = f"{command.name}-seed{seed}" if command.name and command.replicas > 1 else command.name
         place = prepare(replace(command, seed=seed, name=name), dataset)
+        # Settled once: timed again for each seed, "auto" might choose differently.
+        command = replace(command, precision=place.record["precision"])
         if (result := finished(place)) is None:
             places.append(place)
             continue
