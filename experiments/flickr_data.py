@@ -6,8 +6,10 @@ Wires ``data`` and ``embeddings``; trains no game and measures nothing.
 from __future__ import annotations
 
 import hashlib
+import re
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +84,8 @@ def tags_of(photos: TaggedPhotos, annotations: str) -> tuple[tuple[str, ...], ..
     """The user tags of each photo, then the words of its annotations that are not among them (section 4.2)."""
     from data.mirflickr import label_words
 
-    labels = {"potential": photos.annotations, "relevant": photos.relevant, "none": [()] * len(photos.tags)}[annotations]
+    none: list[tuple[str, ...]] = [()] * len(photos.tags)
+    labels = {"potential": photos.annotations, "relevant": photos.relevant, "none": none}[annotations]
     return tuple(
         tuple(dict.fromkeys([*tags, *(word for label in of_image for word in label_words(label))]))
         for tags, of_image in zip(photos.tags, labels, strict=True)
@@ -92,18 +95,18 @@ def tags_of(photos: TaggedPhotos, annotations: str) -> tuple[tuple[str, ...], ..
 def split(pairs_of_image: Sequence[int], settings: PairSettings) -> Splits:
     """Who trains, validates and tests, of images that have so many pairs each, in their order.
 
-    Images train from the first on until they hold ``settings.train`` pairs or are ``train_share`` of all; the first half
-    of the others validates. Raises ``UsageError`` when a split would be empty.
+    Images train from the first on until they hold ``settings.train`` pairs or are ``train_share`` of all; the first
+    half of the others validates. Raises ``UsageError`` when a split would hold no pair.
     """
     counts = np.asarray(pairs_of_image, dtype=np.int64)
     before = np.cumsum(counts) - counts
     most = int(settings.train_share * len(counts))
     train = min(most, int(np.searchsorted(before, settings.train)))
     valid = train + (len(counts) - train) // 2
-    if not (counts[:train].sum() and valid > train and len(counts) > valid):
+    if not all(part.sum() for part in (counts[:train], counts[train:valid], counts[valid:])):
         raise UsageError(
-            f"{len(counts)} images with tags cannot be split into training, validation and test images with "
-            f"pairs.train_share {settings.train_share}: take more images, or another share"
+            f"{len(counts)} images with tags cannot be split into training, validation and test images that have tags "
+            f"with a vector, with pairs.train_share {settings.train_share}: take more images, or another share"
         )
     return Splits(np.arange(train), np.arange(train, valid), np.arange(valid, len(counts)))
 
@@ -197,14 +200,30 @@ def epochs_for(tokens: int) -> int:
     return min(MOST_EPOCHS, max(USUAL_EPOCHS, -(-TRAINED_TOKENS // max(tokens, 1))))
 
 
+def word_rows(photos: TaggedPhotos, root: Path) -> list[Path]:
+    """Files of YFCC100M rows to train the words of ``photos`` on: the scenes' own, else those under ``root``.
+
+    Raises ``UsageError`` when there are none.
+    """
+    from data.yfcc100m import default_shards
+
+    place = photos.folder if photos.embedded else root
+    shards = default_shards(place)
+    if not shards:
+        raise UsageError(
+            f"no YFCC100M metadata under {place} to train word vectors on: put yfcc100m_dataset-0.bz2 and the like "
+            f"into {place / 'yfcc100m'}, or name a word2vec or GloVe file with --words.vectors"
+        )
+    return shards
+
+
 def word_vectors(
     settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path
 ) -> tuple[Vocabulary, str]:
-    """The vocabulary and where it came from: the file that is named, else skip-gram on YFCC100M rows.
+    """The vocabulary and where it came from: the file that is named, else skip-gram on YFCC100M rows (``word_rows``).
 
-    The rows are those beside the embedded scenes, or those under ``root``; corpus and vectors are kept in ``folder``
-    and used again. Raises ``UsageError`` when the vectors are not of ``dimension`` numbers, or nothing is there to
-    train them on.
+    Corpus and vectors are kept in ``folder`` and used again. Raises ``UsageError`` when the vectors are not of
+    ``dimension`` numbers, or nothing is there to train them on.
     """
     from embeddings.vocabulary import Vocabulary
 
@@ -244,18 +263,12 @@ def train_words(settings: WordSettings, dimension: int, photos: TaggedPhotos, ro
     """Train word vectors on the rows that belong to ``photos``, unless it was done before; their file."""
     from filelock import FileLock
 
-    from data.yfcc100m import default_shards
-
-    rows = photos.folder if photos.embedded else root
-    shards = default_shards(rows)
-    if not shards:
-        raise UsageError(
-            f"no YFCC100M metadata under {rows} to train word vectors on: put yfcc100m_dataset-0.bz2 and the like into "
-            f"{rows / 'yfcc100m'}, or name a word2vec or GloVe file with --words.vectors"
-        )
-    # By where the rows lie, so that another data root trains its own.
-    place = hashlib.sha256(str(shards[0].resolve().parent).encode()).hexdigest()[:8]
-    name = f"{photos.name.split()[0]}-{place}"
+    shards = word_rows(photos, root)
+    if photos.embedded:  # By what the rows are: all scenes of a version have the same, however many are rendered.
+        key = b"".join(shard.read_bytes() for shard in shards)
+    else:  # By where they lie, so that another data root trains its own.
+        key = str(shards[0].resolve().parent).encode()
+    name = f"{set_name(photos)}-{hashlib.sha256(key).hexdigest()[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{name}.lock"):  # Runs that start side by side train the words once.
         return _trained_once(settings, dimension, shards, folder, name)
@@ -263,14 +276,21 @@ def train_words(settings: WordSettings, dimension: int, photos: TaggedPhotos, ro
 
 def _trained_once(settings: WordSettings, dimension: int, shards: Sequence[Path], folder: Path, name: str) -> Path:
     from embeddings.skipgram import SkipGram
-    from experiments.word_vectors import Corpus, Train, make_corpus, train
+    from experiments.word_vectors import Corpus, Train, is_made_by, make_corpus, train
 
     manifest = make_corpus(Corpus(sources=tuple(map(str, shards)), corpus=folder / f"{name}-corpus"))
     epochs = settings.epochs or epochs_for(manifest["tokens"])
     path = folder / f"{name}-{dimension}d-min{settings.min_count}-epochs{epochs}.bin"
     skipgram = SkipGram(vector_size=dimension, min_count=settings.min_count, epochs=epochs)
+    if path.exists() and not is_made_by(path, asdict(skipgram), manifest):
+        path.unlink()  # Of rows that have changed since; every run keeps a copy of its own.
     train(Train(corpus=folder / f"{name}-corpus", out=path, settings=skipgram))
     return path
+
+
+def set_name(photos: TaggedPhotos) -> str:
+    """The set's name as part of a file's: "scenes" of "scenes (embedded)", of a user's folder what is plain in it."""
+    return re.sub(r"[^\w.-]+", "-", photos.name.removesuffix(" (embedded)")).strip("-.") or "photos"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -278,22 +298,34 @@ def _trained_once(settings: WordSettings, dimension: int, shards: Sequence[Path]
 
 
 def prepare(
-    config: FlickrConfig, photos: TaggedPhotos, root: Path, cache: Path, *, device: str = "cpu", limit: int | None = None
+    config: FlickrConfig,
+    photos: TaggedPhotos,
+    root: Path,
+    cache: Path,
+    *,
+    device: str = "cpu",
+    limit: int | None = None,
 ) -> tuple[FlickrConfig, FlickrData]:
     """The config with its features resolved, and everything the game needs.
 
-    What would be wrong is looked at before what takes long: sizes before features. ``cache`` holds features and word
-    vectors of all runs; ``limit`` takes only the first so many photos with a tag.
+    What would be wrong is looked at before what takes long: downloads, training of words, features, in this order.
+    ``cache`` holds features and word vectors of all runs; ``limit`` takes only the first so many photos with a tag.
     """
-    from embeddings.images import extract
-
     config = replace(config, features=resolve_features(config.features, photos, root))
     tags = tags_of(photos, config.pairs.annotations)
     tagged = [i for i, of_image in enumerate(tags) if of_image][:limit]
     counts = {**photos.dropped, "images without a tag": sum(not of_image for of_image in tags)}
+    check_players(config)
+    words = (config.words, config.generator.output_dim, photos, root, cache / "word-vectors")
+    if config.words.vectors is None:
+        word_rows(photos, root)
+    else:
+        vocabulary, _ = word_vectors(*words)
     network = load_frozen(config.features)
     check_condition(config, network.dim, network.name)
-    vocabulary, _ = word_vectors(config.words, config.generator.output_dim, photos, root, cache / "word-vectors")
+    if config.words.vectors is None:
+        vocabulary, _ = word_vectors(*words)
+    check_decoding(vocabulary, config)
     outside = sum(tag not in vocabulary for i in tagged for tag in tags[i])
     total = sum(len(tags[i]) for i in tagged)
     if outside == total:
@@ -302,20 +334,20 @@ def prepare(
             f"words.min_count (now {config.words.min_count}), or take other word vectors"
         )
     counts |= {"tags": total, "tags without a vector": outside}
-    extracted = extract(network, [photos.paths[i] for i in tagged], cache / "features", device=device)
-    for path, reason in extracted.skipped.items():
+    features, seen, skipped = features_of(network, [photos.paths[i] for i in tagged], cache / "features", device=device)
+    for path, reason in skipped.items():
         print(f"NOTE: {path} is left out: {reason}.")
-    counts["images not readable"] = len(extracted.skipped)
-    rows = np.array(tagged, dtype=np.int64)[extracted.rows]
+    counts["images not readable"] = len(skipped)
+    rows = np.array(tagged, dtype=np.int64)[seen]
     kept = tuple(tags[i] for i in rows.tolist())
     splits = split([sum(tag in vocabulary for tag in of_image) for of_image in kept], config.pairs)
-    scale = fit_scale(extracted.vectors[splits.train], config.features)
+    scale = fit_scale(features[splits.train], config.features)
     data = FlickrData(
         photos=photos,
         rows=rows,
         tags=kept,
         user_tags=tuple(photos.tags[i] for i in rows.tolist()),
-        features=scale(extracted.vectors),
+        features=scale(features),
         scale=scale,
         network=network.describe(),
         vocabulary=vocabulary,
@@ -324,6 +356,42 @@ def prepare(
         counts=counts,
     )
     return config, data
+
+
+def features_of(
+    network: FrozenNetwork, paths: Sequence[Path], cache: Path | None = None, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """Features (m, f) of those photos that have any, which of ``paths`` they belong to (m,), why the others have none.
+
+    Features that are all zero have no direction to compare, and are none. A bar is drawn on a terminal.
+    """
+    from embeddings.images import extract
+
+    found = extract(network, paths, cache, device=device, progress=sys.stderr.isatty())
+    alive = found.vectors.any(1)
+    dead = {str(paths[row]): "its features are all zero" for row in found.rows[~alive].tolist()}
+    return found.vectors[alive], found.rows[alive], {**found.skipped, **dead}
+
+
+def check_players(config: FlickrConfig) -> None:
+    """Raise ``UsageError`` unless both players take real vectors, or nothing, as condition, and x is one size."""
+    for player, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
+        if spec.condition not in ("real", "none"):
+            raise UsageError(
+                f"{player}.condition is {spec.condition}, but photos have no classes: choose real, for their features, "
+                "or none"
+            )
+    if config.generator.condition == "none" != config.discriminator.condition:
+        raise UsageError(
+            "generator.condition is none, so the discriminator has no condition to look at either: set "
+            "--discriminator.condition none"
+        )
+    made, judged = config.generator.output_dim, config.discriminator.input_dim
+    if made != judged:
+        raise UsageError(
+            f"generator.output_dim is {made} and discriminator.input_dim {judged}: both are the size of a word vector, "
+            "so set the two alike"
+        )
 
 
 def check_condition(config: FlickrConfig, dimension: int, name: str) -> None:
@@ -335,3 +403,20 @@ def check_condition(config: FlickrConfig, dimension: int, name: str) -> None:
                 f"set --generator.condition-dim {dimension} and --discriminator.condition-dim {dimension}, or take "
                 "another network or features.grid"
             )
+
+
+def decoding_vocabulary(vocabulary: Vocabulary, config: FlickrConfig) -> Vocabulary:
+    """The words that can come out: those seen ``decoding.min_count`` times, where the counts are known."""
+    from embeddings.decoding import restrict
+
+    return vocabulary if vocabulary.counts is None else restrict(vocabulary, config.decoding.min_count)
+
+
+def check_decoding(vocabulary: Vocabulary, config: FlickrConfig) -> None:
+    """Raise ``UsageError``, or ``EmbeddingError``, where too few words are left for decoding."""
+    words = len(decoding_vocabulary(vocabulary, config))
+    if config.decoding.neighbours > words:
+        raise UsageError(
+            f"decoding.neighbours is {config.decoding.neighbours:,}, but only {words:,} words can come out: lower it, "
+            f"or decoding.min_count (now {config.decoding.min_count:,})"
+        )

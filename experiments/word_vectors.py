@@ -379,7 +379,7 @@ def train(command: Train) -> None:
 
     corpus = load_corpus(command.corpus)
     settings = asdict(command.settings)
-    if command.out.exists() and not _is_made_by(command.out, settings, corpus.manifest):
+    if command.out.exists() and not is_made_by(command.out, settings, corpus.manifest):
         raise UsageError(f"{command.out} is there already and was made otherwise: name another --out, or delete it")
     if command.out.exists():
         print(f"{command.out} is there already, made of this corpus with these settings")
@@ -415,7 +415,8 @@ def train(command: Train) -> None:
         print("NOTE: few words are left; a small corpus needs a lower --min-count, such as 5.")
 
 
-def _is_made_by(path: Path, settings: dict[str, Any], manifest: dict[str, Any]) -> bool:
+def is_made_by(path: Path, settings: dict[str, Any], manifest: dict[str, Any]) -> bool:
+    """Whether the account beside the vectors at ``path`` names these settings and this corpus."""
     described = path.with_suffix(".json")
     info = runs.read_json(described) if described.exists() else {}
     return info.get("settings") == settings and info.get("corpus") == manifest
