@@ -30,7 +30,7 @@ class Average:
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
 
     def update(self, t: int) -> None:
-        """Take the source's weights after update ``t`` into the mean; statistics (of batch normalisation) are copied."""
+        """Take the source's weights after update ``t`` into the mean; batch normalisation's statistics are copied."""
         mean, source = ([p.detach() for p in net.parameters()] for net in (self.network, self._source))
         with torch.no_grad():
             torch._foreach_lerp_(mean, source, 1 - average_decay(t, self.decay))

@@ -5,6 +5,7 @@ Trains no game; the rivals are ``experiments.tagging``'s, the measures ``experim
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 
 from experiments import runs
 from experiments.figures import Panel
-from experiments.flickr_data import FlickrData
+from experiments.flickr_data import FlickrData, decoding_vocabulary
 from experiments.presets import FlickrConfig
 
 if TYPE_CHECKING:
@@ -41,13 +42,6 @@ METHODS = {
     "ridge": "linear map (ridge)",
     "mlp": "MLP regressor",
 }
-
-
-def decoding_vocabulary(vocabulary: Vocabulary, config: FlickrConfig) -> Vocabulary:
-    """The words that can come out: those seen ``decoding.min_count`` times, where the counts are known."""
-    from embeddings.decoding import restrict
-
-    return vocabulary if vocabulary.counts is None else restrict(vocabulary, config.decoding.min_count)
 
 
 def sampled(generator: Generator, features: np.ndarray, samples: int, rng: torch.Generator) -> Iterator[np.ndarray]:
@@ -115,7 +109,7 @@ class Estimator:
         rng = seeded(trainer.seed, "estimates", device=self.device)
         try:
             found = tag(trainer.sampler, self.data.features[self.images], self.vocabulary, self.config, rng)
-        except EmbeddingError:  # A vector without a direction: a dead generator must not look alive.
+        except EmbeddingError:  # A vector without a direction (``prepare`` checked all else): dead must not look alive.
             return Estimate(float("nan"), {}, "")
         truth = [self.data.tags[i] for i in self.images.tolist()]
         at = self.config.decoding.words
@@ -131,10 +125,6 @@ class Estimator:
             f"{columns['diversity']:.2f}"
         )
         return Estimate(columns["valid_average_precision"], columns, line)
-
-    def notes(self, trainer: Trainer) -> list[str]:
-        """Nothing to say beside the line."""
-        return []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -162,7 +152,15 @@ def rivals(data: FlickrData, vocabulary: Vocabulary, seed: int, score: Any) -> t
         "vote": tagging.vote(x, known, test_x, voters, DEPTH),
         "ridge": tagging.ridge(x[having], vectors, test_x, vocabulary, alpha, DEPTH),
         "mlp": tagging.mlp(
-            x[having], vectors, valid_x[valid_having], valid_vectors, test_x, vocabulary, DEPTH, seed=seed, progress=True
+            x[having],
+            vectors,
+            valid_x[valid_having],
+            valid_vectors,
+            test_x,
+            vocabulary,
+            DEPTH,
+            seed=seed,
+            progress=sys.stderr.isatty(),
         ),
     }
     return rankings, {"vote_neighbours": voters, "ridge_alpha": alpha}
@@ -209,21 +207,20 @@ def finish(
     update: int,
     state: dict[str, Any],
 ) -> dict[str, Any]:
-    """Tag the test images with the net of the stopping point and by every rival, write tables, figures, ``result.json``.
+    """Tag the test images with the net of the stopping point and by every rival; write tables, figures, results.
 
     ``state`` is the checkpoint's record.
     """
     from cgan.devices import seeded
     from experiments import figures
-    from experiments.tag_measures import average_precision
     from experiments.table2 import write_table2
+    from experiments.tag_measures import average_precision
 
     started = time.monotonic()
     vocabulary, words = decoding_vocabulary(data.vocabulary, config), config.decoding.words
     test, valid_tags = data.splits.test, [data.tags[i] for i in data.splits.valid.tolist()]
-    found = tag(
-        generator, data.features[test], vocabulary, config, seeded(record["seed"], "samples"), progress=True
-    )
+    rng = seeded(record["seed"], "samples")
+    found = tag(generator, data.features[test], vocabulary, config, rng, progress=sys.stderr.isatty())
 
     def score(ranking: list[list[str]]) -> float:
         return float(np.nanmean(average_precision(ranking, valid_tags, DEPTH)))
@@ -270,8 +267,9 @@ def finish(
         title=f"Table 2: user tags, annotations and generated tags — {record['dataset']['name']}",
         notice=notice,
         caption=(
-            f"Held-out photos. {config.decoding.samples} vectors were drawn for each; of the {config.decoding.neighbours}"
-            f" words nearest to every one, the {words} commonest are shown, each with the share of samples near it."
+            f"Held-out photos. {config.decoding.samples} vectors were drawn for each; of the "
+            f"{config.decoding.neighbours} words nearest to every one, the {words} commonest are shown, each with the "
+            "share of samples near it."
         ),
     )
     history = progress["history"]
@@ -343,7 +341,9 @@ def _table(measures: dict[str, dict[str, Any]]) -> list[str]:
         ]
         rows.append([METHODS[method], *cells, str(row["distinct_tags"])])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 #: What the curves show.

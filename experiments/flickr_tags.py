@@ -6,6 +6,7 @@ Wires photos, frozen features, word vectors, the game and the comparison into a 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from cgan import CganError
 from experiments import UsageError, running, runs
 from experiments.cli import run
 from experiments.presets import FLICKR_PRESETS, FlickrConfig
@@ -37,13 +39,13 @@ class Command:
     """mirflickr (downloaded if need be), flickr-mini, scenes (embedded), or a folder in MIRFLICKR's layout; auto takes
     the first of these that is there, without a download."""
     images: int | None = None
-    """Take only the first so many photos that have a tag; of the scenes, render so many."""
+    """Take only the first so many photos that have a tag; of the embedded scenes, render just so many."""
     data_root: Path | None = None
     """Folder of the data sets; else $CGAN_DATA, else data/raw."""
     runs: Path = Path("runs")
     """Folder of all runs; this one goes to RUNS/flickr-tags/NAME, features and word vectors to RUNS/cache."""
     name: str | None = None
-    """Name of the run; PRESET-DATASET-seedSEED if not given."""
+    """Name of the run; PRESET-DATASET-seedSEED if not given, with -imagesN after DATASET for --images N."""
     resume: bool = False
     """Go on where the run of this name stands, or start it; a finished run prints its result."""
     device: str = "auto"
@@ -73,28 +75,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     from cgan.devices import resolve_device
     from cgan.training import same_identity
     from data.roots import data_root
-    from experiments.flickr_data import prepare
+    from experiments.flickr_data import prepare, resolve_features
     from experiments.flickr_measure import summary
 
     root = data_root(command.data_root)
     photos = find_photos(command, root)
     folder = command.runs / "flickr-tags" / (command.name or default_name(command, photos))
     before = running.earlier(folder, command.resume)
-    place = running.place(command.device, command.precision, command.threads, before)
+    placed = running.placed(command.device, command.precision, command.threads, before)
     if photos.notice:
         print(f"NOTE: {photos.notice.rstrip('.')}.\n")
     device = resolve_device(command.device)
-    config, data = prepare(
-        command.config, photos, root, command.runs / "cache", device=str(device), limit=command.images
-    )
-    record = describe(command, config, data, place)
+    config = replace(command.config, features=resolve_features(command.config.features, photos, root))
+    if before:  # What can be told before anything long.
+        asked = {"seed": command.seed, "settings": config.as_dict(), "precision": placed["precision"]}
+        same_identity(running.identity(before), running.identity({**before, **asked}), folder / runs.CONFIG)
+    data = prepare(config, photos, root, command.runs / "cache", device=str(device), limit=command.images)
+    record = describe(command, config, data, placed)
     if before:
         same_identity(running.identity(before), running.identity(record), folder / runs.CONFIG)
-    if (folder / runs.RESULT).exists():
-        result = runs.read_json(folder / runs.RESULT)
-        if result.get("stopped_by") != "max_updates" or config.stopping.max_updates <= result["updates"]:
-            print(f"{folder} is finished:\n{summary(result)}")
-            return 0 if result["status"] == "finished" else 2
+    if (result := running.finished(running.Place(folder, record), config.stopping)) is not None:
+        print(f"{folder} is finished:\n{summary(result)}")
+        return 0 if result["status"] == "finished" else 2
     result = play(command, config, data, folder, record)
     print(summary(result))
     print(f"everything is in {folder}: table2.html, precision.png and the other figures, result.json")
@@ -103,22 +105,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def find_photos(command: Command, root: Path) -> TaggedPhotos:
-    """The photos that the command names. With ``--images`` the scenes are rendered in a folder of their own."""
-    from data.mirflickr import load_mirflickr, load_photos
+    """The photos that the command names. With ``--images`` so many scenes are rendered, in a folder of their own."""
+    from data.mirflickr import EMBEDDED, find_captioned, find_mirflickr, load_mirflickr, load_photos
     from data.scenes import write_scenes
 
-    if command.dataset == "scenes" and command.images is not None:
-        folder = write_scenes(command.runs / "cache" / f"scenes-{command.images}", command.images, progress=True)
-        return load_mirflickr(folder)
-    return load_photos(command.dataset, root)
+    nothing = command.dataset == "auto" and not find_mirflickr(root) and not find_captioned(root)
+    if command.images is None or not (nothing or command.dataset == "scenes"):
+        return load_photos(command.dataset, root)
+    folder = command.runs / "cache" / f"scenes-{command.images}"
+    photos = load_mirflickr(write_scenes(folder, command.images, progress=sys.stderr.isatty()), EMBEDDED)
+    return replace(photos, notice=f"no photos lie under {root}, and {photos.notice}") if nothing else photos
 
 
 def default_name(command: Command, photos: TaggedPhotos) -> str:
     """The folder's name when none is given."""
-    return f"{command.preset}-{photos.name.split()[0]}-seed{command.seed}"
+    from experiments.flickr_data import set_name
+
+    part = "" if command.images is None else f"-images{command.images}"
+    return f"{command.preset}-{set_name(photos)}{part}-seed{command.seed}"
 
 
-def describe(command: Command, config: FlickrConfig, data: FlickrData, place: dict[str, Any]) -> dict[str, Any]:
+def describe(command: Command, config: FlickrConfig, data: FlickrData, placed: dict[str, Any]) -> dict[str, Any]:
     """What ``config.json`` says of the run."""
     return {
         "experiment": "flickr-tags",
@@ -132,7 +139,7 @@ def describe(command: Command, config: FlickrConfig, data: FlickrData, place: di
         "seed": command.seed,
         "settings": config.as_dict(),
         "network": data.network,
-        **place,
+        **placed,
     }
 
 
@@ -170,23 +177,26 @@ def play(
     parameters = sum(p.numel() for p in [*generator.parameters(), *discriminator.parameters()])
     splits = data.splits
     print(
-        f"{command.preset} on {data.photos.name}, seed {command.seed}: {len(data.rows):,} photos ({len(splits.train):,} "
-        f"train, {len(splits.valid):,} validate, {len(splits.test):,} test), {len(word_of):,} pairs, "
-        f"{len(data.vocabulary):,} words\n{data.counts['tags without a vector']:,} of {data.counts['tags']:,} tags have "
-        f"no vector; {data.counts['images without a tag']:,} photos have no tag\n{parameters:,} weights, "
+        f"{command.preset} on {data.photos.name}, seed {command.seed}: {len(data.rows):,} photos "
+        f"({len(splits.train):,} train, {len(splits.valid):,} validate, {len(splits.test):,} test), "
+        f"{len(word_of):,} pairs, {len(data.vocabulary):,} words\n"
+        f"{data.counts['tags without a vector']:,} of {data.counts['tags']:,} tags have no vector; "
+        f"{data.counts['images without a tag']:,} photos have no tag\n{parameters:,} weights, "
         f"{record['device']}, {record['precision']} products, {record['threads']} threads\nrun folder {folder}"
     )
     estimator = Estimator(config, data, device)
+    place = running.Place(folder, record)
     running.play(
-        trainer,
+        [place],
+        [trainer],
         config.stopping,
         estimator,
-        folder,
-        record,
         module="experiments.flickr_tags",
         resume=command.resume,
-        after=estimator.notes,
+        after=lambda trainer, place: [],
     )
+    for reason in running.lost([place]).values():
+        raise CganError(reason)
     print("tagging the test photos, and by the other methods ...")
     tensors, kept = checkpoints.load(folder / runs.BEST)
     state = {name.removeprefix("G."): value for name, value in tensors.items() if name.startswith("G.")}
@@ -201,8 +211,12 @@ def save_inputs(folder: Path, data: FlickrData) -> None:
 
     from cgan import checkpoints
 
-    if not (folder / VOCABULARY).exists():
-        data.vocabulary.save(folder / VOCABULARY, data.vocabulary.info)
+    # Its account is written last; without it the counts are missing, by which rare words are kept from coming out.
+    if not (folder / VOCABULARY).with_suffix(".json").exists():
+        # The entries that describe another file than this one are made anew.
+        about = ("format", "words", "dimension", "sha256")
+        info = {name: value for name, value in data.vocabulary.info.items() if name not in about}
+        data.vocabulary.save(folder / VOCABULARY, info)
     fitted = {"mean": data.scale.mean, "deviation": data.scale.deviation}
     tensors = {name: torch.from_numpy(value) for name, value in fitted.items() if value is not None}
     checkpoints.save(folder / SCALE, tensors, {"kind": data.scale.kind, "length": data.scale.length})

@@ -368,7 +368,7 @@ def flickr_paper() -> FlickrConfig:
             # Real vectors are a few hundred points, which no generator hits: without it D tells them by that alone.
             input_dropout=0.5,
         ),
-        # The paper's decay would take 288,000 updates to its floor. The mean of the weights tags better than any of them.
+        # The paper's decay takes 288,000 updates to its floor. The mean of the weights tags better than any of them.
         training=TrainingSettings(decay=1.0003, averaging=0.998),
         stopping=StoppingSettings(
             max_updates=5_000, first_estimate=250, estimate_every=250, patience=12, min_updates=2_500

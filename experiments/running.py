@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,11 +20,15 @@ from experiments import UsageError, runs
 
 if TYPE_CHECKING:
     import torch
+    from torch.utils.tensorboard import SummaryWriter
 
-    from cgan.training import Estimate, Progress, Trainer
+    from cgan.training import Diverged, Estimate, Progress, Trainer
     from cgan.training_settings import StoppingSettings
 
 Parsed = TypeVar("Parsed")
+
+#: Settings that say where a file lies: what is in it counts, and is part of the data set's checksum.
+LOCATIONS = (("features", "weights"), ("words", "vectors"))
 
 
 def parse(presets: Mapping[str, tuple[str, Parsed]], argv: Sequence[str] | None, prog: str) -> Parsed:
@@ -62,7 +67,7 @@ def check_name(name: str | None) -> None:
 
 
 def earlier(folder: Path, resume: bool) -> dict[str, Any]:
-    """``config.json`` of the run in ``folder``, {} if there is none; ``UsageError`` if there is one but no ``resume``."""
+    """``config.json`` of the run in ``folder``, {} without one; ``UsageError`` if there is one but no ``resume``."""
     before = runs.read_json(folder / runs.CONFIG) if (folder / runs.CONFIG).exists() else {}
     if before and not resume:
         finished = (folder / runs.RESULT).exists()
@@ -73,7 +78,9 @@ def earlier(folder: Path, resume: bool) -> dict[str, Any]:
     return before
 
 
-def place(device: str, precision: str, threads: int | None, before: Mapping[str, Any]) -> dict[str, Any]:
+def placed(
+    device: str, precision: str, threads: int | None, before: Mapping[str, Any], replicas: int = 1
+) -> dict[str, Any]:
     """Device, precision and threads as ``config.json`` has them, the processor prepared, and the list of sessions.
 
     What is left open is taken from ``before``, an earlier session's record.
@@ -92,6 +99,8 @@ def place(device: str, precision: str, threads: int | None, before: Mapping[str,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "device": device_name(found),
         "threads": torch.get_num_threads(),
+        # Those trained at once share the seconds.
+        **({"replicas": replicas} if replicas > 1 else {}),
     }
     return {
         "device": device_name(found),
@@ -109,82 +118,140 @@ def device_name(device: torch.device) -> str:
 
 
 def identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of ``config.json`` a resumed run must share: everything but the place and the length of training."""
-    settings = {section: values for section, values in record["settings"].items() if section != "stopping"}
+    """What of ``config.json`` a resumed run must share: everything but places and the length of training."""
+    settings = {
+        section: {name: value for name, value in values.items() if (section, name) not in LOCATIONS}
+        if isinstance(values, Mapping)
+        else values
+        for section, values in record["settings"].items()
+        if section != "stopping"
+    }
     kept = {name: record[name] for name in ("seed", "precision")}
-    return {"settings": settings, "dataset": record["dataset"]["checksum"], **kept}
+    dataset = record["dataset"]
+    return {"settings": settings, "dataset": dataset["checksum"], "images": dataset.get("images"), **kept}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run lies, and what its ``config.json`` says."""
+
+    folder: Path
+    record: dict[str, Any]
+
+
+def finished(place: Place, stopping: StoppingSettings) -> dict[str, Any] | None:
+    """The result of a run that is over; None if there is more to do under ``stopping``."""
+    if not (place.folder / runs.RESULT).exists():
+        return None
+    result = runs.read_json(place.folder / runs.RESULT)
+    longer = stopping.max_updates > result["updates"]
+    return None if result.get("stopped_by") == "max_updates" and longer else result
 
 
 def play(
-    trainer: Trainer,
+    places: Sequence[Place],
+    trainers: Sequence[Trainer],
     stopping: StoppingSettings,
     estimate: Callable[[Trainer], Estimate],
-    folder: Path,
-    record: dict[str, Any],
     *,
     module: str,
     resume: bool,
-    after: Callable[[Trainer], list[str]],
+    after: Callable[[Trainer, Place], list[str]],
 ) -> None:
-    """Train to the stopping point, or on from the last checkpoint, with a bar, lines, ``metrics.csv`` and TensorBoard.
+    """Train to the stopping points, or on from the last checkpoints, with a bar, lines, metrics and TensorBoard.
 
-    ``after`` is called at every estimate (to draw a figure, say) and returns lines to print below it. ``module`` is the
-    command's name, for the line that says how to go on. A game that diverged leaves a ``result.json`` that says so.
+    Several trainers are replicas, trained at once. ``after`` is called at every estimate (to draw a figure, say) and
+    returns lines to print below it. ``module`` is the command's name, for the line that says how to go on. A game that
+    diverged leaves a ``result.json`` that says so, and raises ``CganError`` once the others are done.
     """
+    ends = _play(places, trainers, stopping, estimate, module, resume, after)
+    for place, trainer, end in zip(places, trainers, ends, strict=True):
+        if end is not None:
+            failure = {"status": "diverged", "reason": str(end), "updates": trainer.t}
+            runs.write_json(place.folder / runs.RESULT, {**place.record, **failure, "environment": runs.environment()})
+
+
+def lost(places: Sequence[Place]) -> dict[Path, str]:
+    """The folders of games that diverged, and why."""
+    results = {place.folder: place.folder / runs.RESULT for place in places}
+    records = {folder: runs.read_json(path) for folder, path in results.items() if path.exists()}
+    return {folder: record["reason"] for folder, record in records.items() if record.get("status") == "diverged"}
+
+
+def _play(
+    places: Sequence[Place],
+    trainers: Sequence[Trainer],
+    stopping: StoppingSettings,
+    estimate: Callable[[Trainer], Estimate],
+    module: str,
+    resume: bool,
+    after: Callable[[Trainer, Place], list[str]],
+) -> list[Diverged | None]:
     from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
-    from cgan.training import Diverged, Interrupted, fit
+    from cgan.replicas import fit_replicas
+    from cgan.training import Diverged, Interrupted, Run
 
-    writer = SummaryWriter(folder)
+    writers = [SummaryWriter(place.folder) for place in places]
     bar: Any = None
 
-    def on_update(trainer: Trainer) -> None:
+    def on_update(t: int) -> None:
         nonlocal bar
         if bar is None:
-            total, done = stopping.max_updates, trainer.t - 1
-            bar = tqdm(total=total, initial=done, unit="update", dynamic_ncols=True, smoothing=0.05)
-        bar.update()
+            total = stopping.max_updates
+            bar = tqdm(total=total, initial=t - 1, unit="update", dynamic_ncols=True, smoothing=0.05, disable=None)
+        bar.update(max(0, t - bar.n))
 
-    def on_estimate(trainer: Trainer, measured: Estimate, progress: Progress) -> None:
-        latest = progress.history[-1]
-        clock = time.strftime("%H:%M:%S", time.gmtime(progress.seconds))
-        bar.write(
-            f"{clock}  update {trainer.t:>7,} (epoch {trainer.epoch:.0f})  {measured.line}  "
-            f"loss D {latest['d_loss']:.3f} G {latest['g_loss']:.3f}"
-            + ("  best" if progress.best_t == trainer.t else ""),
-            file=sys.stdout,
-        )
-        for line in after(trainer):
-            bar.write(f"          {line}", file=sys.stdout)
-        sys.stdout.flush()
-        name = record["dataset"]["name"]
-        runs.write_metrics(folder / runs.METRICS, [{**row, "dataset": name} for row in progress.history])
-        for name, value in latest.items():
-            writer.add_scalar(name, value, trainer.t)
-        writer.flush()
+    def reporting(place: Place, writer: SummaryWriter) -> Callable[[Trainer, Estimate, Progress], None]:
+        def on_estimate(trainer: Trainer, measured: Estimate, progress: Progress) -> None:
+            latest = progress.history[-1]
+            clock = time.strftime("%H:%M:%S", time.gmtime(progress.seconds))
+            bar.write(
+                f"{clock}  {f'seed {trainer.seed}  ' if len(places) > 1 else ''}"
+                f"update {trainer.t:>7,} (epoch {trainer.epoch:.0f})  {measured.line}  "
+                f"loss D {latest['d_loss']:.3f} G {latest['g_loss']:.3f}"
+                + ("  best" if progress.best_t == trainer.t else ""),
+                file=sys.stdout,
+            )
+            for line in after(trainer, place):
+                bar.write(f"          {line}", file=sys.stdout)
+            sys.stdout.flush()
+            rows = [{**row, "dataset": place.record["dataset"]["name"]} for row in progress.history]
+            runs.write_metrics(place.folder / runs.METRICS, rows)
+            for name, value in latest.items():
+                writer.add_scalar(name, value, trainer.t)
+            writer.flush()
+
+        return on_estimate
 
     try:
-        fit(
-            trainer,
-            stopping,
-            estimate,
-            folder,
-            identity=identity(record),
-            resume=resume,
-            on_update=on_update,
-            on_estimate=on_estimate,
-        )
+        playing = [
+            Run(
+                trainer,
+                stopping,
+                estimate,
+                place.folder,
+                identity=identity(place.record),
+                resume=resume,
+                on_estimate=reporting(place, writer),
+            )
+            for trainer, place, writer in zip(trainers, places, writers, strict=True)
+        ]
+        if len(places) > 1:
+            return fit_replicas(playing, lambda batch: on_update(batch[0].trainer.t))
+        playing[0].play(lambda trainer: on_update(trainer.t))
+        return [None]
     except Interrupted:
-        raise Interrupted(f"stopped at update {trainer.t:,} and saved; to go on:\n  {again(module)}") from None
+        t = max(trainer.t for trainer in trainers)
+        raise Interrupted(f"stopped at update {t:,} and saved; to go on:\n  {again(module)}") from None
     except Diverged as error:
-        ending = {"status": "diverged", "reason": str(error), "updates": trainer.t}
-        runs.write_json(folder / runs.RESULT, {**record, **ending, "environment": runs.environment()})
-        raise
+        return [error]
     finally:
         if bar is not None:
             bar.close()
-        writer.close()
+        for writer in writers:
+            writer.close()
 
 
 def again(module: str) -> str:

@@ -5,6 +5,7 @@ Takes the run's own network, vocabulary and settings; trains nothing.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,13 +63,12 @@ class Tagger:
 
 
 def load_tagger(folder: Path, weights: Path | None = None) -> Tagger:
-    """The tagger of the run in ``folder``. Raises ``UsageError``, ``CganError`` or ``EmbeddingError`` naming the file."""
+    """The tagger of the run in ``folder``; raises ``UsageError``, ``CganError`` or ``EmbeddingError`` naming a file."""
     from cgan import checkpoints
     from cgan.devices import seeded
     from cgan.networks import Generator
     from embeddings.vocabulary import Vocabulary
-    from experiments.flickr_data import Scale, load_frozen
-    from experiments.flickr_measure import decoding_vocabulary
+    from experiments.flickr_data import Scale, decoding_vocabulary, load_frozen
     from experiments.flickr_tags import SCALE, VOCABULARY
 
     if not folder.is_dir():
@@ -76,14 +76,19 @@ def load_tagger(folder: Path, weights: Path | None = None) -> Tagger:
     record = runs.read_json(folder / runs.CONFIG)
     if record.get("experiment") != "flickr-tags":
         raise UsageError(f"{folder / runs.CONFIG}: not of a run of experiments.flickr_tags, which alone can tag photos")
+    if missing := [name for name in ("settings", "network", "dataset") if name not in record]:
+        raise UsageError(f"{folder / runs.CONFIG}: {missing[0]} is missing; restore it, or make the run anew")
     config = FlickrConfig.from_dict(record["settings"])
     if weights is not None:
         config = replace(config, features=replace(config.features, weights=str(weights)))
+    for name in (VOCABULARY, SCALE, runs.BEST):
+        if not (folder / name).exists():
+            raise UsageError(f"{folder / name}: no such file yet; --resume the run until its first estimate")
     vocabulary = Vocabulary.load(folder / VOCABULARY)
     if vocabulary.vectors.shape[1] != config.generator.output_dim:
         raise UsageError(
-            f"{folder / VOCABULARY} holds vectors of {vocabulary.vectors.shape[1]} numbers, but the run's generator gives "
-            f"{config.generator.output_dim}: restore the run's own vocabulary"
+            f"{folder / VOCABULARY} holds vectors of {vocabulary.vectors.shape[1]} numbers, but the run's generator "
+            f"gives {config.generator.output_dim}: restore the run's own vocabulary"
         )
     tensors, kept = checkpoints.load(folder / SCALE)
     generator = Generator(config.generator, seeded(0, "G"))
@@ -105,50 +110,49 @@ def _array(tensor: Any) -> Any:
 
 
 def tag_photos(
-    tagger: Tagger, paths: Sequence[Path], top: int = 10, seed: int = 1, device: str = "cpu", progress: bool = True
+    tagger: Tagger, paths: Sequence[Path], top: int = 10, seed: int = 1, device: str = "cpu"
 ) -> tuple[dict[str, list[tuple[str, float]]], dict[str, str]]:
-    """For each photo its ``top`` tags, best first, each with the share of samples near it; and the skipped ones' reasons.
+    """For each photo its ``top`` tags, best first, each with the share of samples near it; and why others are skipped.
 
     The noise starts anew for every call, so a photo's tags depend on its place among ``paths`` as well.
     """
     from cgan.devices import seeded
-    from embeddings.images import extract
+    from experiments.flickr_data import features_of
     from experiments.flickr_measure import tag
 
-    extracted = extract(tagger.network, paths, device=device, progress=progress)
-    if not len(extracted.rows):
-        return {}, extracted.skipped
+    features, rows, skipped = features_of(tagger.network, paths, device=device)
+    if not len(rows):
+        return {}, skipped
     rng = seeded(seed, "tags", device=device)
     found = tag(
         tagger.generator.to(device),
-        tagger.scale(extracted.vectors),
+        tagger.scale(features),
         tagger.vocabulary,
         tagger.config,
         rng,
         words=top,
-        progress=progress,
+        progress=sys.stderr.isatty(),
     )
     shares = found.decoded.shares.tolist()
     return {
         str(paths[row]): list(zip(words, share[: len(words)], strict=True))
-        for row, words, share in zip(extracted.rows.tolist(), found.rankings, shares, strict=True)
-    }, extracted.skipped
+        for row, words, share in zip(rows.tolist(), found.rankings, shares, strict=True)
+    }, skipped
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, or 1 if no photo could be read."""
     command = tyro.cli(Command, args=argv, prog="python -m experiments.tag")
-    import sys
-
     from cgan.devices import resolve_device
     from embeddings.images import find_images
+    from experiments.table2 import percent, printable
 
     device = str(resolve_device(command.device))
     paths = find_images(command.photos)
     tagger = load_tagger(command.run, command.weights)
     tags, skipped = tag_photos(tagger, paths, command.top, command.seed, device)
     for path, reason in skipped.items():
-        print(f"NOTE: {path} is left out: {reason}", file=sys.stderr)
+        print(f"NOTE: {printable(path)} is left out: {reason}.", file=sys.stderr)
     record = {path: [[word, round(share, 4)] for word, share in of_photo] for path, of_photo in tags.items()}
     if command.json is not None and str(command.json) != "-":
         command.json.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if tagger.record["dataset"]["embedded"]:
         print("NOTE: this run was trained on rendered scenes, not on photos.")
     for path, of_photo in tags.items():
-        print(f"{path}\n  {', '.join(f'{word} {share:.0%}' for word, share in of_photo)}")
+        print(f"{printable(path)}\n  {', '.join(f'{word} {percent(share)}' for word, share in of_photo)}")
     return 0 if tags else 1
 
 
