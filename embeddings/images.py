@@ -30,10 +30,8 @@ __all__ = ["FrozenNetwork", "ImageFeatures", "extract", "find_images", "load_net
 
 #: Endings of names that are taken for images within folders. Not all installations of Pillow read all of them: those
 #: that cannot be read are then named rather than passed over.
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
-    + (".avif", ".heic", ".heif", ".jp2")
-)
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+SUFFIXES = (*_JPEG, ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".jp2")
 
 #: Seconds between two writings of new features to the cache.
 SAVE_EVERY = 60.0
@@ -205,6 +203,8 @@ class _Photos(Dataset):
             return i, self.transform(image)
         except EmbeddingError as error:
             return i, str(error)
+        except (ValueError, MemoryError) as error:
+            return i, f"cannot be scaled: {' '.join(str(error).split()) or type(error).__name__}"
 
 
 def _collate(items: list[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor | None, dict[int, str]]:
