@@ -95,28 +95,29 @@ def sections(found: Found, kept: Sequence[Run], again: Sequence[Run], done: Call
         for place, run in enumerate(shown(kept, is_embedded)):
             cards[name].append(report_cards.unimodal(run, f"{name}-{place}", found.notes))
             done()
-    opened = {}
-    for name, is_embedded in (("open", False), ("open_embedded", True)):
-        own = [run for run in kept if run.embedded == is_embedded]
-        opened[name] = {kind: report_settings.account(kind, own) for kind in (MNIST, FLICKR)}
+    real = [run for run in kept if not run.embedded]
     values = {
         "claims": claimed,
         "counts": {kind: sum(claim.kind == kind for claim in claimed) for kind in ("yes", "no", "open")},
+        "open": {kind: report_settings.account(kind, real) for kind in (MNIST, FLICKR)},
         "shortfalls": report_claims.shortfalls(rows, flickr),
         "table1": tables.table1(rows, places=False),
         "table1_embedded": tables.table1(embedded, places=False) if embedded else None,
         "sources": dict.fromkeys(cited.source for cited in (*tables.CITED, *tables.CITED_CONTROLS)),
-        "parzen": sigma_chart([run for run in kept if not run.embedded]),
+        "parzen": sigma_chart(real),
         "parzen_embedded": sigma_chart([run for run in kept if run.embedded]),
         "real": only(kept, REAL),
         "kmeans": only(kept, KMEANS),
-        "validation": validation_chart([run for run in kept if run.experiment == MNIST and not run.embedded]),
+        "validation": validation_chart([run for run in real if run.experiment == MNIST and not run.changes]),
+        "validation_changed": validation_chart(
+            [run for run in real if run.experiment == MNIST and run.preset in ("paper", "paper-literal")]
+        ),
+        "rules": {claim.rule: [c.statement for c in claimed if c.rule == claim.rule] for claim in claimed},
         "commands": {cited.preset: cited.command for cited in (*tables.CITED, *tables.CITED_CONTROLS) if cited.preset},
         "provenance": [(heading(run), report_cards.provenance(run)) for run in (*kept, *again)],
         "total": len(kept) + len(again),
         "revision": runs.git_revision(),
         **cards,
-        **opened,
     }
     done()
     return values
@@ -182,7 +183,8 @@ def sigma_chart(chosen: Sequence[Run]) -> Picture | None:
             continue
         drawn.add(run.preset)
         best = max(points, key=lambda point: point[1])
-        name = f"{names.get(run.preset, f'{run.preset}, seed {run.seed}')}: {best[1]:.0f} at {best[0]:.2g}"
+        score = tables.signed(f"{best[1]:.0f}")
+        name = f"{names.get(run.preset, f'{run.preset}, seed {run.seed}')}: {score} at {best[0]:.2g}"
         lines.append(Line(name, [x for x, _ in points], [y for _, y in points], best))
         ticks = ticks or [x for x, _ in points]
     if not lines:
@@ -192,7 +194,7 @@ def sigma_chart(chosen: Sequence[Run]) -> Picture | None:
         lines,
         f"Log-likelihood of the validation images in nats against sigma, a line a set of samples. Highest: {told}.",
         x_axis="sigma, the width of each Gaussian (pixel values run from 0 to 1)",
-        y_axis="log-likelihood of validation images (nats)",
+        y_axis="validation log-likelihood (nats)",
         logarithmic=True,
         ticks=ticks if len(ticks) <= 12 else None,
         floor=-300,
@@ -211,11 +213,11 @@ def _sigma_points(record: Any) -> list[tuple[float, float]]:
 
 
 def validation_chart(chosen: Sequence[Run]) -> Picture | None:
-    """Estimates during training of ``paper`` and of runs that changed one thing about it; None of none."""
+    """Estimates during training, a line a run, at most six; None of none."""
     lines: list[Line] = []
     for run in chosen:
         rows = [row for row in report_cards.metrics(run) if {"epoch", "valid_log_likelihood"} <= row.keys()]
-        if run.preset in ("paper", "paper-literal", "gan") and len(rows) > 1:
+        if len(rows) > 1:
             x, y = ([row[name] for row in rows] for name in ("epoch", "valid_log_likelihood"))
             lines.append(Line(f"{run.name}, seed {run.seed}", x, y))
     lines = lines[:6]
@@ -226,7 +228,7 @@ def validation_chart(chosen: Sequence[Run]) -> Picture | None:
         lines,
         f"Validation log-likelihood during training, a line a run: {told}.",
         x_axis="epoch",
-        y_axis="log-likelihood of validation images (nats)",
+        y_axis="validation log-likelihood (nats)",
         floor=-300,
     )
 

@@ -51,7 +51,9 @@ def claims(rows: Sequence[Row], flickr: Sequence[Sequence[Run]]) -> list[Claim]:
     gan, paper = by_model[CITED[3].model], by_model[CITED[4].model]
     real, kmeans = (by_model[cited.model] for cited in CITED_CONTROLS)
     found = [likelihood(paper), likelihood(gan), order(paper, gan), labels(paper)]
-    found += [discriminator(row) for row in rows if row.section in ("paper", "further") and _plain_preset(row)]
+    # A second run of a seed has a row of its own, after the preset's.
+    plain = {row.runs[0].preset: row for row in reversed(rows) if _plain_preset(row)}
+    found += [discriminator(row) for _, row in sorted(plain.items())]
     found += [likelihood(real), likelihood(kmeans), fooled(real, kmeans)]
     return [*found, tags(flickr)]
 
@@ -80,7 +82,7 @@ def likelihood(row: Row) -> Claim:
     met = abs(gap) <= 2 * joint
     verdict = "Reproduced" if met else f"Not reproduced: {abs(gap):.0f} nats {'higher' if gap > 0 else 'lower'}"
     if not control and cut_short(row):
-        verdict += ", training cut short"
+        verdict += " so far, training cut short"
     shown = f"{nats(value)} ± {error:.1f} nats"
     measured = shown if control else f"{shown} ({_seeds(row)})"
     return Claim(statement, cited.source, f"{_published(cited)} nats", measured, "yes" if met else "no", verdict, rule)
@@ -98,9 +100,9 @@ def order(paper: Row, gan: Row) -> Claim:
         return Claim(statement, CITED[4].source, published, missing, "open", "Not measured", rule)
     gap, error = scores[1][0] - scores[0][0], math.hypot(scores[0][1], scores[1][1])
     kind: Kind = "open" if abs(gap) <= 2 * error else "yes" if gap > 0 else "no"
-    verdict = {"open": "Undecided", "yes": "Holds", "no": "Does not hold here"}[kind]
+    verdict = {"open": "Undecided", "yes": "Holds", "no": "Does not hold"}[kind]
     if cut_short(paper) or cut_short(gan):
-        verdict += ", training cut short"
+        verdict += " so far, training cut short"
     measured = f"{abs(gap):.1f} ± {error:.1f} nats {'below' if gap > 0 else 'above'}"
     return Claim(statement, CITED[4].source, published, measured, kind, verdict, rule)
 
@@ -122,7 +124,7 @@ def labels(paper: Row) -> Claim:
 
 def discriminator(row: Row) -> Claim:
     """Does D judge label and image together, as the tutorial says?"""
-    statement = f"D judges image and label together ({row.runs[0].preset})"
+    statement = f"D weighs image and label together ({row.runs[0].preset})"
     source = "said of the widely copied tutorial variant; the paper does not measure it"
     rule = "Each case holds if D's verdict (its output over 0.5 accepts) is the one named for over half of the images."
     broken, told = [], []

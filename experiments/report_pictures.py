@@ -97,7 +97,7 @@ def line_chart(
     ticks: Sequence[float] | None = None,
     floor: float | None = None,
 ) -> Picture:
-    """Lines over one x axis, the chosen points starred; values below ``floor`` are cut off, and the y axis says so."""
+    """Lines over one x axis, the chosen points starred; values below ``floor`` are cut off."""
 
     def draw(figure: Figure) -> None:
         plot = figure.subplots()
@@ -114,9 +114,7 @@ def line_chart(
             plot.set_xticks(list(ticks), [f"{tick:.2g}" for tick in ticks])
         if floor is not None and any(value < floor for line in lines for value in line.y):
             plot.set_ylim(bottom=floor)
-            plot.set_ylabel(f"{_plain(y_axis)}, cut off below {floor:g}")
-        else:
-            plot.set_ylabel(_plain(y_axis))
+        plot.set_ylabel(_plain(y_axis))
         plot.set_xlabel(_plain(x_axis))
         columns = 2 if max(len(line.name) for line in lines) < 45 else 1
         _frame(plot).legend(

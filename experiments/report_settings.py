@@ -121,7 +121,7 @@ def account(experiment: str, kept: Sequence[Run]) -> list[Line]:
     lines = []
     for what in OPEN[experiment]:
         names = [name for name in what.names if name in own]
-        chosen = "; ".join(f"{name} {told(own[name])}" for name in names)
+        chosen = _by_value({name: told(own[name]) for name in names})
         tried = [
             _tried(run, changes, _base(run, bases))
             for run, changes in changed
@@ -134,6 +134,14 @@ def account(experiment: str, kept: Sequence[Run]) -> list[Line]:
     if several:
         lines.append(Line("Several at once", "", tuple(several)))
     return lines
+
+
+def _by_value(values: Mapping[str, str]) -> str:
+    """Settings with their values, those with the same one together."""
+    by_value: dict[str, list[str]] = {}
+    for name, value in values.items():
+        by_value.setdefault(value, []).append(name)
+    return "; ".join(f"{', '.join(names)} = {value}" for value, names in by_value.items())
 
 
 def differing(run: Run, own: Mapping[str, Any], experiment: str) -> dict[str, Any]:
@@ -208,6 +216,6 @@ def _form(run: Run, value: float, sign: bool = False) -> str:
 def _final(run: Run) -> str:
     if run.experiment == MNIST:
         score, error = number(run.result, "parzen", "test_mean"), number(run.result, "parzen", "test_se")
-        return f"{nats(score)} ± {error:.1f}" if score is not None and error is not None else run.remark
+        return f"{nats(score)} ± {error:.1f}" if score is not None and error is not None else run.state
     value = number(run.result, "measures", "cgan", "precision_at_10", "value")
-    return run.remark if value is None else f"{value:.3f}"
+    return run.state if value is None else f"{value:.3f}"
