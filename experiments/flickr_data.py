@@ -305,13 +305,12 @@ def prepare(
     *,
     device: str = "cpu",
     limit: int | None = None,
-) -> tuple[FlickrConfig, FlickrData]:
-    """The config with its features resolved, and everything the game needs.
+) -> FlickrData:
+    """Everything the game needs; the features of ``config`` are resolved (``resolve_features``).
 
     What would be wrong is looked at before what takes long: downloads, training of words, features, in this order.
     ``cache`` holds features and word vectors of all runs; ``limit`` takes only the first so many photos with a tag.
     """
-    config = replace(config, features=resolve_features(config.features, photos, root))
     tags = tags_of(photos, config.pairs.annotations)
     tagged = [i for i, of_image in enumerate(tags) if of_image][:limit]
     counts = {**photos.dropped, "images without a tag": sum(not of_image for of_image in tags)}
@@ -342,7 +341,7 @@ def prepare(
     kept = tuple(tags[i] for i in rows.tolist())
     splits = split([sum(tag in vocabulary for tag in of_image) for of_image in kept], config.pairs)
     scale = fit_scale(features[splits.train], config.features)
-    data = FlickrData(
+    return FlickrData(
         photos=photos,
         rows=rows,
         tags=kept,
@@ -355,7 +354,6 @@ def prepare(
         pairs=make_pairs(kept, splits.train, vocabulary, config.pairs.train),
         counts=counts,
     )
-    return config, data
 
 
 def features_of(

@@ -5,8 +5,10 @@ Trains no game; the rivals are ``experiments.tagging``'s, the measures ``experim
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import runs
+from experiments import UsageError, runs
 from experiments.figures import Panel
 from experiments.flickr_data import FlickrData, decoding_vocabulary
 from experiments.presets import FlickrConfig
@@ -33,6 +35,8 @@ DEPTH = 100
 HELD = 20_000
 #: Numbers of nearest training images among which the voting rival's is chosen on validation images.
 VOTERS = (5, 10, 20, 40, 80)
+#: Share of the training photos that makes a word a tag, where that is fewer than ``decoding.min_photos``.
+FEW_PHOTOS = 0.02
 #: Photos of Table 2.
 SHOWN = 24
 METHODS = {
@@ -42,6 +46,29 @@ METHODS = {
     "ridge": "linear map (ridge)",
     "mlp": "MLP regressor",
 }
+
+
+def taggable(data: FlickrData, config: FlickrConfig) -> Vocabulary:
+    """The words that can come out: of ``decoding_vocabulary`` those that ``decoding.min_photos`` training photos have.
+
+    In a small set 2% of the training photos are enough. Raises ``UsageError`` when fewer are left than a sample takes.
+    """
+    from embeddings.vocabulary import Vocabulary
+
+    vocabulary, settings = decoding_vocabulary(data.vocabulary, config), config.decoding
+    train = data.splits.train.tolist()
+    least = min(settings.min_photos, math.ceil(FEW_PHOTOS * len(train)))
+    photos_with = Counter(tag for i in train for tag in set(data.tags[i]))
+    kept = [rank for rank, word in enumerate(vocabulary.words) if photos_with[word] >= least]
+    if len(kept) < settings.neighbours:
+        raise UsageError(
+            f"only {len(kept)} words are a tag of {least} training photos or more, but decoding takes the "
+            f"{settings.neighbours} nearest of each sample: lower decoding.min_photos or decoding.neighbours"
+        )
+    counts = None if vocabulary.counts is None else vocabulary.counts[kept]
+    result = Vocabulary([vocabulary.words[rank] for rank in kept], vocabulary.vectors[kept], counts)
+    result.info = vocabulary.info
+    return result
 
 
 def sampled(generator: Generator, features: np.ndarray, samples: int, rng: torch.Generator) -> Iterator[np.ndarray]:
@@ -96,7 +123,7 @@ class Estimator:
 
     def __init__(self, config: FlickrConfig, data: FlickrData, device: torch.device) -> None:
         self.config, self.data, self.device = config, data, device
-        self.vocabulary = decoding_vocabulary(data.vocabulary, config)
+        self.vocabulary = taggable(data, config)
         self.images = data.splits.valid[: config.estimate_images]
 
     def __call__(self, trainer: Trainer) -> Estimate:
@@ -217,7 +244,7 @@ def finish(
     from experiments.tag_measures import average_precision
 
     started = time.monotonic()
-    vocabulary, words = decoding_vocabulary(data.vocabulary, config), config.decoding.words
+    vocabulary, words = taggable(data, config), config.decoding.words
     test, valid_tags = data.splits.test, [data.tags[i] for i in data.splits.valid.tolist()]
     rng = seeded(record["seed"], "samples")
     found = tag(generator, data.features[test], vocabulary, config, rng, progress=sys.stderr.isatty())

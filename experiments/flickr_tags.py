@@ -21,6 +21,7 @@ from experiments.presets import FLICKR_PRESETS, FlickrConfig
 
 if TYPE_CHECKING:
     from data.mirflickr import TaggedPhotos
+    from embeddings.vocabulary import Vocabulary
     from experiments.flickr_data import FlickrData
 
 #: Of the run's vocabulary, beside the files that every run has.
@@ -154,7 +155,7 @@ def play(
     from cgan.networks import Discriminator, Generator
     from cgan.training import Examples, Trainer
     from experiments.flickr_data import scaled_words
-    from experiments.flickr_measure import Estimator, finish
+    from experiments.flickr_measure import Estimator, finish, taggable
 
     device = resolve_device(command.device)
     words = torch.from_numpy(scaled_words(data.vocabulary, config.words.length)).to(device)
@@ -172,7 +173,7 @@ def play(
         precision=record["precision"],
     )
     folder.mkdir(parents=True, exist_ok=True)
-    save_inputs(folder, data)
+    save_inputs(folder, data, taggable(data, config))
     runs.write_json(folder / runs.CONFIG, record)
     parameters = sum(p.numel() for p in [*generator.parameters(), *discriminator.parameters()])
     splits = data.splits
@@ -205,8 +206,8 @@ def play(
     return finish(folder, config, data, record, generator.eval().cpu(), kept["t"], last)
 
 
-def save_inputs(folder: Path, data: FlickrData) -> None:
-    """Keep what ``experiments.tag`` needs beside the weights: the vocabulary, and the scale of features."""
+def save_inputs(folder: Path, data: FlickrData, vocabulary: Vocabulary) -> None:
+    """Keep what ``experiments.tag`` needs beside the weights: the words that can come out, and the features' scale."""
     import torch
 
     from cgan import checkpoints
@@ -215,8 +216,8 @@ def save_inputs(folder: Path, data: FlickrData) -> None:
     if not (folder / VOCABULARY).with_suffix(".json").exists():
         # The entries that describe another file than this one are made anew.
         about = ("format", "words", "dimension", "sha256")
-        info = {name: value for name, value in data.vocabulary.info.items() if name not in about}
-        data.vocabulary.save(folder / VOCABULARY, info)
+        info = {name: value for name, value in vocabulary.info.items() if name not in about}
+        vocabulary.save(folder / VOCABULARY, info)
     fitted = {"mean": data.scale.mean, "deviation": data.scale.deviation}
     tensors = {name: torch.from_numpy(value) for name, value in fitted.items() if value is not None}
     checkpoints.save(folder / SCALE, tensors, {"kind": data.scale.kind, "length": data.scale.length})

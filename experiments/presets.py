@@ -281,11 +281,16 @@ class DecodingSettings:
     """Words kept: those that occur most often (section 4.2)."""
     min_count: int = 200
     """Only words seen so often can come out, where the counts are known (section 4.2's vocabulary)."""
+    min_photos: int = 10
+    """Only words that so many training photos (2% of them, if that is fewer) have as a tag can come out; 0: any word.
+    Words of titles and descriptions that nobody tags with (its, some) crowd out tags. Not in the paper."""
 
     def __post_init__(self) -> None:
         for name in ("samples", "neighbours", "words", "min_count"):
             if getattr(self, name) < 1:
                 raise UsageError(f"decoding.{name} is {getattr(self, name)}: it must be at least 1")
+        if self.min_photos < 0:
+            raise UsageError(f"decoding.min_photos is {self.min_photos}: it must not be negative")
 
 
 @dataclass(frozen=True)
@@ -388,6 +393,7 @@ def flickr_paper_literal() -> FlickrConfig:
         training=TrainingSettings(),
         features=FeatureSettings(scaling="none", length=1.0),
         words=WordSettings(length=0.0),
+        decoding=DecodingSettings(min_photos=0),
     )
 
 
@@ -396,10 +402,8 @@ def flickr_matching_aware() -> FlickrConfig:
     config = flickr_paper()
     return replace(
         config,
-        training=TrainingSettings(
-            learning_rate=0.2, decay=1.0007, averaging=0.998, discriminator_loss="matching_aware"
-        ),
-        words=replace(config.words, length=5.0),
+        discriminator=replace(config.discriminator, input_dropout=0.3),
+        training=TrainingSettings(decay=1.0007, averaging=0.998, discriminator_loss="matching_aware"),
     )
 
 
