@@ -376,7 +376,7 @@ def flickr_paper() -> FlickrConfig:
         # The paper's decay takes 288,000 updates to its floor. The mean of the weights tags better than any of them.
         training=TrainingSettings(decay=1.0003, averaging=0.998),
         stopping=StoppingSettings(
-            max_updates=5_000, first_estimate=250, estimate_every=250, patience=12, min_updates=2_500
+            max_updates=3_000, first_estimate=250, estimate_every=250, patience=8, min_updates=1_500
         ),
         # Without the mean that all features, and all words, share, the game sees what tells them apart.
         features=FeatureSettings(scaling="centred_unit", length=20.0),
