@@ -1,5 +1,8 @@
 # The front door. Every target builds .venv from setup.cfg first, once.
 #   make mnist [PRESET=paper] [SEED=1] [ARGS="--training.decay 1.00001 --name slow"]    train, stop, measure
+#   make flickr-tags [PRESET=paper] [DATASET=flickr-mini] [SEED=1] [ARGS=...]    photos to tags, beside four other methods
+#   make tag RUN=runs/flickr-tags/... PHOTOS="a.jpg holiday/" [ARGS=...]    tags for your own photos from a trained run
+#   make tables [RUNS=runs] [ARGS="--out results"]                          the paper's tables from all runs
 #   make parzen SAMPLES=file.npy [ARGS=...]                                 score anybody's samples
 #   make bench [PRESET=paper] [ARGS="--threads 2"]                          time one update
 #   make word-vectors [MIN_COUNT=5] [WORDS="dog beach"] [ARGS=...]          YFCC100M metadata to word vectors, neighbours
@@ -13,15 +16,16 @@ SEED   ?= 1
 ARGS   ?=
 MIN_COUNT ?= 200
 WORDS  ?=
+RUNS   ?= runs
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env mnist parzen sample bench word-vectors bench-words test lint clean
+.PHONY: help env mnist flickr-tags tag tables parzen sample bench word-vectors bench-words test lint clean
 
 help:
-	@sed -n '2,9s/^# *//p' Makefile
+	@sed -n '2,12s/^# *//p' Makefile
 
 env: $(READY)
 
@@ -33,6 +37,17 @@ $(READY): setup.cfg pyproject.toml $(if $(LOCKED),requirements.lock)
 
 mnist: $(READY)
 	$(PY) -m experiments.mnist $(PRESET) --seed $(SEED) --resume $(ARGS)
+
+# DATASET=mirflickr downloads 3 GB if need be; auto takes what lies under the data root, else the embedded scenes.
+flickr-tags: $(READY)
+	$(PY) -m experiments.flickr_tags $(PRESET) --dataset $(or $(DATASET),auto) --seed $(SEED) --resume $(ARGS)
+
+tag: $(READY)
+	$(if $(and $(RUN),$(PHOTOS)),,$(error make tag needs RUN=runs/flickr-tags/NAME and PHOTOS="photo.jpg folder/"))
+	$(PY) -m experiments.tag $(RUN) $(PHOTOS) $(ARGS)
+
+tables: $(READY)
+	$(PY) -m experiments.tables --runs $(RUNS) $(ARGS)
 
 sample: $(READY)
 	$(PY) -m experiments.sample $(or $(RUN),runs/mnist/$(PRESET)-seed$(SEED)) $(ARGS)

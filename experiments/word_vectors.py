@@ -33,13 +33,20 @@ from embeddings.skipgram import SkipGram
 
 FOLDER = Path("runs") / "word-vectors"
 
+#: What must be said wherever words of the embedded rows are shown.
+EMBEDDED_NOTICE = (
+    "the words are those of the embedded scenes' invented captions, not of photos: no number from them stands beside "
+    "the paper's"
+)
+
 
 @dataclass(frozen=True)
 class Corpus:
     """YFCC100M metadata to lines of tokens: one photo, one line. Goes on where an interrupted one stopped."""
 
     sources: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Metadata files (.bz2, .gz or plain), folders or globs; else what lies under the data root."""
+    """Metadata files (.bz2, .gz or plain), folders or globs; else what lies under the data root, else the embedded
+    scenes' rows, whose words are made up."""
     data_root: Path | None = None
     """Folder looked into, with its yfcc100m and yfcc-mini; else $CGAN_DATA, else data/raw."""
     corpus: Path = FOLDER / "corpus"
@@ -122,7 +129,7 @@ def make_corpus(command: Corpus) -> dict[str, Any]:
 
     from embeddings import corpus
 
-    shards = _shards(command)
+    shards, notice = _shards(command)
     names = shard_names(shards)
     if len(set(map(_stem, names))) < len(names):
         raise UsageError(f"two of {_listed(shards)} would become corpus files of one name: rename one of them")
@@ -142,6 +149,7 @@ def make_corpus(command: Corpus) -> dict[str, Any]:
             manifest = {
                 "cleaning": corpus.CLEANING,
                 "complete": complete,
+                **({"notice": notice} if notice else {}),
                 **_totals(ordered),
                 "shards": ordered,
             }
@@ -162,31 +170,52 @@ def make_corpus(command: Corpus) -> dict[str, Any]:
         if record["damage"]:
             print(f"NOTE: {record['name']}: {record['damage']}; what was readable is in the corpus.")
     print(
-        f"{manifest['rows']:,} rows of {len(shards)} files in {seconds:.1f} s: {manifest['lines']:,} lines of "
+        f"{manifest['rows']:,} rows of {_files(shards)} in {seconds:.1f} s: {manifest['lines']:,} lines of "
         f"{manifest['tokens']:,} tokens\n{_skipped(manifest)}\nthe corpus is in {folder}, its account in "
         f"{folder / corpus.MANIFEST}"
     )
     return manifest
 
 
-def _shards(command: Corpus) -> list[Path]:
-    """The files to read, saying which they are."""
+def _shards(command: Corpus) -> tuple[list[Path], str | None]:
+    """The files to read, saying which they are, and what must be said wherever their words are shown."""
     from data.roots import data_root
     from data.yfcc100m import FOLDERS, default_shards, find_shards
 
     if command.sources:
-        return find_shards(command.sources)
+        return find_shards(command.sources), None
     root = data_root(command.data_root)
     shards = default_shards(root)
-    if not shards:
-        looked = ", ".join(str(root / name) for name in FOLDERS)
-        raise UsageError(
-            f"no YFCC100M metadata (yfcc100m_dataset-0.bz2 and the like) in {looked}: put it into one of them, name "
-            "its files, or take vectors that others trained: python -m experiments.word_vectors import "
-            "glove-wiki-gigaword-200"
-        )
-    print(f"reading {len(shards)} files of {shards[0].parent}")
-    return shards
+    if shards:
+        print(f"reading {_files(shards)} of {shards[0].parent}")
+        return shards, None
+    looked = ", ".join(str(root / name) for name in FOLDERS)
+    print(
+        f"NOTE: no YFCC100M metadata (yfcc100m_dataset-0.bz2 and the like) in {looked}; put it into one of them, name "
+        "its files, or take vectors that others trained: python -m experiments.word_vectors import "
+        f"glove-wiki-gigaword-200\nNOTE: {EMBEDDED_NOTICE}."
+    )
+    return [embedded_rows(command.corpus.parent)], EMBEDDED_NOTICE
+
+
+def embedded_rows(folder: Path) -> Path:
+    """The file, below ``folder``, of the embedded scenes' rows; written if it is not there yet."""
+    import bz2
+
+    from data.scenes import VERSION, caption_rows
+
+    # Named unlike YFCC100M's files, so that a corpus of these rows is never taken for one of theirs.
+    path = folder / f"scenes-{VERSION}.bz2"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_bytes(bz2.compress("".join(f"{row}\n" for row in caption_rows(seed=1)).encode()))
+        os.replace(temporary, path)
+    return path
+
+
+def _files(shards: Sequence[Path]) -> str:
+    return f"{len(shards)} file{'s' if len(shards) > 1 else ''}"
 
 
 def shard_names(shards: Sequence[Path]) -> list[str]:
@@ -383,6 +412,7 @@ def train(command: Train) -> None:
         raise UsageError(f"{command.out} is there already and was made otherwise: name another --out, or delete it")
     if command.out.exists():
         print(f"{command.out} is there already, made of this corpus with these settings")
+        _print_notice(corpus.manifest)
         return
     _ready(command.out)
     tokens = sum(file.tokens for file in corpus.files)
@@ -413,6 +443,12 @@ def train(command: Train) -> None:
     )
     if len(vocabulary) < 2000 and command.settings.min_count >= 50:
         print("NOTE: few words are left; a small corpus needs a lower --min-count, such as 5.")
+    _print_notice(corpus.manifest)
+
+
+def _print_notice(manifest: Any) -> None:
+    if isinstance(manifest, dict) and manifest.get("notice"):
+        print(f"NOTE: {manifest['notice']}.")
 
 
 def is_made_by(path: Path, settings: dict[str, Any], manifest: dict[str, Any]) -> bool:
@@ -434,6 +470,7 @@ def show_nearest(command: Nearest) -> None:
         )
     vectors = None if command.vector is None else read_vectors(command.vector)
     vocabulary = Vocabulary.load(command.vectors)
+    _print_notice(vocabulary.info.get("corpus"))
     words = list(command.words)
     if not words and vectors is None:
         words = [word for word in vocabulary.words if len(word) >= 4][:10] or vocabulary.words[:10]

@@ -141,7 +141,7 @@ def test_mistakes_are_one_sentence_and_change_nothing(
         (["import", "none.txt", "--out", "new.bin"], "no such file"),
         (["import", "bad.npy", "--out", "new.bin"], "no word vectors"),
         (["import", "bad.npy"], "is there already"),
-        (["corpus"], "no YFCC100M metadata"),
+        (["corpus"], "holds a corpus of other files"),
         (["corpus", "--data-root", "none"], "does not exist"),
         (["corpus", "none.bz2"], "name the metadata files"),
         (["corpus", "empty/prose.txt"], "holds a corpus of other files"),
@@ -308,6 +308,31 @@ def test_import_takes_what_gensims_downloader_holds(tmp_path: Path) -> None:
     assert Vocabulary.load(tmp_path / "v.bin").words == ["the", "dog"]
     done = run("word_vectors", "import", "glove-twitter", "--out", tmp_path / "w.bin", **offline)
     assert_one_sentence(done, "gensim's downloader", "'glove-twitter'", "check the name")
+
+
+def test_without_any_metadata_the_embedded_rows_serve_and_every_output_says_so(tmp_path: Path) -> None:
+    said = "the words are those of the embedded scenes' invented captions"
+    (tmp_path / "root").mkdir()
+    at = {"cwd": tmp_path, "PYTHONPATH": str(ROOT), "CGAN_DATA": "root"}
+    made = run("word_vectors", "corpus", **at)
+    assert made.returncode == 0, made.stderr
+    assert "NOTE: no YFCC100M metadata" in made.stdout and "import glove" in made.stdout and said in made.stdout
+    assert "8,000 rows of 1 file in" in made.stdout
+    options = ["--epochs", 1, "--vector-size", 16, "--workers", 1]
+    trained = run("word_vectors", "train", *options, **at)  # The paper's minimum count of 200 leaves words.
+    assert trained.returncode == 0 and said in trained.stdout and "seen 200 times or more" in trained.stdout
+    assert said in run("word_vectors", "train", *options, **at).stdout
+    shown = run("word_vectors", "nearest", "sea", **at)
+    assert shown.returncode == 0 and shown.stdout.startswith("NOTE: ") and said in shown.stdout
+    corpus = tmp_path / "runs" / "word-vectors" / "corpus"
+    assert manifest(corpus)["notice"].startswith(said)
+    before = text_files(corpus)
+    assert run("word_vectors", "corpus", **at).returncode == 0 and text_files(corpus) == before
+    # Metadata that comes later is not mixed into it.
+    shards(tmp_path / "root" / "yfcc100m", 1, 5)
+    done = run("word_vectors", "corpus", **at)
+    assert_one_sentence(done, "holds a corpus of other files (scenes-", "--corpus", "delete it")
+    assert not list((tmp_path / "root").glob("scenes*"))
 
 
 @pytest.mark.skipif(not os.environ.get("CGAN_DATA"), reason="CGAN_DATA names no data root")
