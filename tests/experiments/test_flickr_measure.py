@@ -1,0 +1,112 @@
+"""What the Flickr experiment measures, against plain transcriptions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from embeddings.vocabulary import Vocabulary
+from experiments import UsageError
+from experiments.flickr_data import FlickrData, Pairs, Splits, fit_scale
+from experiments.flickr_measure import compare, sampled, taggable
+from experiments.presets import FLICKR_PRESETS, FlickrConfig
+from experiments.tag_measures import precision
+from tests.experiments.test_flickr_data import made_photos
+
+WORDS = [f"word{i}" for i in range(40)]
+
+
+def made_data(images: int, seed: int = 0) -> FlickrData:
+    rng = np.random.default_rng(seed)
+    tags = [tuple(rng.choice(WORDS[:30], size=6, replace=False).tolist()) for _ in range(images)]
+    train = int(0.7 * images)
+    vectors = rng.standard_normal((len(WORDS), 8)).astype(np.float32)
+    features = rng.random((images, 5)).astype(np.float32)
+    config = FLICKR_PRESETS["paper"]()
+    return FlickrData(
+        photos=made_photos(tags),
+        rows=np.arange(images),
+        tags=tuple(tags),
+        user_tags=tuple(tags),
+        features=features,
+        scale=fit_scale(features, config.features),
+        network={"checksum": "0"},
+        vocabulary=Vocabulary(WORDS, vectors, list(range(400, 360, -1))),
+        splits=Splits(np.arange(train), np.arange(train, images - 10), np.arange(images - 10, images)),
+        pairs=Pairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)),
+        counts={},
+    )
+
+
+def decoding(**settings: int) -> FlickrConfig:
+    config = FLICKR_PRESETS["paper"]()
+    return replace(config, decoding=replace(config.decoding, neighbours=3, **settings))
+
+
+@pytest.mark.parametrize(
+    ("images", "min_photos", "least"), [(100, 10, 2), (100, 1, 1), (1000, 10, 10), (1000, 150, 14)]
+)
+def test_only_words_of_so_many_training_photos_come_out(images: int, min_photos: int, least: int) -> None:
+    data = made_data(images)
+    counts = Counter(tag for i in data.splits.train.tolist() for tag in data.tags[i])
+    expected = [word for word in WORDS if counts[word] >= least]
+    found = taggable(data, decoding(min_photos=min_photos))
+    assert found.words == expected
+    for word in expected:
+        np.testing.assert_array_equal(
+            found.vectors[found.index(word)], data.vocabulary.vectors[data.vocabulary.index(word)]
+        )
+    assert found.counts is not None and data.vocabulary.counts is not None
+    assert found.counts.tolist() == [data.vocabulary.counts[data.vocabulary.index(word)] for word in expected]
+
+
+def test_zero_lets_every_frequent_word_out() -> None:
+    data = made_data(100)
+    assert taggable(data, decoding(min_photos=0)).words == WORDS
+    assert taggable(data, decoding(min_photos=0, min_count=391)).words == WORDS[:10]
+
+
+def test_too_few_words_is_one_sentence_with_both_settings() -> None:
+    with pytest.raises(UsageError, match=r"only 10 words .* decoding.min_photos or decoding.neighbours"):
+        config = decoding(min_photos=0, min_count=391)
+        taggable(made_data(100), replace(config, decoding=replace(config.decoding, neighbours=11)))
+
+
+class Echo:
+    """Stands where a generator does: its sample of a condition is the condition, numbered by the draw."""
+
+    def sample(self, y, n, rng):
+        import torch
+
+        return torch.cat([y, torch.arange(n, dtype=y.dtype)[:, None]], 1)
+
+
+def test_every_image_gets_its_own_samples_in_order() -> None:
+    import torch
+
+    features = np.arange(30, dtype=np.float32).reshape(10, 3)
+    blocks = list(sampled(Echo(), features, 4, torch.Generator()))  # type: ignore[arg-type]
+    vectors = np.concatenate(blocks)
+    assert vectors.shape == (10, 4, 4)
+    np.testing.assert_array_equal(vectors[:, :, :3], np.repeat(features[:, None], 4, axis=1))
+    np.testing.assert_array_equal(vectors[:, :, 3].ravel(), np.arange(40))
+
+
+def test_the_comparison_is_of_the_same_photos() -> None:
+    data = made_data(100)
+    truth = [data.tags[i] for i in range(50)]
+    rng = np.random.default_rng(1)
+    rankings = {name: [rng.permutation(WORDS).tolist() for _ in truth] for name in ("cgan", "vote")}
+    rows = compare(rankings, truth, data.vocabulary, 10, np.full(50, 0.25))
+    first, second = (precision(rankings[name], truth, 10) for name in ("cgan", "vote"))
+    for name, values in (("cgan", first), ("vote", second)):
+        interval = rows[name]["precision_at_10"]
+        assert interval["value"] == pytest.approx(values.mean(), abs=1e-12)
+        assert interval["low"] < values.mean() < interval["high"]
+    difference = rows["vote"]["cgan_minus_this_precision"]
+    assert difference["value"] == pytest.approx((first - second).mean(), abs=1e-12)
+    assert rows["cgan"]["diversity"] == {"value": 0.25, "low": 0.25, "high": 0.25}
+    assert rows["vote"]["diversity"] is None and "cgan_minus_this_precision" not in rows["cgan"]
