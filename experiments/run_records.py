@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from experiments import UsageError, runs, table2
-from experiments.presets import MNIST_PRESETS
+from experiments.presets import FLICKR_PRESETS, MNIST_PRESETS
 
 MNIST, FLICKR, PARZEN = "mnist", "flickr-tags", "parzen"
 
 #: Presets by experiment: what a run's settings are compared with, so that a changed setting gets a row of its own.
-PRESETS: dict[str, Mapping[str, Callable[[], Any]]] = {MNIST: MNIST_PRESETS}
+PRESETS: dict[str, Mapping[str, Callable[[], Any]]] = {MNIST: MNIST_PRESETS, FLICKR: FLICKR_PRESETS}
 
 #: The only setting that may differ within a row: a run that is stopped early and measured has another one.
 LENGTH = "stopping.max_updates"
+
+#: Settings that a preset leaves to what is there, and that a run records as it was found.
+FOUND = ("features.network", "features.weights", "features.grid", "features.random_weights")
 
 #: The controls as ``experiments.parzen`` names them, and how many samples the paper's procedure takes.
 REAL, KMEANS, COUNT = "mnist-train", "mnist-kmeans", 10_000
@@ -230,7 +233,8 @@ def _run(
     if seed is None:
         raise _Form("seed")
     settings = flat(config["settings"]) if isinstance(config.get("settings"), Mapping) else {}
-    settings.pop(LENGTH, None)
+    for name in (LENGTH, *FOUND):
+        settings.pop(name, None)
     own = own_settings(experiment, preset)
     # A setting that the preset has and the record lacks came later, and the run is as the preset was.
     changes = () if own is None else tuple(f"{name}={told(v)}" for name, v in settings.items() if own.get(name) != v)
