@@ -303,6 +303,30 @@ def test_figures_of_real_measures_are_small_and_whole(digits: tuple[np.ndarray, 
         assert path.stat().st_size < 250_000
 
 
+def test_interval_bars_are_as_long_as_their_values(tmp_path: Path) -> None:
+    rows = {"cGAN": (0.30, 0.25, 0.36), "commonest": (0.15, 0.15, 0.15), "vote": (0.20, 0.10, 0.60)}
+    figures.interval_bars(rows, tmp_path / "bars.png", axis="precision at 10", title="Which method tags best?")
+    pixels = read(tmp_path / "bars.png")
+    assert_margin_is_white(pixels)
+    first, others = (colour_share(pixels, colour) for colour in (figures.COLOURS[0], figures.BAR_COLOUR))
+    # Each bar is a run of lines with ink of its colour; the lines through its middle are broken by the interval.
+    bars = []
+    for ink in (first, others):
+        lines = np.flatnonzero(ink.sum(1) > 20)
+        for block in np.split(lines, np.flatnonzero(np.diff(lines) > 3) + 1):
+            columns = np.flatnonzero(ink[block].any(0))
+            bars.append((block.mean(), columns.min(), columns.max() - columns.min() + 1))
+    assert len(bars) == 3
+    heights, starts, lengths = zip(*bars, strict=True)
+    assert list(heights) == sorted(heights), "the first row stands on top"
+    assert max(starts) - min(starts) <= 1
+    np.testing.assert_allclose(np.array(lengths) / lengths[0], [1, 0.15 / 0.30, 0.20 / 0.30], atol=0.02)
+    with pytest.raises(UsageError, match="no rows"):
+        figures.interval_bars({}, tmp_path / "none.png", axis="precision")
+    figures.interval_bars({"all wrong": (0.0, 0.0, 0.0)}, tmp_path / "zero.png", axis="precision")
+    assert_margin_is_white(read(tmp_path / "zero.png"))
+
+
 # ---- files and imports
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from cgan.networks import Discriminator, Generator
+from cgan.specs import DiscriminatorSpec, GeneratorSpec, Layer
+from cgan.training import Examples, Trainer
+from cgan.training_settings import TrainingSettings
+from embeddings import EmbeddingError
 from embeddings.vocabulary import Vocabulary
 from experiments import UsageError
 from experiments.flickr_data import FlickrData, Pairs, Splits, fit_scale
-from experiments.flickr_measure import compare, sampled, taggable
+from experiments.flickr_measure import Estimator, compare, rivals, sampled, tag, taggable
 from experiments.presets import FLICKR_PRESETS, FlickrConfig
 from experiments.tag_measures import precision
 from tests.experiments.test_flickr_data import made_photos
@@ -79,14 +86,10 @@ class Echo:
     """Stands where a generator does: its sample of a condition is the condition, numbered by the draw."""
 
     def sample(self, y, n, rng):
-        import torch
-
         return torch.cat([y, torch.arange(n, dtype=y.dtype)[:, None]], 1)
 
 
 def test_every_image_gets_its_own_samples_in_order() -> None:
-    import torch
-
     features = np.arange(30, dtype=np.float32).reshape(10, 3)
     blocks = list(sampled(Echo(), features, 4, torch.Generator()))  # type: ignore[arg-type]
     vectors = np.concatenate(blocks)
@@ -110,3 +113,89 @@ def test_the_comparison_is_of_the_same_photos() -> None:
     assert difference["value"] == pytest.approx((first - second).mean(), abs=1e-12)
     assert rows["cgan"]["diversity"] == {"value": 0.25, "low": 0.25, "high": 0.25}
     assert rows["vote"]["diversity"] is None and "cgan_minus_this_precision" not in rows["cgan"]
+
+
+# ---- estimates while it trains
+
+
+def small_trainer(data: FlickrData, seed: int = 1) -> Trainer:
+    """A game of the data's sizes, real but small."""
+    layers = (Layer.parse("relu:12"),)
+    width, size = data.features.shape[1], data.vocabulary.vectors.shape[1]
+    condition = {"condition": "real", "condition_dim": width, "condition_branch": layers, "input_branch": layers}
+    generator = Generator(
+        GeneratorSpec(input_dim=4, noise="normal", output_dim=size, output="linear", **condition),  # type: ignore[arg-type]
+        torch.Generator().manual_seed(seed),
+    )
+    discriminator = Discriminator(
+        DiscriminatorSpec(input_dim=size, **condition),  # type: ignore[arg-type]
+        torch.Generator().manual_seed(seed + 1),
+    )
+    words = torch.from_numpy(data.vocabulary.vectors)
+    index = torch.arange(20)
+    examples = Examples(words, torch.from_numpy(data.features), index, index)
+    return Trainer(generator, discriminator, examples, TrainingSettings(batch_size=10), seed=seed)
+
+
+def test_tags_are_the_protocol_word_for_word() -> None:
+    """100 samples an image, the nearest words of each, the commonest: with a dictionary and a loop."""
+    data = made_data(60)
+    config = decoding(samples=7, min_photos=0)
+    generator = small_trainer(data).G
+    found = tag(generator, data.features[:5], data.vocabulary, config, torch.Generator().manual_seed(3), words=6)
+    vectors = np.concatenate(list(sampled(generator, data.features[:5], 7, torch.Generator().manual_seed(3))))
+    units = data.vocabulary.vectors / np.linalg.norm(data.vocabulary.vectors, axis=1, keepdims=True)
+    for image in range(5):
+        counts: Counter[str] = Counter()
+        sums: Counter[str] = Counter()
+        cosines = vectors[image] @ units.T / np.linalg.norm(vectors[image], axis=1, keepdims=True)
+        for sample in cosines:
+            for rank in np.argsort(-sample)[:3]:
+                counts[WORDS[rank]] += 1
+                sums[WORDS[rank]] += float(sample[rank])
+        best = sorted(counts, key=lambda word: (-counts[word], -sums[word]))[:6]
+        assert found.rankings[image] == best
+        np.testing.assert_allclose(found.decoded.shares[image][: len(best)], [counts[w] / 7 for w in best], rtol=1e-6)
+        pairs = [(i, j) for i in range(7) for j in range(7) if i != j]
+        own = vectors[image] / np.linalg.norm(vectors[image], axis=1, keepdims=True)
+        assert found.diversity[image] == pytest.approx(np.mean([1 - own[i] @ own[j] for i, j in pairs]), abs=1e-5)
+
+
+def test_an_estimate_sees_validation_images_alone_and_repeats_itself() -> None:
+    data = made_data(60)
+    config = replace(decoding(samples=5), estimate_images=4)
+    trainer, cpu = small_trainer(data), torch.device("cpu")
+    first = Estimator(config, data, cpu)(trainer)
+    assert math.isfinite(first.score) and first.score == first.columns["valid_average_precision"]
+    assert Estimator(config, data, cpu)(trainer) == first
+    changed = data.features.copy()
+    changed[data.splits.test] *= -3
+    others = tuple(("word0",) if i in data.splits.test else tags for i, tags in enumerate(data.tags))
+    assert Estimator(config, replace(data, features=changed, tags=others), cpu)(trainer) == first
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_dead_generator_does_not_look_alive(value: float) -> None:
+    """Vectors without a direction would decode to the vocabulary's first words, which score like the commonest tags."""
+    data = made_data(60)
+    trainer = small_trainer(data)
+    with torch.no_grad():
+        for parameter in trainer.G.parameters():
+            parameter.fill_(value)
+    assert math.isnan(Estimator(decoding(samples=5), data, torch.device("cpu"))(trainer).score)
+    with pytest.raises(EmbeddingError, match="zero" if value == 0 else "not finite"):
+        tag(trainer.G, data.features[:3], data.vocabulary, decoding(samples=5), torch.Generator())
+
+
+def test_rivals_never_see_a_test_images_tags() -> None:
+    data = made_data(60)
+    config = decoding(min_photos=0)
+    words = taggable(data, config)
+    found, chosen = rivals(data, words, 1, lambda ranking: float(len({tuple(row) for row in ranking})))
+    hidden = tuple(() if i in data.splits.test else tags for i, tags in enumerate(data.tags))
+    again, same = rivals(
+        replace(data, tags=hidden), words, 1, lambda ranking: float(len({tuple(row) for row in ranking}))
+    )
+    assert again == found and same == chosen
+    assert found.keys() == {"commonest", "vote", "ridge", "mlp"}
+    assert all(len(ranking) == len(data.splits.test) for ranking in found.values())
