@@ -342,7 +342,8 @@ def provenance(run: Run) -> list[tuple[str, list[str]]]:
     result = run.result
     environment = result.get("environment")
     environment = environment if isinstance(environment, Mapping) else {}
-    sessions = [s for s in result.get("sessions") or () if isinstance(s, Mapping)]
+    sessions = result.get("sessions")
+    sessions = [s for s in sessions if isinstance(s, Mapping)] if isinstance(sessions, list) else []
     told = [str(s["command"]) for s in sessions if s.get("command")] or _texts([environment.get("command")])
     if not told and run.experiment not in (MNIST, FLICKR):
         told = _texts([_at(result, "parzen", "command")])

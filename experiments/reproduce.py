@@ -227,7 +227,9 @@ def flickr_steps(command: Command, folder: Path) -> list[Step]:
                 arguments: tuple[str, ...] = ("--dataset", "scenes", "--images", str(FAST_IMAGES))
             else:
                 changes = {"words.min_count": command.min_count, "decoding.min_count": command.min_count}
-                arguments = ("--dataset", command.photos, "--words.vectors", str(vectors(command, folder)))
+                # Vectors of embedded rows do not go with real photos: the command then says what is missing.
+                words = ("--words.vectors", str(vectors(command, folder))) if has_metadata(command) else ()
+                arguments = ("--dataset", command.photos, *words)
             name = f"{preset}-{'scenes' if command.fast else Path(command.photos).name}-seed{seed}"
             steps.append(
                 training(
@@ -237,7 +239,7 @@ def flickr_steps(command: Command, folder: Path) -> list[Step]:
                     (*arguments, "--seed", str(seed)),
                     (preset, name, folder, command),
                     overhead=50 if command.fast else 1_800,
-                    needs=() if command.fast else ("word vectors",),
+                    needs=("word vectors",) if not command.fast and has_metadata(command) else (),
                 )
             )
     return steps
@@ -313,9 +315,12 @@ def word_steps(command: Command, folder: Path, scenes: str | None) -> list[Step]
     corpus, product = folder / "word-vectors" / "corpus", vectors(command, folder)
     if scenes:
         rows = folder / "cache" / f"scenes-{FAST_IMAGES}" / "yfcc100m" / "yfcc100m_dataset-0.bz2"
-        source, min_count, seconds = (str(rows),), 20, (5.0, 10.0)
+        source: tuple[str, ...] = (str(rows),)
+        min_count, seconds = 20, (5.0, 10.0)
     else:
-        source, min_count, seconds = _root(command), command.min_count, (4_000.0, 20_000.0)
+        source, min_count = _root(command), command.min_count
+        # Times of the whole of YFCC100M; without metadata the embedded rows serve, and their file is called so.
+        seconds = (4_000.0, 20_000.0) if has_metadata(command) else (5.0, 10.0)
     size = ("--min-count", str(min_count), "--epochs", str(command.epochs))
     train = ("train", "--corpus", str(corpus), "--out", str(product), *size)
     needs = (scenes,) if scenes else ()
@@ -327,7 +332,16 @@ def word_steps(command: Command, folder: Path, scenes: str | None) -> list[Step]
 
 def vectors(command: Command, folder: Path) -> Path:
     """The file of the word vectors."""
-    return folder / "word-vectors" / f"min-count-{20 if command.fast else command.min_count}.bin"
+    name = f"min-count-{command.min_count}" if has_metadata(command) and not command.fast else "embedded"
+    return folder / "word-vectors" / f"{name}.bin"
+
+
+def has_metadata(command: Command) -> bool:
+    """Whether YFCC100M metadata lies under the data root."""
+    from data.roots import data_root
+    from data.yfcc100m import default_shards
+
+    return bool(default_shards(data_root(command.data_root)))
 
 
 def _flag(name: str) -> str:
@@ -398,7 +412,8 @@ def play(steps: Sequence[Step], logs: Path, lock: int) -> dict[str, State]:
     # Weighted by time, so that the bar's own estimate corrects itself by the steps that are done.
     form = "{percentage:3.0f}%|{bar}| {elapsed}, about {remaining} left{postfix}"
     todo = [step for step in steps if not step.is_done()]
-    with tqdm(total=sum(step.seconds for step in todo), bar_format=form, smoothing=0, dynamic_ncols=True) as bar:
+    total = sum(step.seconds for step in todo)
+    with tqdm(total=total, bar_format=form, smoothing=0, dynamic_ncols=True, disable=None) as bar:
         for step in steps:
             if step not in todo:
                 states[step.name] = "skipped"
@@ -421,6 +436,8 @@ def play_one(step: Step, log: Path, lock: int, bar: Any) -> State:
     begun, shown = time.monotonic(), 0.0
     first = step.share()
     bar.set_postfix_str(step.name)
+    if bar.disable:
+        print(f"begun: {step.name}", flush=True)
     with open(log, "a", encoding="utf-8") as file:
         print(f"$ {step.typed}", file=file, flush=True)
         process = subprocess.Popen(
@@ -442,7 +459,8 @@ def play_one(step: Step, log: Path, lock: int, bar: Any) -> State:
             bar.set_postfix_str(f"{step.name} is saving")
             _end(process)
             return "stopped"
-    bar.update(step.seconds - shown)
+    # Sums of fractions may end a little above the total, which the bar would complain about.
+    bar.update(min(step.seconds - shown, max(bar.total - bar.n, 0)) if bar.total else 0)
     took = clock(time.monotonic() - begun)
     if code == 0:
         bar.write(f"done: {step.name} ({took})", file=sys.stdout)
