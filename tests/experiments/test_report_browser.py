@@ -9,8 +9,10 @@ import functools
 import http.server
 import json
 import os
+import queue
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -31,8 +33,8 @@ pytestmark = pytest.mark.skipif(
 
 WIDTHS = (390, 1440)
 
-#: Opens every part that folds, waits for every picture, then says what is wrong, as JSON in the page's own text.
-AROUND = """<!doctype html><meta charset="utf-8"><body><pre id="found"></pre><script>
+#: Opens every part that folds, waits for every picture, then says what is wrong, and sends it back.
+AROUND = """<!doctype html><meta charset="utf-8"><body><script>
 async function look(width) {
   const frame = document.createElement("iframe");
   frame.style = `width: ${width}px; height: 900px; border: 0`;
@@ -69,13 +71,26 @@ async function look(width) {
     scripts: page.scripts.length,
   };
 }
-Promise.all([WIDTHS].map(look)).then(
-  found => document.getElementById("found").textContent = JSON.stringify(found),
-  error => document.getElementById("found").textContent = JSON.stringify({error: String(error)}));
+(async () => {
+  let found;
+  try { found = await Promise.all([WIDTHS].map(look)); } catch (error) { found = {error: String(error)}; }
+  await fetch("found", {method: "POST", body: JSON.stringify(found)});
+})();
 </script>"""
 
+LOUD = """<!doctype html><script>console.log("heard"); fetch("found", {method: "POST", body: "[]"})</script>"""
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Files, and an ear for what the page around the report has found."""
+
+    found: queue.Queue[Any] = queue.Queue()
+
+    def do_POST(self) -> None:
+        self.found.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
     def log_message(self, *arguments: object) -> None:
         pass
 
@@ -92,33 +107,36 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     done = commands.run("report", "--runs", folder / "runs", "--out", folder / "report.html")
     assert done.returncode == 0, done.stderr
     (folder / "around.html").write_text(AROUND.replace("WIDTHS", ", ".join(map(str, WIDTHS))), encoding="utf-8")
-    (folder / "loud.html").write_text("<script>console.log('heard')</script>", encoding="utf-8")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    (folder / "loud.html").write_text(LOUD, encoding="utf-8")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
 
 
-def browse(address: str, profile: Path, *flags: str) -> tuple[str, list[str]]:
-    """The page's elements after its script has run, and what was written on the console."""
+def browse(address: str, profile: Path, *flags: str) -> tuple[Any, list[str]]:
+    """What the page at ``address`` sent back, and what was written on the console until then."""
     assert CHROMIUM is not None
     command = [CHROMIUM, "--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     command += ["--no-sandbox"] if os.geteuid() == 0 else []
-    command += [f"--user-data-dir={profile}", "--enable-logging=stderr", "--virtual-time-budget=60000", *flags]
-    done = subprocess.run(
-        [*command, "--window-size=1500,1000", "--dump-dom", address], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    command += [f"--user-data-dir={profile}", "--enable-logging=stderr", *flags, "--window-size=1500,1000", address]
+    log = profile / "log"
+    with open(log, "w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        try:
+            found = Handler.found.get(timeout=240)
+        except queue.Empty:
+            raise AssertionError(log.read_text(errors="replace")) from None
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+    return found, [line for line in log.read_text(errors="replace").splitlines() if "CONSOLE" in line]
 
 
 def look(address: str, profile: Path, *flags: str) -> tuple[list[dict[str, Any]], list[str]]:
     """What the page around the report found, a record a width, and the console."""
-    text, console = browse(f"{address}/around.html", profile, *flags)
-    match = re.search(r'<pre id="found">(.*?)</pre>', text, re.DOTALL)
-    assert match and match[1], text[:2000]
-    found = json.loads(match[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    found, console = browse(f"{address}/around.html", profile, *flags)
     assert isinstance(found, list), found
     return found, console
 
