@@ -1,0 +1,37 @@
+"""A whole run of the Flickr experiment on few rendered scenes, small enough for seconds, as a user types it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from data.scenes import write_scenes
+
+#: A network of timm's for tests, which gives 64 numbers, and word vectors of 16.
+NETS = (
+    "--features.network", "test_vit", "--features.random-weights",
+    "--generator.condition-dim", "64", "--discriminator.condition-dim", "64",
+    "--generator.output-dim", "16", "--discriminator.input-dim", "16",
+    "--generator.condition-branch", "relu:16,dropout=0.5", "--generator.input-branch", "relu:16,dropout=0.5",
+    "--discriminator.condition-branch", "relu:16,dropout=0.5", "--discriminator.input-branch", "relu:16,dropout=0.5",
+    "--discriminator.joint", "maxout:16x3,dropout=0.5",
+    "--words.min-count", "20", "--words.epochs", "1", "--decoding.min-count", "50",
+    "--threads", "1", "--precision", "float32",
+)  # fmt: skip
+LENGTH = ("--stopping.max-updates", "240", "--stopping.first-estimate", "20", "--stopping.estimate-every", "80")
+IMAGES = 40
+NAME = f"paper-scenes-images{IMAGES}-seed1"
+
+
+def arguments(runs: Path, root: Path) -> tuple[object, ...]:
+    """The command line of a small run into ``runs``, with the (empty) data root ``root``."""
+    return ("flickr_tags", "paper", *NETS, *LENGTH, "--images", IMAGES, "--runs", runs, "--data-root", root)
+
+
+def folder_of_photos(folder: Path, images: int = 12) -> Path:
+    """A user's folder in MIRFLICKR's layout, which nothing marks as scenes; rows for the words go with it."""
+    write_scenes(folder / "scenes", images)
+    for name in ("mirflickr", "mirflickr25k_annotations_v080", "yfcc100m"):
+        shutil.move(folder / "scenes" / name, folder / name)
+    shutil.rmtree(folder / "scenes")
+    return folder
