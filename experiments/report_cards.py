@@ -64,7 +64,7 @@ class Card:
 
 def unimodal(run: Run, identity: str, notes: list[Note]) -> Card:
     """The card of a run on digits; what is damaged is added to ``notes``."""
-    result, name = run.result, f"{run.name}, seed {run.seed}"
+    result, name = run.result, f"{short_name(run)}, seed {run.seed}"
     card = Card(
         id=identity,
         title=name,
@@ -107,7 +107,7 @@ def multimodal(group: Sequence[Run], identity: str, pixels: int | None, notes: l
     run, photos = photos_of(group, notes)
     card = Card(
         id=identity,
-        title=run.name + (f", seed {run.seed}" if len(group) == 1 else f", {len(group)} seeds"),
+        title=short_name(run) + (f", seed {run.seed}" if len(group) == 1 else f", {len(group)} seeds"),
         dataset=run.dataset,
         embedded=run.embedded,
         facts=_multimodal_facts(run),
@@ -120,6 +120,11 @@ def multimodal(group: Sequence[Run], identity: str, pixels: int | None, notes: l
         card.caption = photos.caption
         card.photos = [_photo(row, f"{card.id}-{place}", pixels) for place, row in enumerate(photos.rows)]
     return card
+
+
+def short_name(run: Run) -> str:
+    """The run's name, with at most one changed setting spelled out."""
+    return run.name if len(run.changes) < 2 else f"{run.preset} with {len(run.changes)} changed settings"
 
 
 def attempt(part: Callable[[], object], run: Run, name: str, notes: list[Note]) -> None:
@@ -310,6 +315,7 @@ def _training_facts(run: Run) -> list[tuple[str, str]]:
     result = run.result
     kept, updates, seconds = (number(result, name) for name in ("best_update", "updates", "seconds"))
     facts = [("Data", run.dataset)]
+    facts += [("Changed settings", "; ".join(run.changes))] if len(run.changes) > 1 else []
     if kept is not None and updates is not None:
         facts.append(("Weights kept", f"update {kept:,.0f} of {updates:,.0f}"))
     facts += [("Training time", clock(seconds))] if seconds is not None else []

@@ -141,7 +141,8 @@ def interval_chart(rows: Mapping[str, Mapping[str, tuple[float, float, float]]],
                 label = _plain(name) if place == next(i for i, r in enumerate(rows.values()) if name in r) else None
                 plot.barh(y, value, height * 0.92, color=SERIES[number], label=label)
                 plot.plot([low, high], [y, y], color=INK, linewidth=1.3, marker="|", markersize=7)
-                plot.text(max(value, high), y, f"  {value:.3f}", va="center", fontsize=9, color=INK)
+                text: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+                plot.annotate(f"{value:.3f}", (max(value, high), y), color=INK, **text)
                 highest = max(highest, value, high)
         plot.set_yticks(range(len(rows)), [_plain(name) for name in rows])
         plot.invert_yaxis()
