@@ -451,6 +451,8 @@ def test_many_images_take_many_files(tmp_path: Path, network, photos: list[Path]
 
 
 RUN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background job has it ignored.
 import sys
 from pathlib import Path
 from embeddings import images

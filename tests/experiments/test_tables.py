@@ -84,7 +84,7 @@ def flickr_run(folder: Path, seed: int = 1, precision: float = 0.25, **changes: 
         **changes,
     }
     write(folder / "result.json", record)
-    write(folder / "config.json", {**record, "settings": {"training": {"decay": 1.1}}})
+    write(folder / "config.json", {**record, "settings": {"training": {"decay": 1.0003}}})
     return folder
 
 
