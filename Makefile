@@ -3,6 +3,8 @@
 #   make flickr-tags [PRESET=paper] [DATASET=flickr-mini] [SEED=1] [ARGS=...]    photos to tags, beside four other methods
 #   make tag RUN=runs/flickr-tags/... PHOTOS="a.jpg holiday/" [ARGS=...]    tags for your own photos from a trained run
 #   make tables [RUNS=runs] [ARGS="--out results"]                          the paper's tables from all runs
+#   make report [RUNS=runs]                                                 one page that shows everything
+#   make reproduce [FAST=1] [ARGS="--seeds 3"]                              all of it in order, resumable; FAST=1: a smoke run
 #   make parzen SAMPLES=file.npy [ARGS=...]                                 score anybody's samples
 #   make bench [PRESET=paper] [ARGS="--threads 2"]                          time one update
 #   make word-vectors [MIN_COUNT=5] [WORDS="dog beach"] [ARGS=...]          YFCC100M metadata to word vectors, neighbours
@@ -22,10 +24,10 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env mnist flickr-tags tag tables parzen sample bench word-vectors bench-words test lint clean
+.PHONY: help env mnist flickr-tags tag tables report reproduce parzen sample bench word-vectors bench-words test lint clean
 
 help:
-	@sed -n '2,12s/^# *//p' Makefile
+	@sed -n '2,14s/^# *//p' Makefile
 
 env: $(READY)
 
@@ -48,6 +50,12 @@ tag: $(READY)
 
 tables: $(READY)
 	$(PY) -m experiments.tables --runs $(RUNS) $(ARGS)
+
+report: $(READY)
+	$(PY) -m experiments.report --runs $(RUNS) $(ARGS)
+
+reproduce: $(READY)
+	$(PY) -m experiments.reproduce $(if $(FAST),--fast) $(ARGS)
 
 sample: $(READY)
 	$(PY) -m experiments.sample $(or $(RUN),runs/mnist/$(PRESET)-seed$(SEED)) $(ARGS)
