@@ -164,6 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if tags else 1
     if tagger.record["dataset"]["embedded"]:
         print("NOTE: this run was trained on rendered scenes, not on photos.")
+    if tagger.network.weights == "random":
+        print("NOTE: its image features come from a network with random weights.")
     for path, of_photo in tags.items():
         print(f"{printable(path)}\n  {', '.join(f'{word} {percent(share)}' for word, share in of_photo)}")
     return 0 if tags else 1
