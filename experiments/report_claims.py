@@ -180,9 +180,8 @@ def tags(groups: Sequence[Sequence[Run]]) -> Claim:
         return Claim(statement, source, published, "not run: make flickr-tags", "open", "Not measured", rule)
     # The paper's photos and the paper's preset first; never the best of several, which would be chance's choice.
     run, mean_gap, low, high = min(differences, key=lambda found: _paper_first(found[0]))
-    measured = signed(
-        f"precision at 10 {mean_gap:+.3f} [{low:.3f}, {high:.3f}] against the commonest tags, {run.dataset}"
-    )
+    gap = signed(f"{mean_gap:+.3f} [{low:.3f}, {high:.3f}]")
+    measured = f"precision at 10 {gap} against the commonest tags, {run.dataset}"
     kind: Kind = "yes" if low > 0 else "no" if high < 0 else "open"
     verdict = {"yes": "Holds", "no": "Does not hold here", "open": "Undecided"}[kind]
     if not is_papers(run):
