@@ -13,7 +13,17 @@ from typing import Any
 
 import tyro
 
-from experiments import UsageError, cli, report_cards, report_claims, report_settings, runs, table2, tables
+from experiments import (
+    UsageError,
+    cli,
+    report_cards,
+    report_claims,
+    report_facts,
+    report_settings,
+    runs,
+    table2,
+    tables,
+)
 from experiments.report_pictures import Line, Picture, line_chart
 from experiments.run_records import FLICKR, KMEANS, MNIST, PARZEN, REAL, Found, Run, find, grouped, number, one_a_seed
 
@@ -114,7 +124,7 @@ def sections(found: Found, kept: Sequence[Run], again: Sequence[Run], done: Call
         ),
         "rules": {claim.rule: [c.statement for c in claimed if c.rule == claim.rule] for claim in claimed},
         "commands": {cited.preset: cited.command for cited in (*tables.CITED, *tables.CITED_CONTROLS) if cited.preset},
-        "provenance": [(heading(run), report_cards.provenance(run)) for run in (*kept, *again)],
+        "provenance": [(heading(run), report_facts.provenance(run)) for run in (*kept, *again)],
         "total": len(kept) + len(again),
         "revision": runs.git_revision(),
         **cards,

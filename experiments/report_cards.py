@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments import UsageError, figures, runs, table2
+from experiments.report_facts import multimodal_facts, texts, unimodal_facts
 from experiments.report_pictures import Picture, Unreadable, from_png, interval_chart, redrawn
-from experiments.run_records import FLICKR, MNIST, Note, Run, number
-from experiments.tables import METHODS, NONE, clock, nats, notice_of, photos_of, read_measure
+from experiments.run_records import Note, Run, number
+from experiments.tables import METHODS, notice_of, photos_of, read_measure
 
 #: A picture, or the sentence in its place.
 Shown = Picture | str
@@ -70,8 +71,8 @@ def unimodal(run: Run, identity: str, notes: list[Note]) -> Card:
         title=name,
         dataset=run.dataset,
         embedded=run.embedded,
-        facts=_unimodal_facts(run),
-        faults=_texts(result.get("collapse")),
+        facts=unimodal_facts(run),
+        faults=texts(result.get("collapse")),
     )
     rows = metrics(run)
     conditional = "label_fidelity" in result
@@ -110,7 +111,7 @@ def multimodal(group: Sequence[Run], identity: str, pixels: int | None, notes: l
         title=short_name(run) + (f", seed {run.seed}" if len(group) == 1 else f", {len(group)} seeds"),
         dataset=run.dataset,
         embedded=run.embedded,
-        facts=_multimodal_facts(run),
+        facts=multimodal_facts(run),
         notice=notice_of(run, photos),
     )
     card.curves = _curves(run, metrics(run), PANELS, "valid_average_precision", "mean average precision", notes)
@@ -291,100 +292,3 @@ def _shares(matrix: Sequence[Sequence[Any]], height: int, width: int) -> list[tu
 def _share(value: Any) -> float | None:
     found = number({"value": value}, "value")
     return None if found is None else min(max(float(found), 0.0), 1.0)
-
-
-def _unimodal_facts(run: Run) -> list[tuple[str, str]]:
-    result = run.result
-    score, error = number(result, "parzen", "test_mean"), number(result, "parzen", "test_se")
-    shown = f"{nats(score)} ± {error:.1f} nats" if score is not None and error is not None else run.remark
-    facts = [("Test log-likelihood", shown), *_training_facts(run)]
-    sigma = number(result, "parzen", "sigma")
-    facts += [("Sigma", f"{sigma:.3f}")] if sigma is not None else []
-    for name, keys, form in (
-        ("Labels as asked", ("label_fidelity", "share"), ".1%"),
-        ("Variety (real digits 1)", ("variety", "overall"), ".2f"),
-        ("A classifier trained on samples reads real digits", ("train_on_generated", "generated"), ".1%"),
-        ("Trained on as many real digits", ("train_on_generated", "real"), ".1%"),
-    ):
-        value = number(result, *keys)
-        facts += [(name, f"{value:{form}}")] if value is not None else []
-    return facts
-
-
-def _training_facts(run: Run) -> list[tuple[str, str]]:
-    result = run.result
-    kept, updates, seconds = (number(result, name) for name in ("best_update", "updates", "seconds"))
-    facts = [("Data", run.dataset)]
-    facts += [("Changed settings", "; ".join(run.changes))] if len(run.changes) > 1 else []
-    if kept is not None and updates is not None:
-        facts.append(("Weights kept", f"update {kept:,.0f} of {updates:,.0f}"))
-    facts += [("Training time", clock(seconds))] if seconds is not None else []
-    return [*facts, ("Ending", run.remark)]
-
-
-def _multimodal_facts(run: Run) -> list[tuple[str, str]]:
-    """Among them how the data measure up to the paper's."""
-    result, network = run.result, run.result.get("network")
-    facts = _training_facts(run)
-    if isinstance(network, Mapping):
-        weights = network.get("weights")
-        state = "untrained, random weights" if weights == "random" else "trained weights"
-        facts.append(("Image features", f"{network.get('name')}, {network.get('dim')} numbers, {state}"))
-    words, pairs = number(result, "vocabulary", "words"), number(result, "pairs")
-    facts += [("Vocabulary (paper: 247,465 words)", f"{words:,.0f} words")] if words is not None else []
-    facts += [("Training pairs (paper: 150,000)", f"{pairs:,.0f}")] if pairs is not None else []
-    images = result.get("images")
-    if isinstance(images, Mapping):
-        parts = [f"{number(images, key) or 0:,.0f} {what}" for key, what in _SPLITS.items()]
-        facts.append(("Photos", ", ".join(parts)))
-    return facts
-
-
-_SPLITS = {"train": "train", "valid": "validate", "test": "test"}
-
-
-def provenance(run: Run) -> list[tuple[str, list[str]]]:
-    """Where a run's figures come from: terms and lines."""
-    result = run.result
-    environment = result.get("environment")
-    environment = environment if isinstance(environment, Mapping) else {}
-    sessions = result.get("sessions")
-    sessions = [s for s in sessions if isinstance(s, Mapping)] if isinstance(sessions, list) else []
-    told = [str(s["command"]) for s in sessions if s.get("command")] or _texts([environment.get("command")])
-    if not told and run.experiment not in (MNIST, FLICKR):
-        told = _texts([_at(result, "parzen", "command")])
-    packages = environment.get("packages")
-    versions = [f"Python {environment['python']}"] if environment.get("python") else []
-    versions += [f"{name} {version}" for name, version in packages.items()] if isinstance(packages, Mapping) else []
-    device = ", ".join(
-        str(text)
-        for text in (
-            result.get("device"),
-            environment.get("platform"),
-            f"{environment['cpu_cores']} cores" if environment.get("cpu_cores") else None,
-            f"{result['precision']} products" if result.get("precision") else None,
-            f"{result['threads']} threads" if result.get("threads") else None,
-        )
-        if text
-    )
-    revision = environment.get("git_revision")
-    revisions = list(dict.fromkeys(str(s["git_revision"]) for s in sessions if s.get("git_revision")))
-    return [
-        ("Folder", [str(run.place)]),
-        ("Command", list(dict.fromkeys(told)) or [NONE]),
-        ("Seed", [str(run.seed)]),
-        ("Data", [run.dataset, *([f"checksum {run.checksum}"] if run.checksum else [])]),
-        ("Versions", [", ".join(versions) or NONE]),
-        ("Device", [device or NONE]),
-        ("Revision", revisions or [str(revision) if revision else NONE]),
-    ]
-
-
-def _at(record: Any, *keys: str) -> Any:
-    for key in keys:
-        record = record.get(key) if isinstance(record, Mapping) else None
-    return record
-
-
-def _texts(value: Any) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []

@@ -199,7 +199,7 @@ def mnist_steps(command: Command, folder: Path) -> list[Step]:
     for seed in range(1, 1 + (1 if command.fast else command.seeds)):
         for preset in command.presets:
             name = f"{preset}-seed{seed}{'-digits' if command.fast else ''}"
-            changes = {"stopping.max_updates": 300, "stopping.first_estimate": 100, "stopping.estimate_every": 100}
+            changes = {"stopping.max_updates": 200, "stopping.first_estimate": 100, "stopping.estimate_every": 100}
             changes |= {"estimate.samples_per_class": 20, "estimate.images": 100}
             dataset = "digits" if command.fast else "mnist"
             steps.append(
