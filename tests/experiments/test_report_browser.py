@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,7 @@ def browse(address: str, profile: Path, *flags: str) -> tuple[Any, list[str]]:
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
         try:
             found = Handler.found.get(timeout=240)
+            time.sleep(2)  # The console comes by another way, and may come later.
         except queue.Empty:
             raise AssertionError(log.read_text(errors="replace")) from None
         finally:

@@ -180,6 +180,8 @@ def start(folder: Path) -> subprocess.Popen[str]:
     """One training that would take minutes, in a group of its own as a terminal's is, once it has begun to train."""
     options = ["--fast", "--presets", "paper", "--threads", "1", "--runs", folder / "runs", "--out", folder / "out"]
     program = (
+        # A shell's background job has interrupts ignored, and so would all that it starts.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; from experiments import reproduce, cli\n"
         "made = reproduce.plan\n"
         "import dataclasses\n"
