@@ -7,12 +7,9 @@ Players of a game circle around a solution rather than settle on it; the mean of
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
-
-Network = TypeVar("Network", bound=nn.Module)
+from torch import nn
 
 
 def average_decay(t: int, decay: float) -> float:
@@ -36,7 +33,3 @@ class Average:
             torch._foreach_lerp_(mean, source, 1 - average_decay(t, self.decay))
             for kept, now in zip(self.network.buffers(), self._source.buffers(), strict=True):
                 kept.copy_(now)
-
-    def state(self) -> dict[str, Tensor]:
-        """The averaged weights by name."""
-        return dict(self.network.state_dict())

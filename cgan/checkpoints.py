@@ -67,6 +67,11 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(record)
 
 
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, such as ``G.``, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def load_into(module: torch.nn.Module, state: Mapping[str, Tensor], where: Path) -> None:
     """Copy ``state`` into ``module``; one ``CganError`` naming the file ``where`` if a name or shape differs."""
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}

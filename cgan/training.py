@@ -217,25 +217,18 @@ class Trainer:
             tensors |= {f"{player}.{name}": value for name, value in module.state_dict().items()}
             tensors |= {f"{player}.optimiser.{name}": v for name, v in self.optimisers[player].state().items()}
         if self.average is not None:
-            tensors |= {f"average.{name}": value for name, value in self.average.state().items()}
+            tensors |= {f"average.{name}": value for name, value in self.average.network.state_dict().items()}
         return tensors, {"t": self.t, "loss_count": self.loss_count}
 
     def load_state(self, tensors: dict[str, Tensor], record: dict[str, Any], where: Path) -> None:
         """Continue from what ``state`` gave; ``where`` names the file in errors."""
         for player, module in (("G", self.G), ("D", self.D)):
-            own = {
-                name.removeprefix(f"{player}."): value
-                for name, value in tensors.items()
-                if name.startswith(f"{player}.")
-            }
-            kept = {
-                name.removeprefix("optimiser."): own.pop(name) for name in list(own) if name.startswith("optimiser.")
-            }
-            checkpoints.load_into(module, own, where)
-            self.optimisers[player].load_state(kept)
+            own = checkpoints.part(tensors, f"{player}.")
+            weights = {name: value for name, value in own.items() if not name.startswith("optimiser.")}
+            checkpoints.load_into(module, weights, where)
+            self.optimisers[player].load_state(checkpoints.part(own, "optimiser."))
         if self.average is not None:
-            mean = {name.removeprefix("average."): v for name, v in tensors.items() if name.startswith("average.")}
-            checkpoints.load_into(self.average.network, mean, where)
+            checkpoints.load_into(self.average.network, checkpoints.part(tensors, "average."), where)
         try:
             self.rng.set_state(tensors["rng"])
         except RuntimeError:

@@ -200,8 +200,7 @@ def play(
         raise CganError(reason)
     print("tagging the test photos, and by the other methods ...")
     tensors, kept = checkpoints.load(folder / runs.BEST)
-    state = {name.removeprefix("G."): value for name, value in tensors.items() if name.startswith("G.")}
-    checkpoints.load_into(generator, state, folder / runs.BEST)
+    checkpoints.load_into(generator, checkpoints.part(tensors, "G."), folder / runs.BEST)
     _, last = checkpoints.load(folder / runs.CHECKPOINT)
     return finish(folder, config, data, record, generator.eval().cpu(), kept["t"], last)
 

@@ -57,8 +57,7 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> LoadedRun:
     generator = Generator(config.generator, seeded(0, "G"), torch.full((config.generator.output_dim,), 0.5))
     discriminator = Discriminator(config.discriminator, seeded(0, "D"))
     for module, prefix in ((generator, "G."), (discriminator, "D.")):
-        state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        checkpoints.load_into(module, state, path)
+        checkpoints.load_into(module, checkpoints.part(tensors, prefix), path)
         module.eval().to(device)
     return LoadedRun(folder, config, record, generator, discriminator, kept["t"])
 
