@@ -86,7 +86,7 @@ def fetch(
 
     ``checksum``: "md5:..." or "sha256:..." in hexadecimal, as pooch has it; None takes what the server sends.
     ``verify``: given the downloaded file before it gets its name, says what is wrong with it, or None.
-    ``progress``: tell the size and show a bar, on standard error.
+    ``progress``: tell the size on standard error, and show a bar if that is a terminal.
 
     The bytes go to ``<destination>.part``. An interrupted download leaves that file, and the next one
     continues it if the server still has the same version (HTTP Range, If-Range), else begins anew. Only a
@@ -297,7 +297,15 @@ def receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
         if progress:
             done = f"continuing at {tqdm.format_sizeof(kept, 'B')}, " if kept else ""
             say(f"downloading {name} ({done}{size}) from {url}")
-        bar = tqdm(desc=name, total=total, initial=kept, unit="B", unit_scale=True, leave=False, disable=not progress)
+        bar = tqdm(
+            desc=name,
+            total=total,
+            initial=kept,
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            disable=None if progress else True,
+        )
         # Unbuffered: what has been received is on file if this process is killed.
         with bar, open(part, "ab" if kept else "wb", buffering=0) as file:
             # After the old bytes are gone and before the first new one, so that it never tells of others.

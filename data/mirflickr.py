@@ -334,7 +334,7 @@ def read_all_tags(
     """The tags of each image, with a progress bar once it takes over two seconds."""
     from tqdm import tqdm
 
-    for number in tqdm(numbers, desc="tags", unit="file", delay=2, leave=False):
+    for number in tqdm(numbers, desc="tags", unit="file", delay=2, disable=None, leave=False):
         if path := files.get(number):
             tags = parse_tags(path.read_bytes(), dropped)
             dropped[NO_TAG] += not tags
@@ -542,7 +542,9 @@ def md5(path: Path, label: str) -> str:
     total = path.stat().st_size
     with (
         open(path, "rb") as file,
-        tqdm(desc=f"checking {label}", total=total, unit="B", unit_scale=True, delay=2, leave=False) as bar,
+        tqdm(
+            desc=f"checking {label}", total=total, unit="B", unit_scale=True, delay=2, disable=None, leave=False
+        ) as bar,
     ):
         while block := file.read(_BLOCK):
             digest.update(block)
@@ -580,7 +582,7 @@ def gather(packed: zipfile.ZipFile, members: Mapping[PurePosixPath, zipfile.ZipI
     from tqdm import tqdm
 
     total = sum(entry.file_size for entry in members.values())
-    with tqdm(desc=f"unpacking {label}", total=total, unit="B", unit_scale=True, leave=False) as bar:
+    with tqdm(desc=f"unpacking {label}", total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar:
         for place, entry in members.items():
             path = folder / place
             if not is_whole(path, entry):

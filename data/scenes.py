@@ -140,7 +140,7 @@ def write_scenes(folder: str | Path, images: int = 600, seed: int = 1, progress:
     MIRFLICKR's layout: ``mirflickr/imN.jpg``, ``mirflickr/meta/tags/tagsN.txt`` (cleaned, may be empty),
     ``mirflickr/meta/tags_raw/tagsN.txt`` (as typed), ``mirflickr25k_annotations_v080/LABEL.txt`` and
     ``LABEL_r1.txt``; and ``yfcc100m/yfcc100m_dataset-0.bz2``. ``scenes.json`` is written last. What a stopped
-    call left, or scenes of another seed, count or version, is replaced. ``progress`` shows a bar on stderr.
+    call left, or scenes of another seed, count or version, is replaced. ``progress`` shows bars on a terminal.
 
     Raises ``DataError``, and changes nothing, when the folder holds anything that this function did not write.
     """
@@ -227,7 +227,7 @@ def _write(folder: Path, images: int, seed: int, progress: bool) -> None:
     for place in (TAGS, TAGS_RAW, ANNOTATIONS, SHARD.parent):
         (folder / place).mkdir(parents=True, exist_ok=True)
     members: dict[str, list[int]] = {name: [] for name in _label_files()}
-    for number in tqdm(range(1, images + 1), desc="rendering scenes", unit="image", disable=not progress):
+    for number in tqdm(range(1, images + 1), desc="rendering scenes", unit="image", disable=None if progress else True):
         picture = render_scene(seed, number)
         jpeg = io.BytesIO()
         picture.image.save(jpeg, "JPEG", quality=90)
@@ -239,7 +239,7 @@ def _write(folder: Path, images: int, seed: int, progress: bool) -> None:
     for name, numbers in members.items():
         _write_lines(folder / ANNOTATIONS / name, map(str, numbers))
     (folder / ANNOTATIONS / "README.txt").write_text(_README, encoding="utf-8")
-    rows = tqdm(caption_rows(seed), desc="writing captions", unit="row", total=ROWS, disable=not progress)
+    rows = tqdm(caption_rows(seed), desc="writing captions", unit="row", total=ROWS, disable=None if progress else True)
     (folder / SHARD).write_bytes(bz2.compress("".join(f"{row}\n" for row in rows).encode("utf-8")))
 
 
