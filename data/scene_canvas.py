@@ -1,6 +1,6 @@
 """The paper of the rendered scenes: a supersampled canvas, its light, tileable noise, and the finish of a photograph.
 
-Knows no things of the world; ``data.scene_nature`` and ``data.scene_built`` draw those on it.
+Knows no things of the world; ``scene_land``, ``scene_life``, ``scene_town`` and ``scene_traffic`` draw those on it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Light:
     """Colours (RGB, 0 to 1) of one time of day: the sky from top to horizon, direct light, the light of shade, haze.
 
     ``thick`` is how much of a thing a unit of distance hides behind haze; ``sun`` is where the light comes from, in
-    parts of the picture's width and height; ``dark`` says whether lamps are lit.
+    parts of the picture's width and height; ``dark`` says whether lamps are lit, ``wet`` whether it rains.
     """
 
     zenith: Colour
@@ -39,6 +39,7 @@ class Light:
     thick: float = 0.5
     sun: tuple[float, float] = (0.3, 0.2)
     dark: bool = False
+    wet: bool = False
 
     def on(self, albedo: Colour, shade: float = 1.0, depth: float = 0.0) -> np.ndarray:
         """The colour that a surface of ``albedo`` shows, ``shade`` of the direct light on it, ``depth`` far away."""
@@ -88,7 +89,7 @@ LIGHTS: dict[str, tuple[Light, ...]] = {
     ),
     "rain": (
         Light((0.36, 0.40, 0.45), (0.46, 0.49, 0.53), (0.62, 0.65, 0.67), (0.06, 0.06, 0.06), (0.44, 0.46, 0.49),
-              (0.56, 0.60, 0.63), 1.4),
+              (0.56, 0.60, 0.63), 1.4, wet=True),
     ),
     "fog": (
         Light((0.70, 0.73, 0.75), (0.77, 0.79, 0.80), (0.84, 0.85, 0.85), (0.12, 0.12, 0.11), (0.52, 0.53, 0.54),

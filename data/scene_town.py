@@ -262,7 +262,7 @@ def street(c: Canvas, horizon: float, vanish: float) -> None:
     colour = mix(tar, walk, smooth(0.62, 0.66, border)[..., None])
     dash = (np.abs(border) < 0.02) & (np.sin(6.0 / (t + 0.05)) > 0)
     colour = np.where(dash[..., None], light.on((0.9, 0.88, 0.8), 0.8), colour)
-    wet = 0.6 if light.thick == 1.4 or (light.dark and dice.random() < 0.6) else 0.08
+    wet = 0.6 if light.wet or (light.dark and dice.random() < 0.6) else 0.08
     rows = np.clip(2 * horizon - c.y[y0:, 0] * 1.0, 0, y0 - 1).astype(int)
     ripple = ((grit - 0.5) * 16).astype(int)
     mirror = c.rgb[rows[:, None], np.clip(c.x.astype(int) + ripple, 0, c.w - 1)]

@@ -193,7 +193,7 @@ def people(c: Canvas, spots: Sequence[tuple[float, float, float]]) -> None:
             360,
             fill=light.ink((0.15, 0.1, 0.07), 0.6),
         )
-        if light.thick == 1.4 or dice.random() < 0.04:
+        if light.wet or dice.random() < 0.04:
             draw.pieslice(
                 (x - s * 0.34, foot - s * 1.25, x + s * 0.34, foot - s * 0.75),
                 180,
