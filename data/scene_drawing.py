@@ -13,10 +13,7 @@ from PIL import Image
 from data import scene_settled as settled
 from data import scene_wild as wild
 from data.scene_canvas import SIDE, Canvas, develop, light_of, sample, smooth
-from data.scene_plan import Scene
-
-#: What the whole picture shows rather than some of its pixels.
-AIR = ("sunset", "night", "rain", "fog")
+from data.scene_plan import AIR, Scene
 
 
 def draw(scene: Scene, dice: random.Random) -> tuple[Image.Image, dict[str, float]]:

@@ -18,8 +18,8 @@ SHAPES = {(160, 120): 10, (160, 107): 4, (120, 160): 4, (140, 140): 1}
 #: How the picture was finished, with weights.
 STYLES = {"plain": 10, "vivid": 4, "warm": 2, "cold": 2, "faded": 2, "lomo": 2, "bw": 2, "sepia": 0.6}
 
-#: Lights under which the sky is dark enough for lamps, moon and stars.
-DARK = ("dusk", "night")
+#: Lights that are also things to name, which the whole picture shows rather than some of its pixels.
+AIR = ("sunset", "night", "rain", "fog")
 
 
 class Place(NamedTuple):
@@ -162,9 +162,7 @@ def _weather(dice: random.Random, place: str, light: str, season: str) -> list[s
     """What the light and the season bring along."""
     outdoors = place not in ("wood", "flowers", "branch")
     things = []
-    if light in ("sunset", "night"):
-        things.append(light)
-    if light in ("rain", "fog"):
+    if light in AIR:
         things.append(light)
     if light == "snowfall" or (season == "winter" and place in ("mountains", "village", "road", "meadow", "lake")):
         things.append("snow")

@@ -26,7 +26,7 @@ from data.scene_lexicon import (
     TAGS,
     TIMES,
 )
-from data.scene_plan import Scene, chance, pick
+from data.scene_plan import AIR, Scene, chance, pick
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,7 @@ def _typed(word: str, dice: random.Random) -> str:
 
 def seen_in(scene: Scene, dice: random.Random) -> dict[str, float]:
     """What a picture of the scene would show, when none is drawn: shares as they might have come out."""
-    return {
-        thing: 1.0 if thing in ("sunset", "night", "rain", "fog") else dice.uniform(0.01, 0.3) for thing in scene.things
-    }
+    return {thing: 1.0 if thing in AIR else dice.uniform(0.01, 0.3) for thing in scene.things}
 
 
 def title_of(scene: Scene, seen: Mapping[str, float], owner: Owner, dice: random.Random) -> str:
