@@ -64,6 +64,8 @@ class Tagger:
 
 def load_tagger(folder: Path, weights: Path | None = None) -> Tagger:
     """The tagger of the run in ``folder``; raises ``UsageError``, ``CganError`` or ``EmbeddingError`` naming a file."""
+    import torch
+
     from cgan import checkpoints
     from cgan.devices import seeded
     from cgan.networks import Generator
@@ -91,10 +93,10 @@ def load_tagger(folder: Path, weights: Path | None = None) -> Tagger:
             f"gives {config.generator.output_dim}: restore the run's own vocabulary"
         )
     tensors, kept = checkpoints.load(folder / SCALE)
-    generator = Generator(config.generator, seeded(0, "G"))
+    # Any mean will do: the stored weights replace the start.
+    generator = Generator(config.generator, seeded(0, "G"), torch.zeros(config.generator.output_dim))
     best, _ = checkpoints.load(folder / runs.BEST)
-    state = {name.removeprefix("G."): value for name, value in best.items() if name.startswith("G.")}
-    checkpoints.load_into(generator, state, folder / runs.BEST)
+    checkpoints.load_into(generator, checkpoints.part(best, "G."), folder / runs.BEST)
     network = load_frozen(config.features)
     if network.checksum != record["network"]["checksum"]:
         raise UsageError(

@@ -14,7 +14,7 @@ from PIL import Image
 from data.scenes import render_scene
 from embeddings.vocabulary import Vocabulary
 from experiments import cli
-from experiments.tag import main
+from experiments.tag import load_tagger, main
 from tests.experiments import commands, flickr_runs
 from tests.experiments.conftest import FlickrRun
 
@@ -66,6 +66,15 @@ def test_a_folder_is_tagged_and_a_broken_photo_is_named(flickr_run: FlickrRun, p
     # The broken one is named, on standard error, where no bar is drawn either.
     (note,) = done.stderr.splitlines()
     assert note.startswith(f"NOTE: {photos / 'broken.jpg'} is left out: ")
+
+
+def test_a_run_whose_output_biases_started_from_the_data_can_tag(flickr_run: FlickrRun, tmp_path: Path) -> None:
+    folder = shutil.copytree(flickr_run.folder, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"]["generator"]["output_bias"] = "marginals"
+    (folder / "config.json").write_text(json.dumps(config))
+    found, expected = (load_tagger(run).generator.output.bias for run in (folder, flickr_run.folder))
+    assert found.tolist() == expected.tolist()
 
 
 def test_json_holds_paths_with_tags_and_shares(
