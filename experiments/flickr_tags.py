@@ -152,10 +152,11 @@ def play(
 
     from cgan import checkpoints
     from cgan.devices import resolve_device, seeded
+    from cgan.examples import Examples
     from cgan.networks import Discriminator, Generator
-    from cgan.training import Examples, Trainer
+    from cgan.training import Trainer
     from experiments.flickr_data import scaled_words
-    from experiments.flickr_measure import Estimator, finish, taggable
+    from experiments.flickr_measure import Estimator, finish
 
     device = resolve_device(command.device)
     words = torch.from_numpy(scaled_words(data.vocabulary, config.words.length)).to(device)
@@ -172,8 +173,9 @@ def play(
         seed=command.seed,
         precision=record["precision"],
     )
+    estimator = Estimator(config, data, device)
     folder.mkdir(parents=True, exist_ok=True)
-    save_inputs(folder, data, taggable(data, config))
+    save_inputs(folder, data, estimator.vocabulary)
     runs.write_json(folder / runs.CONFIG, record)
     parameters = sum(p.numel() for p in [*generator.parameters(), *discriminator.parameters()])
     splits = data.splits
@@ -185,18 +187,15 @@ def play(
         f"{data.counts['images without a tag']:,} photos have no tag\n{parameters:,} weights, "
         f"{record['device']}, {record['precision']} products, {record['threads']} threads\nrun folder {folder}"
     )
-    estimator = Estimator(config, data, device)
-    place = running.Place(folder, record)
-    running.play(
-        [place],
+    lost = running.play(
+        [running.Place(folder, record)],
         [trainer],
         config.stopping,
         estimator,
         module="experiments.flickr_tags",
         resume=command.resume,
-        after=lambda trainer, place: [],
     )
-    for reason in running.lost([place]).values():
+    for reason in lost.values():
         raise CganError(reason)
     print("tagging the test photos, and by the other methods ...")
     tensors, kept = checkpoints.load(folder / runs.BEST)

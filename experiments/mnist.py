@@ -87,8 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     if dataset.notice:
         print(f"NOTE: {dataset.notice}.\n")
-    train(command, places, dataset)
-    lost = running.lost(places)
+    lost = train(command, places, dataset)
     for place in places:
         if place.folder in lost:
             continue
@@ -134,8 +133,8 @@ def describe(command: Command, dataset: ImageDataset, before: dict[str, Any]) ->
     }
 
 
-def train(command: Command, places: Sequence[running.Place], dataset: ImageDataset) -> None:
-    """Train to the stopping points, or on from the last checkpoints.
+def train(command: Command, places: Sequence[running.Place], dataset: ImageDataset) -> dict[Path, str]:
+    """Train to the stopping points, or on from the last checkpoints; the folders of games that were lost, and why.
 
     Leaves all but the figures and, where the game was not lost, ``result.json``.
     """
@@ -164,7 +163,7 @@ def train(command: Command, places: Sequence[running.Place], dataset: ImageDatas
         early = " (common this early, and most nets recover)" if trainer.t < config.stopping.min_updates else ""
         return [f"look: {fault}{early}" for fault in estimator.faults]
 
-    running.play(
+    return running.play(
         places,
         trainers,
         config.stopping,
@@ -180,8 +179,9 @@ def build(command: Command, places: Sequence[running.Place], dataset: ImageDatas
     import torch
 
     from cgan.devices import resolve_device, seeded
+    from cgan.examples import Examples
     from cgan.networks import Discriminator, Generator
-    from cgan.training import Examples, Trainer
+    from cgan.training import Trainer
     from experiments.sampling import from_pixels
 
     config, device = command.config, resolve_device(command.device)

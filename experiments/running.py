@@ -156,26 +156,22 @@ def play(
     *,
     module: str,
     resume: bool,
-    after: Callable[[Trainer, Place], list[str]],
-) -> None:
+    after: Callable[[Trainer, Place], list[str]] = lambda trainer, place: [],
+) -> dict[Path, str]:
     """Train to the stopping points, or on from the last checkpoints, with a bar, lines, metrics and TensorBoard.
 
     Several trainers are replicas, trained at once. ``after`` is called at every estimate (to draw a figure, say) and
-    returns lines to print below it. ``module`` is the command's name, for the line that says how to go on. A game that
-    diverged leaves a ``result.json`` that says so, and raises ``CganError`` once the others are done.
+    returns lines to print below it. ``module`` is the command's name, for the line that says how to go on. Returns the
+    folders of games that diverged, and why; such a game leaves a ``result.json`` that says so.
     """
     ends = _play(places, trainers, stopping, estimate, module, resume, after)
+    lost = {}
     for place, trainer, end in zip(places, trainers, ends, strict=True):
         if end is not None:
+            lost[place.folder] = str(end)
             failure = {"status": "diverged", "reason": str(end), "updates": trainer.t}
             runs.write_json(place.folder / runs.RESULT, {**place.record, **failure, "environment": runs.environment()})
-
-
-def lost(places: Sequence[Place]) -> dict[Path, str]:
-    """The folders of games that diverged, and why."""
-    results = {place.folder: place.folder / runs.RESULT for place in places}
-    records = {folder: runs.read_json(path) for folder, path in results.items() if path.exists()}
-    return {folder: record["reason"] for folder, record in records.items() if record.get("status") == "diverged"}
+    return lost
 
 
 def _play(
