@@ -217,21 +217,16 @@ def word_rows(photos: TaggedPhotos, root: Path) -> list[Path]:
     return shards
 
 
-def word_vectors(
-    settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path
-) -> tuple[Vocabulary, str]:
-    """The vocabulary and where it came from: the file that is named, else skip-gram on YFCC100M rows (``word_rows``).
+def word_vectors(settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path) -> Vocabulary:
+    """The vocabulary of the file that is named, else of skip-gram on YFCC100M rows (``word_rows``).
 
     Corpus and vectors are kept in ``folder`` and used again. Raises ``UsageError`` when the vectors are not of
     ``dimension`` numbers, or nothing is there to train them on.
     """
     from embeddings.vocabulary import Vocabulary
 
-    if settings.vectors is not None:
-        vocabulary, source = Vocabulary.load(settings.vectors), settings.vectors
-    else:
-        path = train_words(settings, dimension, photos, root, folder)
-        vocabulary, source = Vocabulary.load(path), str(path)
+    source = settings.vectors or train_words(settings, dimension, photos, root, folder)
+    vocabulary = Vocabulary.load(source)
     if settings.centred:
         vocabulary = centred(vocabulary)
     found = vocabulary.vectors.shape[1]
@@ -240,7 +235,7 @@ def word_vectors(
             f"{source} holds vectors of {found} numbers, but generator.output_dim is {dimension}: set "
             f"--generator.output-dim {found} and --discriminator.input-dim {found}, or take other vectors"
         )
-    return vocabulary, source
+    return vocabulary
 
 
 def centred(vocabulary: Vocabulary) -> Vocabulary:
@@ -319,11 +314,11 @@ def prepare(
     if config.words.vectors is None:
         word_rows(photos, root)
     else:
-        vocabulary, _ = word_vectors(*words)
+        vocabulary = word_vectors(*words)
     network = load_frozen(config.features)
     check_condition(config, network.dim, network.name)
     if config.words.vectors is None:
-        vocabulary, _ = word_vectors(*words)
+        vocabulary = word_vectors(*words)
     check_decoding(vocabulary, config)
     outside = sum(tag not in vocabulary for i in tagged for tag in tags[i])
     total = sum(len(tags[i]) for i in tagged)

@@ -225,6 +225,13 @@ def _interval(interval: Any) -> dict[str, float] | None:
     return {"value": interval.mean, "low": interval.low, "high": interval.high}
 
 
+def notice_of(data: FlickrData) -> str | None:
+    """What a reader of any figure from these data must know first: of the photos, and of an untrained network."""
+    untrained = "the image features come from a network with random weights"
+    told = [data.photos.notice, untrained if data.network["weights"] == "random" else None]
+    return "; ".join(sentence.rstrip(".") for sentence in told if sentence) or None
+
+
 def finish(
     folder: Path,
     config: FlickrConfig,
@@ -281,18 +288,15 @@ def finish(
         },
         "rivals": chosen,
         **{name: record[name] for name in ("device", "precision", "threads", "sessions")},
-        "notice": data.photos.notice,
+        "notice": notice_of(data),
         "measuring_seconds": time.monotonic() - started,
         "environment": runs.environment(),
     }
-    notice = data.photos.notice
-    if data.network["weights"] == "random":
-        notice = f"{notice or ''} The image features come from a network with random weights.".strip()
     write_table2(
         folder,
         table2_rows(data, found, words),
         title=f"Table 2: user tags, annotations and generated tags — {record['dataset']['name']}",
-        notice=notice,
+        notice=result["notice"],
         caption=(
             f"Held-out photos. {config.decoding.samples} vectors were drawn for each; of the "
             f"{config.decoding.neighbours} words nearest to every one, the {words} commonest are shown, each with the "
@@ -350,10 +354,8 @@ def summary(result: dict[str, Any]) -> str:
     ]
     for key, what in (("measures", "user tags and annotations"), ("measures_user_tags", "user tags alone")):
         lines += [f"against {what}, with 95% intervals over photos:", *_table(result[key])]
-    for notice in filter(None, [result["notice"]]):
-        lines.append(f"NOTE: {notice}")
-    if result["network"]["weights"] == "random":
-        lines.append("NOTE: the image features come from a network with random weights.")
+    if result["notice"]:
+        lines.append(f"NOTE: {result['notice']}.")
     return "\n".join(lines)
 
 

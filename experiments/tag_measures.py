@@ -134,25 +134,6 @@ def sample_diversity(vectors: np.ndarray) -> np.ndarray:
     return np.clip(values, 0, 2)
 
 
-def neighbour_diversity(neighbours: np.ndarray) -> np.ndarray:
-    """(n,) in [0, 1]: mean Jaccard distance, 1 - |A and B| / |A or B|, of the neighbour sets of all pairs of samples.
-
-    ``neighbours``: (n, samples, k) word numbers, none twice in one sample; NaN with one sample.
-    """
-    images, samples, k = neighbours.shape
-    values = np.full(images, np.nan)
-    if samples < 2:
-        return values
-    for image in range(images):
-        words, of = np.unique(neighbours[image], return_inverse=True)
-        has = np.zeros((samples, len(words)), dtype=np.float32)
-        has[np.arange(samples)[:, None], of.reshape(samples, k)] = 1
-        common = (has @ has.T).astype(np.float64)
-        # Each sample has distance 0 to itself, so the sum of all is that of different ones.
-        values[image] = (1 - common / (2 * k - common)).sum() / (samples * (samples - 1))
-    return values
-
-
 def per_image(
     rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: int = 10, depth: int = 100
 ) -> dict[str, np.ndarray]:

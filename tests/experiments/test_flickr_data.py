@@ -262,8 +262,7 @@ def test_vectors_of_another_dimension_are_refused_with_the_mend(tmp_path: Path) 
     made_vocabulary().save(tmp_path / "v.bin")
     named = WordSettings(vectors=str(tmp_path / "v.bin"))
     photos = made_photos([("dog",)])
-    vocabulary, source = flickr_data.word_vectors(named, 8, photos, tmp_path, tmp_path)
-    assert vocabulary.words == WORDS and source == str(tmp_path / "v.bin")
+    assert flickr_data.word_vectors(named, 8, photos, tmp_path, tmp_path).words == WORDS
     with pytest.raises(UsageError, match=r"v\.bin.* 8 numbers.*output_dim is 200.*--generator.output-dim 8"):
         flickr_data.word_vectors(named, 200, photos, tmp_path, tmp_path)
 

@@ -139,17 +139,6 @@ def test_sample_diversity_pair_by_pair(monkeypatch) -> None:
     assert measures.sample_diversity(np.array([[[1.0, 0], [-2, 0]]])) == pytest.approx([2])
 
 
-def test_neighbour_diversity_pair_by_pair() -> None:
-    rng = np.random.default_rng(4)
-    near = np.array([[rng.choice(15, 6, replace=False) for _ in range(5)] for _ in range(3)])
-    expected = [
-        np.mean([1 - len({*a} & {*b}) / len({*a} | {*b}) for a, b in itertools.combinations(image.tolist(), 2)])
-        for image in near
-    ]
-    np.testing.assert_allclose(measures.neighbour_diversity(near), expected)
-    assert np.isnan(measures.neighbour_diversity(near[:, :1])).all()
-
-
 def test_bootstrap_interval_is_scipys() -> None:
     values = np.random.default_rng(5).exponential(size=120)
     interval = measures.bootstrap(values, resamples=20_000, level=0.9)
