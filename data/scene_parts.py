@@ -28,8 +28,15 @@ def heaven(c: Canvas, scene: Scene, horizon: float) -> None:
         land.rainbow(c, horizon)
 
 
-def mountain_range(c: Canvas, scene: Scene, horizon: float, height: float, rows: int = 2) -> None:
-    """Mountains on the horizon, the farther ones paler."""
+def backdrop(c: Canvas, scene: Scene, horizon: float, height: tuple[float, float], rows: int = 2) -> None:
+    """The sky, and the mountains before it if there are any; their ``height`` from and to, in parts of the picture's."""
+    heaven(c, scene, horizon)
+    if scene.has("mountain"):
+        mountain_range(c, scene, horizon, c.dice.uniform(*height), rows)
+
+
+def mountain_range(c: Canvas, scene: Scene, horizon: float, height: float, rows: int) -> None:
+    """Mountains on the horizon, ``height`` in parts of the picture's, in rows, the farther ones paler."""
     snow = c.dice.uniform(0.35, 0.65) if scene.has("snow") else 2.0
     if scene.season == "winter":
         snow = 0.05
@@ -40,8 +47,10 @@ def mountain_range(c: Canvas, scene: Scene, horizon: float, height: float, rows:
         )
 
 
-def flock(c: Canvas, horizon: float) -> None:
-    """One bird near by, or several far away, above the row ``horizon``."""
+def flock(c: Canvas, scene: Scene, horizon: float) -> None:
+    """If there are birds: one near by, or several far away, above the row ``horizon``."""
+    if not scene.has("bird"):
+        return
     layer, draw = c.layer()
     if c.dice.random() < 0.45:
         life.flying(

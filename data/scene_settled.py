@@ -23,8 +23,7 @@ def skyline(c: Canvas, scene: Scene) -> None:
             town.bridge(c, base + c.h * 0.06, c.h * dice.uniform(0.14, 0.24), c.h)
     else:
         land.ground(c, land.level(c, base, 4), (0.22, 0.22, 0.2), (0.3, 0.3, 0.3), "city", 0.6)
-    if scene.has("bird"):
-        parts.flock(c, base * 0.5)
+    parts.flock(c, scene, base * 0.5)
 
 
 def street(c: Canvas, scene: Scene) -> None:
@@ -65,9 +64,7 @@ def road(c: Canvas, scene: Scene) -> None:
     """Along a road through open country."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.4, 0.58)
-    parts.heaven(c, scene, horizon)
-    if scene.has("mountain"):
-        parts.mountain_range(c, scene, horizon, dice.uniform(0.12, 0.3))
+    parts.backdrop(c, scene, horizon, (0.12, 0.3))
     if scene.has("forest"):
         life.wood_edge(c, horizon + 2, c.h * dice.uniform(0.08, 0.2), 0.6, scene.season, scene.has("snow"))
     if scene.has("meadow") or scene.has("snow"):
@@ -113,9 +110,7 @@ def village(c: Canvas, scene: Scene) -> None:
     dice = c.dice
     snowy = scene.has("snow")
     horizon = c.h * dice.uniform(0.42, 0.58)
-    parts.heaven(c, scene, horizon)
-    if scene.has("mountain"):
-        parts.mountain_range(c, scene, horizon, dice.uniform(0.16, 0.34))
+    parts.backdrop(c, scene, horizon, (0.16, 0.34))
     land.hills(
         c,
         horizon,
@@ -156,9 +151,7 @@ def harbour(c: Canvas, scene: Scene) -> None:
     """Boats before the houses of a port."""
     dice = c.dice
     shore = c.h * dice.uniform(0.48, 0.6)
-    parts.heaven(c, scene, shore)
-    if scene.has("mountain"):
-        parts.mountain_range(c, scene, shore, dice.uniform(0.12, 0.26), 1)
+    parts.backdrop(c, scene, shore, (0.12, 0.26), 1)
     x = -c.w * 0.02
     while x < c.w:
         size = c.w * dice.uniform(0.1, 0.17)
@@ -169,5 +162,4 @@ def harbour(c: Canvas, scene: Scene) -> None:
             town.lamp(c, part * c.w, shore, c.h * 0.14, 1)
     land.water(c, shore, "sea", dice.uniform(0.55, 0.85))
     parts.boats(c, shore + c.h * 0.03, dice.randrange(2, 6))
-    if scene.has("bird"):
-        parts.flock(c, shore * 0.6)
+    parts.flock(c, scene, shore * 0.6)

@@ -17,9 +17,7 @@ def coast(c: Canvas, scene: Scene) -> None:
     """The open sea from the shore, or from a boat."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.32, 0.66)
-    parts.heaven(c, scene, horizon)
-    if scene.has("mountain"):
-        parts.mountain_range(c, scene, horizon, dice.uniform(0.06, 0.18), 1)
+    parts.backdrop(c, scene, horizon, (0.06, 0.18), 1)
     calm = dice.choice([0.1, 0.2, 0.4, 0.6, 0.75])
     land.water(c, horizon, "sea", calm)
     if scene.has("lighthouse"):
@@ -28,17 +26,14 @@ def coast(c: Canvas, scene: Scene) -> None:
         parts.boats(c, horizon, dice.choice([1, 1, 1, 2, 4]))
     if scene.has("rocks"):
         land.rocks(c, horizon + (c.h - horizon) * 0.35)
-    if scene.has("bird"):
-        parts.flock(c, horizon)
+    parts.flock(c, scene, horizon)
 
 
 def beach(c: Canvas, scene: Scene) -> None:
     """Sand, surf and those who came for it."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.3, 0.5)
-    parts.heaven(c, scene, horizon)
-    if scene.has("mountain"):
-        parts.mountain_range(c, scene, horizon, dice.uniform(0.05, 0.15), 1)
+    parts.backdrop(c, scene, horizon, (0.05, 0.15), 1)
     land.water(c, horizon, "sea", dice.uniform(0.15, 0.5))
     slope, row = dice.uniform(-0.35, 0.35) * c.h, c.h * dice.uniform(0.6, 0.8)
     edge = land.level(c, row, c.h * 0.03, 2.2, 0.7) + slope * (c.x[0] / c.w - 0.5)
@@ -66,17 +61,14 @@ def beach(c: Canvas, scene: Scene) -> None:
                 c.h * dice.uniform(0.5, 0.85),
             )
             c.paste(layer, "palm")
-    if scene.has("bird"):
-        parts.flock(c, horizon)
+    parts.flock(c, scene, horizon)
 
 
 def lake(c: Canvas, scene: Scene) -> None:
     """A quiet lake that mirrors its shore."""
     dice = c.dice
     shore = c.h * dice.uniform(0.46, 0.64)
-    parts.heaven(c, scene, shore)
-    if scene.has("mountain"):
-        parts.mountain_range(c, scene, shore, dice.uniform(0.2, 0.42))
+    parts.backdrop(c, scene, shore, (0.2, 0.42))
     if not scene.has("mountain") or dice.random() < 0.5:
         land.hills(
             c, shore - 2, c.h * 0.09, life.leaf(c, scene.season), 1.0, "forest" if scene.has("forest") else "meadow"
@@ -88,8 +80,7 @@ def lake(c: Canvas, scene: Scene) -> None:
     land.water(c, shore, "lake", dice.uniform(0.7, 0.98))
     if scene.has("boat"):
         parts.boats(c, shore, 1)
-    if scene.has("bird"):
-        parts.flock(c, shore)
+    parts.flock(c, scene, shore)
     parts.foreground(c)
 
 
@@ -97,9 +88,7 @@ def river(c: Canvas, scene: Scene) -> None:
     """A river through meadows."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.36, 0.52)
-    parts.heaven(c, scene, horizon)
-    if scene.has("mountain"):
-        parts.mountain_range(c, scene, horizon, dice.uniform(0.15, 0.3))
+    parts.backdrop(c, scene, horizon, (0.15, 0.3))
     land.hills(c, horizon, c.h * 0.07, life.leaf(c, scene.season), 0.9, "meadow")
     if scene.has("forest"):
         life.wood_edge(c, horizon + 2, c.h * dice.uniform(0.08, 0.16), 0.6, scene.season, scene.has("snow"))
@@ -144,8 +133,7 @@ def mountains(c: Canvas, scene: Scene) -> None:
         town.house(
             c, dice.uniform(0.15, 0.85) * c.w, base + c.h * 0.08, c.w * dice.uniform(0.08, 0.16), 0.2, scene.has("snow")
         )
-    if scene.has("bird"):
-        parts.flock(c, base * 0.6)
+    parts.flock(c, scene, base * 0.6)
 
 
 def wood(c: Canvas, scene: Scene) -> None:
@@ -195,9 +183,7 @@ def open_land(c: Canvas, scene: Scene) -> None:
     """Meadows and fields."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.36, 0.68)
-    parts.heaven(c, scene, horizon)
-    if scene.has("mountain"):
-        parts.mountain_range(c, scene, horizon, dice.uniform(0.12, 0.3))
+    parts.backdrop(c, scene, horizon, (0.12, 0.3))
     for row in range(dice.randrange(0, 3)):
         land.hills(c, horizon + row * 3, c.h * 0.08, life.leaf(c, scene.season), 1.4 - 0.5 * row, "meadow")
     edge = land.level(c, horizon + c.h * 0.03, c.h * dice.uniform(0.01, 0.06))
@@ -226,17 +212,14 @@ def open_land(c: Canvas, scene: Scene) -> None:
                 c.h * (0.14 + 0.42 * near),
                 0.4 * (1 - near),
             )
-    if scene.has("bird"):
-        parts.flock(c, horizon)
+    parts.flock(c, scene, horizon)
 
 
 def desert(c: Canvas, scene: Scene) -> None:
     """Dunes, or a plain with a road."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.36, 0.58)
-    parts.heaven(c, scene, horizon)
-    if scene.has("mountain"):
-        parts.mountain_range(c, scene, horizon, dice.uniform(0.08, 0.22), 1)
+    parts.backdrop(c, scene, horizon, (0.08, 0.22), 1)
     if scene.has("road"):
         land.ground(c, land.level(c, horizon, 3), (0.76, 0.52, 0.32), (0.82, 0.60, 0.40), "desert", 0.4)
         traffic.road(c, horizon + 2, dice.uniform(0.35, 0.65) * c.w, c.w * 0.22, 0, "road")
@@ -258,9 +241,7 @@ def winter(c: Canvas, scene: Scene) -> None:
     """Snow-covered country."""
     dice = c.dice
     horizon = c.h * dice.uniform(0.4, 0.6)
-    parts.heaven(c, scene, horizon)
-    if scene.has("mountain"):
-        parts.mountain_range(c, scene, horizon, dice.uniform(0.16, 0.34))
+    parts.backdrop(c, scene, horizon, (0.16, 0.34))
     land.ground(c, land.level(c, horizon, c.h * 0.02), (0.93, 0.95, 1.0), (0.86, 0.89, 0.95), "snow", 0.1)
     if scene.has("forest"):
         life.wood_edge(c, horizon + c.h * 0.04, c.h * dice.uniform(0.14, 0.3), 0.5, "winter", True)
@@ -287,8 +268,7 @@ def sky_only(c: Canvas, scene: Scene) -> None:
     parts.heaven(c, scene, horizon)
     if horizon < c.h:
         land.hills(c, horizon, c.h * 0.06, (0.12, 0.14, 0.10), 0.2, "meadow")
-    if scene.has("bird"):
-        parts.flock(c, c.h * 0.9)
+    parts.flock(c, scene, c.h * 0.9)
 
 
 def flowers(c: Canvas, scene: Scene) -> None:
