@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -29,13 +29,11 @@ VOCABULARY, SCALE = "vocabulary.bin", "scale.safetensors"
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(running.Options):
     """Train one net to generate word vectors for photos, and measure its tags beside four other methods'."""
 
     config: Annotated[FlickrConfig, tyro.conf.arg(name="")]
     preset: tyro.conf.Suppress[str] = "paper"
-    seed: int = 1
-    """Seed of everything random: initial weights, batches, noise, dropout."""
     dataset: str = "auto"
     """mirflickr (downloaded if need be), flickr-mini, scenes (embedded), or a folder in MIRFLICKR's layout; auto takes
     the first of these that is there, without a download."""
@@ -47,14 +45,6 @@ class Command:
     """Folder of all runs; this one goes to RUNS/flickr-tags/NAME, features and word vectors to RUNS/cache."""
     name: str | None = None
     """Name of the run; PRESET-DATASET-seedSEED if not given, with -imagesN after DATASET for --images N."""
-    resume: bool = False
-    """Go on where the run of this name stands, or start it; a finished run prints its result."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the matrix products while training; auto takes bfloat16 where it is quicker. All else is float32."""
-    threads: int | None = None
-    """Processor threads; PyTorch's own choice if not given. Part of what makes a run repeatable to the bit."""
 
     def __post_init__(self) -> None:
         running.check_name(self.name)
@@ -64,10 +54,7 @@ class Command:
 
 def parse(argv: Sequence[str] | None) -> Command:
     """The command that the arguments spell; ends the program with status 2 on a mistake, 0 after ``--help``."""
-    presets = {
-        name: ((make.__doc__ or "").strip(), Command(make(), preset=name)) for name, make in FLICKR_PRESETS.items()
-    }
-    return running.parse(presets, argv, "python -m experiments.flickr_tags")
+    return running.parse(Command, FLICKR_PRESETS, argv, "python -m experiments.flickr_tags")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

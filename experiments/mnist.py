@@ -26,13 +26,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(running.Options):
     """Train one net on MNIST, stop at the best validation likelihood, measure what came out."""
 
     config: Annotated[MnistConfig, tyro.conf.arg(name="")]
     preset: tyro.conf.Suppress[str] = "paper"
-    seed: int = 1
-    """Seed of everything random: initial weights, batches, noise, dropout."""
     replicas: int = 1
     """Train so many seeds at once, from SEED on, a run folder each: cheaper than one by one, with the same results."""
     dataset: Literal["auto", "mnist", "digits"] = "auto"
@@ -43,14 +41,6 @@ class Command:
     """Folder of all runs; this one goes to RUNS/mnist/NAME."""
     name: str | None = None
     """Name of the run; PRESET-seedSEED if not given, with -digits on the embedded digits. Replicas add -seedSEED."""
-    resume: bool = False
-    """Go on where the run of this name stands, or start it; a finished run prints its result."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the matrix products while training; auto takes bfloat16 where it is quicker. All else is float32."""
-    threads: int | None = None
-    """Processor threads; PyTorch's own choice if not given. Part of what makes a run repeatable to the bit."""
 
     def __post_init__(self) -> None:
         running.check_name(self.name)
@@ -60,10 +50,7 @@ class Command:
 
 def parse(argv: Sequence[str] | None) -> Command:
     """The command that the arguments spell; ends the program with status 2 on a mistake, 0 after ``--help``."""
-    presets = {
-        name: ((make.__doc__ or "").strip(), Command(make(), preset=name)) for name, make in MNIST_PRESETS.items()
-    }
-    return running.parse(presets, argv, "python -m experiments.mnist")
+    return running.parse(Command, MNIST_PRESETS, argv, "python -m experiments.mnist")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

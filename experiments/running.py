@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import tyro
 
@@ -31,8 +31,26 @@ Parsed = TypeVar("Parsed")
 LOCATIONS = (("features", "weights"), ("words", "vectors"))
 
 
-def parse(presets: Mapping[str, tuple[str, Parsed]], argv: Sequence[str] | None, prog: str) -> Parsed:
-    """The command that the arguments spell, from presets by name, each with its description.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every training command can be told about a run, whatever is trained."""
+
+    seed: int = 1
+    """Seed of everything random: initial weights, batches, noise, dropout."""
+    resume: bool = False
+    """Go on where the run of this name stands, or start it; a finished run prints its result."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the matrix products while training; auto takes bfloat16 where it is quicker. All else is float32."""
+    threads: int | None = None
+    """Processor threads; PyTorch's own choice if not given. Part of what makes a run repeatable to the bit."""
+
+
+def parse(
+    command: Callable[..., Parsed], presets: Mapping[str, Callable[[], Any]], argv: Sequence[str] | None, prog: str
+) -> Parsed:
+    """The ``command(config, preset=name)`` that the arguments spell; presets are described by their docstrings.
 
     Ends the program with status 2 on a mistake, 0 after ``--help``.
     """
@@ -40,7 +58,11 @@ def parse(presets: Mapping[str, tuple[str, Parsed]], argv: Sequence[str] | None,
     for kind, metavar in ((Layer, "LAYER"), (Init, "INIT")):
         registry.primitive_rule(_text_rule(kind, metavar))
     with registry:
-        return tyro.extras.overridable_config_cli(dict(presets), args=argv, prog=prog)
+        return tyro.extras.overridable_config_cli(
+            {name: ((make.__doc__ or "").strip(), command(make(), preset=name)) for name, make in presets.items()},
+            args=argv,
+            prog=prog,
+        )
 
 
 def _text_rule(kind: Any, metavar: str) -> Callable[[Any], Any]:
