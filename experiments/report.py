@@ -151,17 +151,8 @@ def multimodal_cards(
         out[name] = []
         for place, group in enumerate(groups):
             card = report_cards.multimodal(group, f"{name}-{place}", pixels, found.notes)
-            out[name].append((card, methods(group)))
+            out[name].append((card, tables.methods_table(group)))
             done()
-    return out
-
-
-def methods(group: Sequence[Run]) -> list[tuple[str, Any]]:
-    """The comparison of tagging methods, against all true tags and, where it was measured, user tags alone."""
-    out = [("against user tags and annotations", tables.methods_table(group))]
-    alone = [report_cards.with_measures(run, "measures_user_tags") for run in group]
-    if any(isinstance(run.result.get("measures"), Mapping) for run in alone):
-        out.append(("against user tags alone", tables.methods_table(alone)))
     return out
 
 

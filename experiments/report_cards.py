@@ -8,14 +8,14 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from experiments import UsageError, figures, runs, table2
 from experiments.report_facts import multimodal_facts, texts, unimodal_facts
 from experiments.report_pictures import Picture, Unreadable, from_png, interval_chart, redrawn
 from experiments.run_records import Note, Run, number
-from experiments.tables import METHODS, notice_of, photos_of, read_measure
+from experiments.tables import AGAINST, METHODS, notice_of, photos_of, read_measure
 
 #: A picture, or the sentence in its place.
 Shown = Picture | str
@@ -209,11 +209,10 @@ def _short(value: float) -> str:
 
 def methods_chart(run: Run) -> Shown:
     """Precision at 10 of every method, against all true tags and against user tags alone, with intervals."""
-    kinds = {"measures": "user tags and annotations", "measures_user_tags": "user tags alone"}
     rows: dict[str, dict[str, tuple[float, float, float]]] = {}
     for method, words in METHODS.items():
-        for key, kind in kinds.items():
-            value, low, high = read_measure(with_measures(run, key), method, "precision_at_10")
+        for key, kind in AGAINST.items():
+            value, low, high = read_measure(run, method, "precision_at_10", key)
             if value is not None:
                 ends = (value if low is None else low, value if high is None else high)
                 rows.setdefault(words, {})[kind] = (value, *ends)
@@ -229,11 +228,6 @@ def methods_chart(run: Run) -> Shown:
     return interval_chart(
         rows, f"Bars of precision at 10 with 95% intervals. {told}.", axis=f"precision at 10, 95% interval{over}"
     )
-
-
-def with_measures(run: Run, key: str) -> Run:
-    """The run as if the measures under ``key`` were its only ones."""
-    return replace(run, result={"measures": run.result.get(key) or {}})
 
 
 def _photo(row: table2.PhotoRow, identity: str, pixels: int | None) -> dict[str, Any]:

@@ -76,6 +76,9 @@ MEASURES = {
     "diversity": "Diversity",
 }
 
+#: What the tags are held against: the measures' key in ``result.json``, and its name for a reader.
+AGAINST = {"measures": "user tags and annotations", "measures_user_tags": "user tags alone"}
+
 #: The last sentence of a caption over embedded data.
 EMBEDDED = "The data is embedded: no number here stands beside the paper's."
 
@@ -349,7 +352,8 @@ def table2_files(stem: str, title: str, chosen: Iterable[Run], notes: list[Note]
     """The contents of ``stem``.md, .csv, .tex and ``stem``-photos.csv; broken photo tables are added to ``notes``."""
     caption = (
         "Measures on held-out photos, with 95% bootstrap intervals over photos in brackets; with several seeds, mean ± "
-        "standard deviation over seeds. Best cosine: between a true tag and the nearest generated one. Diversity: "
+        "standard deviation over seeds. Tags are held against a photo's user tags and annotations together, then "
+        "against its user tags alone. Best cosine: between a true tag and the nearest generated one. Diversity: "
         "between samples of one photo."
     )
     if stem.endswith("embedded"):
@@ -383,7 +387,7 @@ def table2_files(stem: str, title: str, chosen: Iterable[Run], notes: list[Note]
     photo_columns = ("number", "path", "user_tags", "annotations", "generated", "right", "run")
     return {
         f"{stem}.md": document(title, parts, told),
-        f"{stem}.csv": as_csv((*whose, "method", "measure", "value", "low", "high", "run"), measured),
+        f"{stem}.csv": as_csv((*whose, "against", "method", "measure", "value", "low", "high", "run"), measured),
         f"{stem}-photos.csv": as_csv((*whose, *photo_columns), shown),
         f"{stem}.tex": latex_file(tex, told),
     }
@@ -410,21 +414,34 @@ def notice_of(run: Run, photos: table2.Table2 | None) -> str | None:
 
 
 def methods_table(group: Sequence[Run]) -> Table:
-    """Methods against measures, over the seeds of ``group``; what no run measured reads —."""
+    """Methods (rows) and measures (columns) over the seeds of ``group``; what no run measured reads —.
+
+    A block for each of ``AGAINST``; user tags alone have one only where a run measured it.
+    """
     done = [run for run in group if run.state == "finished"]
-    found = [name for run in done for name, values in run.result["measures"].items() if isinstance(values, Mapping)]
-    names = dict.fromkeys([*METHODS, *found])
-    rows = tuple(
-        (METHODS.get(name, name), *(measure_cell(done, name, measure) for measure in MEASURES)) for name in names
-    )
     seeds = f"seed{'s' * (len(group) > 1)} {', '.join(str(run.seed) for run in group)}"
     heading = f"{group[0].name} on {group[0].dataset}, {seeds}: {state(Row('', '', tuple(group)))}"
-    return Table(("Method", *MEASURES.values()), ((heading, rows),), wide=(0,))
+    blocks = []
+    for key, truth in AGAINST.items():
+        found = [name for run in done for name, values in measures_of(run, key).items() if isinstance(values, Mapping)]
+        if key == "measures" or found:
+            rows = tuple(
+                (METHODS.get(name, name), *(measure_cell(done, name, measure, key) for measure in MEASURES))
+                for name in dict.fromkeys([*METHODS, *found])
+            )
+            blocks.append((f"{heading}; against {truth}", rows))
+    return Table(("Method", *MEASURES.values()), tuple(blocks), wide=(0,))
 
 
-def measure_cell(done: Sequence[Run], method: str, measure: str) -> str:
+def measures_of(run: Run, key: str) -> Mapping[str, Any]:
+    """A run's measures under a key of ``AGAINST``, by method; empty where there are none."""
+    measures = run.result.get(key)
+    return measures if isinstance(measures, Mapping) else {}
+
+
+def measure_cell(done: Sequence[Run], method: str, measure: str, key: str) -> str:
     """One measure of one method: with its interval where there is one seed, with its spread where there are several."""
-    found = [read for run in done if (read := read_measure(run, method, measure))[0] is not None]
+    found = [read for run in done if (read := read_measure(run, method, measure, key))[0] is not None]
     values = [value for value, _, _ in found if value is not None]
     if not values:
         return NONE
@@ -436,9 +453,12 @@ def measure_cell(done: Sequence[Run], method: str, measure: str) -> str:
     return signed(f"{values[0]:{form}}{interval}")
 
 
-def read_measure(run: Run, method: str, measure: str) -> tuple[float | None, float | None, float | None]:
-    """Value and the ends of its interval; a bare number has no interval, and what is missing is None."""
-    keys = ("measures", method, measure)
+def read_measure(run: Run, method: str, measure: str, key: str) -> tuple[float | None, float | None, float | None]:
+    """Value and the ends of its 95% interval, under a key of ``AGAINST``.
+
+    A bare number has no interval, and what is missing is None.
+    """
+    keys = (key, method, measure)
     bare = number(run.result, *keys)
     if bare is not None:
         return bare, None, None
@@ -448,12 +468,15 @@ def read_measure(run: Run, method: str, measure: str) -> tuple[float | None, flo
 
 def method_values(run: Run) -> list[dict[str, Any]]:
     """Every measure of a run, one a row, as raw numbers."""
+    if run.state != "finished":
+        return []
     rows = []
-    for method, measures in run.result.get("measures", {}).items() if run.state == "finished" else ():
-        for measure in measures if isinstance(measures, Mapping) else ():
-            value, low, high = read_measure(run, method, measure)
-            row = {"method": method, "measure": measure, "value": value, "low": low, "high": high}
-            rows.append({**_whose(run), **row, "run": str(run.place)})
+    for key, truth in AGAINST.items():
+        for method, measures in measures_of(run, key).items():
+            for measure in measures if isinstance(measures, Mapping) else ():
+                value, low, high = read_measure(run, method, measure, key)
+                row = {"method": method, "measure": measure, "value": value, "low": low, "high": high}
+                rows.append({**_whose(run), "against": truth, **row, "run": str(run.place)})
     return rows
 
 

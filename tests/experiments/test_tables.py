@@ -370,6 +370,21 @@ def test_measures_of_one_run_with_their_intervals(tmp_path: Path) -> None:
     assert np.isnan(frame.loc[("cgan", "diversity")]["value"]) and frame.loc[("vote", "distinct_tags")]["value"] == 99
 
 
+def test_both_truths_are_shown_and_named(tmp_path: Path) -> None:
+    alone = {"cgan": {"precision_at_10": {"value": 0.125, "low": 0.1, "high": 0.15}}}
+    flickr_run(tmp_path / "runs" / "f", measures_user_tags=alone)
+    made = make(tmp_path / "runs", out=tmp_path / "out")
+    frame = made.csv("table2.csv").set_index(["against", "method", "measure"])
+    for truth, value, shown in (
+        ("user tags and annotations", 0.25, r"0.250 \[0.220, 0.280\]"),
+        ("user tags alone", 0.125, r"0.125 \[0.100, 0.150\]"),
+    ):
+        part = made.text("table2.md").split(f"; against {truth}\n")[1].split("\n## ")[0]
+        assert f"| Conditional adversarial net | {shown} |" in part
+        assert f"against {truth}" in made.text("table2.tex")
+        assert frame.loc[(truth, "cgan", "precision_at_10")]["value"] == value
+
+
 def test_measures_over_seeds(tmp_path: Path) -> None:
     values = [0.25, 0.28, 0.22]
     for seed, value in enumerate(values, start=1):
