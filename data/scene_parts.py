@@ -29,7 +29,7 @@ def heaven(c: Canvas, scene: Scene, horizon: float) -> None:
 
 
 def backdrop(c: Canvas, scene: Scene, horizon: float, height: tuple[float, float], rows: int = 2) -> None:
-    """The sky, and the mountains before it if there are any; their ``height`` from and to, in parts of the picture's."""
+    """The sky, and the mountains if there are any; their least and greatest ``height``, in parts of the picture's."""
     heaven(c, scene, horizon)
     if scene.has("mountain"):
         mountain_range(c, scene, horizon, c.dice.uniform(*height), rows)
