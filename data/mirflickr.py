@@ -32,6 +32,9 @@ IMAGES = "mirflickr"
 ANNOTATIONS = "mirflickr25k_annotations_v080"
 TAGS = Path(IMAGES) / "meta" / "tags"
 
+#: What a folder of rendered scenes holds besides, written last: which scenes they are.
+SCENES_MANIFEST = "scenes.json"
+
 #: Images in the whole of MIRFLICKR-25000.
 PUBLISHED_IMAGES = 25_000
 
@@ -181,7 +184,7 @@ def load_scenes(root: str | Path | None = None, scenes: str | Path | None = None
         folder = Path(scenes).expanduser()
     else:
         folder = data_root(root) / "scenes"
-        if not (folder / "scenes.json").is_file() and not may_write(folder):
+        if not (folder / SCENES_MANIFEST).is_file() and not may_write(folder):
             folder = default_root() / "scenes"
     return load_mirflickr(write_scenes(folder, progress=True), EMBEDDED)
 
@@ -206,7 +209,7 @@ def origin(folder: Path) -> str | None:
 
     So that nobody takes scenes or captions for Flickr's tags because of the way by which they were named.
     """
-    if (folder / "scenes.json").is_file():
+    if (folder / SCENES_MANIFEST).is_file():
         return EMBEDDED
     sources = folder / "sources.csv"
     if folder.resolve().name == CAPTIONED:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import io
 import json
+import math
 import os
 import random
 import re
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from data import DataError
+from data.mirflickr import ANNOTATIONS, IMAGES, RELEVANT_SUFFIX, TAGS
+from data.mirflickr import SCENES_MANIFEST as MANIFEST
 from data.scene_drawing import draw
 from data.scene_plan import Scene, imagine
 from data.scene_words import clean, owner_of, row_of, tags_of
@@ -29,19 +32,13 @@ VERSION = 2
 #: YFCC100M rows: enough for skip-gram to learn which words go together.
 ROWS = 8000
 
-#: Written last: which scenes the folder holds.
-MANIFEST = "scenes.json"
-
 #: There from the first file to the last: what else lies in the folder is unfinished, and ours.
 UNFINISHED = "scenes.unfinished"
 
 #: Held by the process that writes.
 LOCK = "scenes.lock"
 
-IMAGES = Path("mirflickr")
-TAGS = IMAGES / "meta" / "tags"
-TAGS_RAW = IMAGES / "meta" / "tags_raw"
-ANNOTATIONS = Path("mirflickr25k_annotations_v080")
+TAGS_RAW = TAGS.with_name("tags_raw")
 SHARD = Path("yfcc100m") / "yfcc100m_dataset-0.bz2"
 
 #: MIRFLICKR's labels that this world has, and the concepts that each of them covers.
@@ -118,8 +115,8 @@ def labels_of(seen: Mapping[str, float]) -> list[str]:
         share = sum(seen.get(thing, 0.0) for thing in things)
         if share >= VISIBLE:
             labels.append(label)
-        if share >= PROMINENT.get(label, 2.0):
-            labels.append(f"{label}_r1")
+        if share >= PROMINENT.get(label, math.inf):
+            labels.append(f"{label}{RELEVANT_SUFFIX}")
     return labels
 
 
@@ -192,7 +189,9 @@ def _manifest(folder: Path) -> object:
 
 
 def _label_files() -> list[str]:
-    return [f"{label}.txt" for label in LABELS] + [f"{label}_r1.txt" for label in PROMINENT] + ["README.txt"]
+    return (
+        [f"{label}.txt" for label in LABELS] + [f"{label}{RELEVANT_SUFFIX}.txt" for label in PROMINENT] + ["README.txt"]
+    )
 
 
 def _own_files(folder: Path) -> list[Path]:
