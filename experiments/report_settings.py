@@ -5,15 +5,12 @@ Compares estimates at the same update of runs with the same seed where it can. T
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments import UsageError, runs
-from experiments.presets import FLICKR_PRESETS, MNIST_PRESETS
 from experiments.report_cards import metrics
-from experiments.run_records import FLICKR, LENGTH, MNIST, Run, flat, number, told
+from experiments.run_records import FLICKR, MNIST, Run, differing, number, own_settings, told
 from experiments.tables import NONE, nats, signed
 
 
@@ -80,8 +77,6 @@ OPEN: Mapping[str, tuple[Open, ...]] = {
 #: The estimate that decides the stopping point, by experiment, and its form.
 DECIDING = {MNIST: ("valid_log_likelihood", "nats"), FLICKR: ("valid_average_precision", "average precision")}
 
-_PRESETS: Mapping[str, Mapping[str, Callable[[], Any]]] = {MNIST: MNIST_PRESETS, FLICKR: FLICKR_PRESETS}
-
 
 @dataclass(frozen=True)
 class Tried:
@@ -113,11 +108,11 @@ class Line:
 
 def account(experiment: str, kept: Sequence[Run]) -> list[Line]:
     """Every open setting of an experiment; ``kept`` are its runs of one data kind, embedded or not."""
-    make = _PRESETS[experiment]["paper"]
-    own = flat(json.loads(json.dumps(make().as_dict())))
-    candidates = [run for run in kept if run.experiment == experiment]
-    bases = [run for run in candidates if not differing(run, own, experiment)]
-    changed = [(run, differing(run, own, experiment)) for run in candidates]
+    own = own_settings(experiment, "paper")
+    assert own is not None
+    # Compared with the preset paper, whatever the run's own preset is.
+    changed = [(run, differing(run.settings, own)) for run in kept if run.experiment == experiment]
+    bases = [run for run, changes in changed if not changes]
     lines = []
     for what in OPEN[experiment]:
         names = [name for name in what.names if name in own]
@@ -142,32 +137,6 @@ def _by_value(values: Mapping[str, str]) -> str:
     for name, value in values.items():
         by_value.setdefault(value, []).append(name)
     return "; ".join(f"{', '.join(names)} = {value}" for value, names in by_value.items())
-
-
-def differing(run: Run, own: Mapping[str, Any], experiment: str) -> dict[str, Any]:
-    """The settings of a run that differ from ``own``, but for its length; of open settings alone where it is Flickr.
-
-    A multimodal run records what ``auto`` became, and how it had to lower counts for a small corpus.
-    """
-    recorded = settings(run)
-    opened = {name for what in OPEN[experiment] for name in what.names}
-    names = set(own) & (opened if experiment == FLICKR else set(own)) - {LENGTH}
-    return {name: recorded[name] for name in sorted(names) if name in recorded and recorded[name] != own[name]}
-
-
-def settings(run: Run) -> dict[str, Any]:
-    """A run's recorded settings by dotted name; empty where there are none."""
-    for record in (run.result, _config(run)):
-        if isinstance(record.get("settings"), Mapping):
-            return flat(record["settings"])
-    return {}
-
-
-def _config(run: Run) -> Mapping[str, Any]:
-    try:
-        return runs.read_json(run.place / runs.CONFIG)
-    except (UsageError, OSError):
-        return {}
 
 
 def _same_nets(run: Run) -> bool:

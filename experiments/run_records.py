@@ -57,8 +57,8 @@ class Run:
     remark: str
     """How its training ended, in words."""
     result: Mapping[str, Any]
-    settings: str
-    """All settings but the length of training, where the preset to compare them with is not known."""
+    settings: Mapping[str, Any]
+    """Recorded settings by dotted name, but for the length of training and those that are recorded as found."""
 
     @property
     def name(self) -> str:
@@ -69,7 +69,10 @@ class Run:
     @property
     def key(self) -> tuple[Any, ...]:
         """What runs of one row share."""
-        return self.experiment, self.preset, self.changes, self.dataset, self.embedded, self.checksum, self.settings
+        # Of a preset that is known the changes say it all; a setting that a record lacks came later.
+        known = own_settings(self.experiment, self.preset) is not None
+        settings = "" if known else json.dumps(self.settings, sort_keys=True)
+        return self.experiment, self.preset, self.changes, self.dataset, self.embedded, self.checksum, settings
 
     @property
     def key_and_seed(self) -> tuple[Any, ...]:
@@ -211,7 +214,7 @@ def read_score(path: Path, record: Mapping[str, Any]) -> list[Run]:
             started="",
             remark="scored",
             result=result,
-            settings="",
+            settings={},
         )
     ]
 
@@ -236,8 +239,7 @@ def _run(
     for name in (LENGTH, *FOUND):
         settings.pop(name, None)
     own = own_settings(experiment, preset)
-    # A setting that the preset has and the record lacks came later, and the run is as the preset was.
-    changes = () if own is None else tuple(f"{name}={told(v)}" for name, v in settings.items() if own.get(name) != v)
+    changes = () if own is None else tuple(f"{name}={told(v)}" for name, v in differing(settings, own).items())
     sessions = record.get("sessions")
     last = sessions[-1] if isinstance(sessions, list) and sessions else None
     started = last.get("started") if isinstance(last, Mapping) else None
@@ -255,7 +257,7 @@ def _run(
         started=started if isinstance(started, str) else "",
         remark=remark,
         result=record,
-        settings="" if own is not None else json.dumps(settings, sort_keys=True),
+        settings=settings,
     )
 
 
@@ -280,6 +282,14 @@ def own_settings(experiment: str, preset: str) -> dict[str, Any] | None:
     make = PRESETS.get(experiment, {}).get(preset)
     # Through JSON, as the recorded ones have gone: tuples become lists.
     return None if make is None else flat(json.loads(json.dumps(make().as_dict())))
+
+
+def differing(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded ``settings`` that are not as in a preset's ``own``, both by dotted name.
+
+    A setting that the preset has and the record lacks came later, and the run is as the preset was.
+    """
+    return {name: value for name, value in settings.items() if own.get(name) != value}
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
