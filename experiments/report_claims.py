@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Literal
 
+from experiments.report_facts import texts
 from experiments.run_records import FLICKR, KMEANS, MNIST, REAL, Run, number
 from experiments.tables import CITED, CITED_CONTROLS, METHODS, Cited, Row, nats, signed
 
@@ -94,13 +95,12 @@ def order(paper: Row, gan: Row) -> Claim:
     statement = "The conditional net scores below the unconditional one"
     published = f"{cited[0] - cited[1]:g} nats below"
     rule = "Holds if the difference has the published sign and is over twice its standard error."
-    scores = _score(paper), _score(gan)
-    if scores[0] is None or scores[1] is None:
-        missing = "; ".join(_missing(row) for row, score in zip((paper, gan), scores, strict=True) if score is None)
-        return Claim(statement, CITED[4].source, published, missing, "open", "Not measured", rule)
-    gap, error = scores[1][0] - scores[0][0], math.hypot(scores[0][1], scores[1][1])
+    found = _difference(gan, paper)
+    if isinstance(found, str):
+        return Claim(statement, CITED[4].source, published, found, "open", "Not measured", rule)
+    gap, error = found
     kind: Kind = "open" if abs(gap) <= 2 * error else "yes" if gap > 0 else "no"
-    verdict = {"open": "Undecided", "yes": "Holds", "no": "Does not hold"}[kind]
+    verdict = _holds(kind)
     if cut_short(paper) or cut_short(gan):
         verdict += " so far, training cut short"
     measured = f"{abs(gap):.1f} ± {error:.1f} nats {'below' if gap > 0 else 'above'}"
@@ -127,12 +127,11 @@ def discriminator(row: Row) -> Claim:
     statement = f"D weighs image and label together ({row.runs[0].preset})"
     source = "said of the widely copied tutorial variant; the paper does not measure it"
     rule = "Each case holds if D's verdict (its output over 0.5 accepts) is the one named for over half of the images."
-    broken, told = [], []
+    broken = []
     for words, image, label, accepts in _CASES:
         shares = [share for run in row.finished if (share := cell(run, image, label)) is not None]
         if not shares:
             return Claim(statement, source, "four of four cases", _missing(row), "open", "Not measured", rule)
-        told.append(f"accepts {mean(shares):.0%}")
         if (mean(shares) > 0.5) != accepts:
             broken.append(f"{words} (accepts {mean(shares):.1%})")
     kind: Kind = "no" if broken else "yes"
@@ -155,11 +154,10 @@ def fooled(real: Row, kmeans: Row) -> Claim:
     statement = "The measure can be fooled: cluster centres score above real images"
     published = f"{CITED_CONTROLS[1].mean - CITED_CONTROLS[0].mean:g} nats above"
     rule = "Holds if centroids score above real training images by over twice the standard error."
-    scores = _score(real), _score(kmeans)
-    if scores[0] is None or scores[1] is None:
-        missing = "; ".join(_missing(row) for row, score in zip((real, kmeans), scores, strict=True) if score is None)
-        return Claim(statement, CITED_CONTROLS[0].source, published, missing, "open", "Not measured", rule)
-    gap, error = scores[1][0] - scores[0][0], math.hypot(scores[0][1], scores[1][1])
+    found = _difference(kmeans, real)
+    if isinstance(found, str):
+        return Claim(statement, CITED_CONTROLS[0].source, published, found, "open", "Not measured", rule)
+    gap, error = found
     kind: Kind = "yes" if gap > 2 * error else "no"
     measured = signed(f"{gap:.1f} ± {error:.1f} nats above")
     return Claim(statement, CITED_CONTROLS[0].source, published, measured, kind, _holds(kind), rule)
@@ -228,16 +226,12 @@ def shortfalls(rows: Sequence[Row], flickr: Sequence[Sequence[Run]]) -> list[str
         for run in row.runs:
             if run.state != "finished" or run.remark.startswith("cut short"):
                 told.append(f"{row.model}, seed {run.seed}: {run.remark}.")
-        faults = {str(fault) for run in row.finished for fault in _listed(run.result.get("collapse"))}
+        faults = {fault for run in row.finished for fault in texts(run.result.get("collapse"))}
         told += [f"{row.model}: {fault}." for fault in sorted(faults)]
     for group in flickr:
         if not is_papers(group[0]):
             told.append(f"Multimodal, {group[0].name}: the photos are {group[0].dataset}'s, not MIRFLICKR-25000's.")
     return told
-
-
-def _listed(value: object) -> Sequence[object]:
-    return value if isinstance(value, list) else ()
 
 
 def _published(cited: Cited) -> str:
@@ -251,6 +245,14 @@ def _score(row: Row) -> tuple[float, float] | None:
         return None
     over_seeds = stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else 0.0
     return mean(scores), math.hypot(mean(errors) if errors else 0.0, over_seeds)
+
+
+def _difference(row: Row, other: Row) -> tuple[float, float] | str:
+    """Log-likelihood of ``row`` minus that of ``other`` in nats and its standard error, or what is missing for it."""
+    score, against = _score(row), _score(other)
+    if score is None or against is None:
+        return "; ".join(_missing(one) for one, its in ((other, against), (row, score)) if its is None)
+    return score[0] - against[0], math.hypot(score[1], against[1])
 
 
 def _numbers(row: Row, *keys: str) -> list[float]:
