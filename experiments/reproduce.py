@@ -6,7 +6,6 @@ Plays nothing itself: every step is an ordinary command in a process of its own,
 from __future__ import annotations
 
 import csv
-import json
 import shlex
 import signal
 import subprocess
@@ -22,7 +21,8 @@ import tyro
 
 from experiments import UsageError, cli, runs
 from experiments.presets import FLICKR_PRESETS, MNIST_PRESETS
-from experiments.run_records import KMEANS, LENGTH, REAL, flat, number
+from experiments.run_records import FOUND, KMEANS, LENGTH, REAL, flat, number, own_settings
+from experiments.tables import clock
 
 #: Where a smoke run keeps its runs and results: out of the way of the real ones.
 FAST_RUNS, FAST_OUT = Path("results/fast/runs"), Path("results/fast")
@@ -205,7 +205,6 @@ def mnist_steps(command: Command, folder: Path) -> list[Step]:
             steps.append(
                 training(
                     "mnist",
-                    MNIST_PRESETS[preset]().as_dict(),
                     changes if command.fast else {},
                     ("--dataset", dataset, "--seed", str(seed)),
                     (preset, name, folder, command),
@@ -234,7 +233,6 @@ def flickr_steps(command: Command, folder: Path) -> list[Step]:
             steps.append(
                 training(
                     "flickr-tags",
-                    FLICKR_PRESETS[preset]().as_dict(),
                     changes,
                     (*arguments, "--seed", str(seed)),
                     (preset, name, folder, command),
@@ -247,7 +245,6 @@ def flickr_steps(command: Command, folder: Path) -> list[Step]:
 
 def training(
     experiment: Literal["mnist", "flickr-tags"],
-    preset_settings: Mapping[str, Any],
     changes: Mapping[str, int],
     arguments: tuple[str, ...],
     whose: tuple[str, str, Path, Command],
@@ -260,12 +257,11 @@ def training(
     ``whose``: the preset, the run's name, the folder of runs, the command.
     """
     preset, name, folder, command = whose
-    own = flat(json.loads(json.dumps(preset_settings)))
+    own = own_settings(experiment, preset)
+    assert own is not None
     changed = tuple(text for field, value in changes.items() for text in (_flag(field), str(value)))
-    settings = {**own, **changes}
-    if experiment == "flickr-tags":
-        # The features' network and what the words come from are settled by the command itself.
-        settings = {k: v for k, v in settings.items() if not k.startswith("features.") and k != "words.vectors"}
+    # What the words come from stands in the arguments, where it is given at all.
+    settings = {k: v for k, v in {**own, **changes}.items() if k not in (*FOUND, "words.vectors")}
     place = folder / experiment / name
     return Step(
         name=f"{experiment} {name}",
@@ -367,13 +363,6 @@ def overview(steps: Sequence[Step]) -> str:
         lines.append(f"{'done' if done else clock(step.seconds):>8}  {step.name}\n          {step.typed}")
     lines.append(f"about {clock(left)} left on two quiet cores; a GPU takes a small part of it")
     return "\n".join(lines)
-
-
-def clock(seconds: float) -> str:
-    """A duration as a person says it."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
