@@ -49,6 +49,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise CganError(f"{path}: no such checkpoint; give the folder of a run that has written one")
+    open(path, "rb").close()  # safetensors says of a file without rights that there is none.
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

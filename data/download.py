@@ -116,6 +116,13 @@ def fetch(
     return destination
 
 
+def named_mirrors(mirrors: str | Sequence[str] | None, variable: str) -> list[str]:
+    """The base addresses that were given, else those in the environment's ``variable``, between spaces; else []."""
+    if mirrors:
+        return [mirrors] if isinstance(mirrors, str) else list(mirrors)
+    return os.environ.get(variable, "").split()
+
+
 def arrived(destination: Path, checksum: str | None) -> bool:
     """Whether ``destination`` is there; raises ``DataError`` if it is, with another ``checksum``."""
     if not destination.exists():

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data import DataError
-from data.download import UnavailableError, alone, beside, ensure_room, fetch, say
+from data.download import UnavailableError, alone, beside, ensure_room, fetch, named_mirrors, say
 from data.roots import data_root, default_root
 
 #: The two folders of the layout, and where in the first the user tags lie.
@@ -512,9 +512,7 @@ def fetch_archive(path: Path, archive: Archive, mirrors: str | Sequence[str] | N
 
 def mirflickr_mirrors(mirrors: str | Sequence[str] | None) -> list[str]:
     """The base addresses of MIRFLICKR: ``mirrors``, else ``$CGAN_MIRFLICKR_MIRROR``, else its home."""
-    if mirrors:
-        return [mirrors] if isinstance(mirrors, str) else list(mirrors)
-    return os.environ.get(MIRROR_VARIABLE, "").split() or list(MIRRORS)
+    return named_mirrors(mirrors, MIRROR_VARIABLE) or list(MIRRORS)
 
 
 def fault(path: Path, archive: Archive) -> str | None:

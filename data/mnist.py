@@ -20,7 +20,7 @@ import numpy as np
 
 from data import DataError
 from data.digits import load_digits_28
-from data.download import UnavailableError, fetch
+from data.download import UnavailableError, fetch, named_mirrors
 from data.labelled import ImageDataset, LabelledImages
 from data.roots import data_root
 
@@ -225,9 +225,7 @@ def download_file(raw: Path, file: IdxFile, mirrors: str | Sequence[str] | None)
 
 def mnist_mirrors(mirrors: str | Sequence[str] | None) -> list[str]:
     """The base addresses of MNIST: ``mirrors``, else ``$CGAN_MNIST_MIRROR``, else torchvision's."""
-    if mirrors:
-        return [mirrors] if isinstance(mirrors, str) else list(mirrors)
-    if named := os.environ.get(MIRROR_VARIABLE, "").split():
+    if named := named_mirrors(mirrors, MIRROR_VARIABLE):
         return named
     from torchvision.datasets import MNIST
 

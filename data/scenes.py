@@ -168,7 +168,7 @@ def _complete(folder: Path, wanted: Mapping[str, Any]) -> bool:
     if (folder / UNFINISHED).exists() or _manifest(folder) != wanted:
         return False
     numbers = range(1, wanted["images"] + 1)
-    files = {
+    files: dict[str | Path, set[str]] = {
         IMAGES: {f"im{number}.jpg" for number in numbers},
         TAGS: {f"tags{number}.txt" for number in numbers},
         TAGS_RAW: {f"tags{number}.txt" for number in numbers},

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from embeddings import EmbeddingError
-from embeddings.vocabulary import Vocabulary
+from embeddings.vocabulary import Vocabulary, unusable_row
 
 #: Samples whose neighbours are held at a time: a few blocks of the search, and some MiB of counting.
 _SAMPLES = 8192
@@ -168,13 +168,12 @@ def _check(block: np.ndarray, dimension: int, first: int) -> None:
             "vocabulary that the vectors were trained on"
         )
     for piece in _pieces(block):
-        for wrong, what in ((~np.isfinite(piece).all(2), "not finite"), (~piece.any(2), "zero")):
-            if wrong.any():
-                image, sample = np.argwhere(wrong)[0]
-                raise EmbeddingError(
-                    f"the vector of image {first + image}, sample {sample} (both counted from 0) is {what}, so no word "
-                    "is near to it: its generator has diverged or died; take an earlier checkpoint or train anew"
-                )
+        if (bad := unusable_row(piece.reshape(-1, dimension))) is not None:
+            image, sample = divmod(bad[0], block.shape[1])
+            raise EmbeddingError(
+                f"the vector of image {first + image}, sample {sample} (both counted from 0) {bad[1]}, so no word "
+                "is near to it: its generator has diverged or died; take an earlier checkpoint or train anew"
+            )
         first += len(piece)
 
 

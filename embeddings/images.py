@@ -6,6 +6,7 @@ Trains nothing, and knows nothing of tags. The networks are in ``embeddings.netw
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -56,6 +57,48 @@ class ImageFeatures:
     """Path of each image that could not be read, and why."""
 
 
+#: Of a few images: the numbers of the good ones, their vectors (n, dim) float32, and why the others have none.
+Found = tuple[list[int], np.ndarray, dict[int, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Passes:
+    """The forward passes that an extraction still has to make, for whoever makes them.
+
+    Pass i takes the images from ``i * batch_size`` on, ``batch_size`` of them. Who makes them the same way, on the
+    same kind of processor and in as many threads of torch, finds the same vectors to the bit.
+    """
+
+    network: FrozenNetwork
+    paths: Sequence[Path]
+    batch_size: int
+    device: str
+    precision: str
+    """"float32", or "bfloat16" for the products on a GPU."""
+    workers: int | None = None
+    """Processes that open images, where they are chosen by number."""
+
+    def photos(self) -> Photos:
+        """The images, to be opened."""
+        preprocessing = self.network.preprocessing
+        return Photos(self.paths, preprocessing.transform(), preprocessing.scaled())
+
+    def forward(self, numbers: list[int], pixels: Tensor | None, failures: dict[int, str]) -> Found:
+        """One pass, of what ``stack`` gave; an image whose vector is not finite fails. Moves the module nowhere."""
+        vectors = np.empty((0, self.network.dim), dtype=np.float32)
+        if pixels is not None:
+            kind = torch.device(self.device).type
+            # Entered anew for each batch: around a yield these would hold for the caller, too.
+            with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                batch = self.network.preprocessing.normalise(pixels.to(self.device))
+                batch = batch.contiguous(memory_format=torch.channels_last)
+                vectors = self.network.module(batch).float().cpu().numpy()
+            finite = np.isfinite(vectors).all(1)
+            failures = failures | {numbers[i]: "its features are not finite" for i in np.flatnonzero(~finite)}
+            numbers, vectors = [numbers[i] for i in np.flatnonzero(finite)], vectors[finite]
+        return numbers, vectors, failures
+
+
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
     """The image files that ``paths`` name, each once: files as they are, folders with all below them.
 
@@ -92,14 +135,11 @@ def open_image(path: str | Path, scaled: int | None = None) -> Image.Image:
     try:
         if os.path.getsize(path) == 0:
             raise EmbeddingError("the file is empty")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of damaged metadata, which harm no pixel.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if scaled is not None:
-                    image.draft(None, (2 * scaled, 2 * scaled))
-                image.load()
-                return _rgb(_upright(image))
+        with _bombs_refused(), Image.open(path) as image:
+            if scaled is not None:
+                image.draft(None, (2 * scaled, 2 * scaled))
+            image.load()
+            return _rgb(_upright(image))
     except EmbeddingError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -112,6 +152,14 @@ def open_image(path: str | Path, scaled: int | None = None) -> Image.Image:
         raise EmbeddingError(f"cannot be read: {' '.join(reason.split())}") from None
 
 
+@contextlib.contextmanager
+def _bombs_refused() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of damaged metadata, which harm no pixel.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def extract(
     network: FrozenNetwork,
     paths: Sequence[str | Path],
@@ -120,6 +168,7 @@ def extract(
     batch_size: int | None = None,
     device: str = "cpu",
     progress: bool = True,
+    compute: Callable[[Passes], Iterator[Found]] | None = None,
 ) -> ImageFeatures:
     """The vectors of the images at ``paths``; those that cannot be read are skipped by name.
 
@@ -129,8 +178,11 @@ def extract(
     but none for a few images; 0: this process does). ``batch_size`` images go through the network at a time (None:
     as many as suit the device). Neither changes the vectors by more than rounding. On a CUDA device that computes in
     bfloat16 the network does; the vectors are float32 all the same. Leaves ``network.module`` on the ``device``.
+    ``compute`` makes the passes in place of this process, and gives their images in order.
     Raises ``EmbeddingError`` for no paths, settings out of range, and a loader process that died.
     """
+    from tqdm import tqdm
+
     if not paths:
         raise EmbeddingError("there are no images to take features of: give at least one")
     if (workers is not None and workers < 0) or (batch_size is not None and batch_size < 1):
@@ -159,21 +211,23 @@ def extract(
     if len(missing):
         images = list(rows)
         unsaved: list[int] = []
-        computing = _compute(
-            network, [path_of_row[row] for row in missing.tolist()], workers, batch_size, device, precision, progress
-        )
+        size = batch_size or BATCH.get(torch.device(device).type, BATCH["cpu"])
+        passes = Passes(network, [path_of_row[row] for row in missing.tolist()], size, device, precision, workers)
+        bar = tqdm(total=len(missing), desc=f"features ({network.name})", unit="image", delay=2, disable=not progress)
         saved = time.monotonic()
         if store:
             store.folder.mkdir(parents=True, exist_ok=True)  # Fails now if nothing can be written there.
         try:
-            for numbers, vectors, failures in computing:
-                reasons.update({int(missing[number]): reason for number, reason in failures.items()})
-                good = missing[numbers]
-                matrix[good], done[good] = vectors, True
-                unsaved.extend(good.tolist())
-                if store and time.monotonic() - saved >= SAVE_EVERY:
-                    store.add([images[row] for row in unsaved], matrix[unsaved])
-                    unsaved, saved = [], time.monotonic()
+            with bar, contextlib.closing((compute or _compute)(passes)) as found:  # type: ignore[type-var]
+                for numbers, vectors, failures in found:
+                    bar.update(len(numbers) + len(failures))
+                    reasons.update({int(missing[number]): reason for number, reason in failures.items()})
+                    good = missing[numbers]
+                    matrix[good], done[good] = vectors, True
+                    unsaved.extend(good.tolist())
+                    if store and time.monotonic() - saved >= SAVE_EVERY:
+                        store.add([images[row] for row in unsaved], matrix[unsaved])
+                        unsaved, saved = [], time.monotonic()
         finally:
             if store and unsaved:
                 store.add([images[row] for row in unsaved], matrix[unsaved])
@@ -187,7 +241,7 @@ def extract(
     return ImageFeatures(matrix if everything else matrix[kept[:, 1]], kept[:, 0], skipped)
 
 
-class _Photos(Dataset):
+class Photos(Dataset):
     """Photo i as (i, pixels), or (i, why not). Goes to the loader processes, hence holds no network."""
 
     def __init__(self, paths: Sequence[Path], transform: Callable[[Image.Image], Tensor], scaled: int) -> None:
@@ -197,6 +251,7 @@ class _Photos(Dataset):
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[int, Tensor | str]:
+        """Raises nothing for an image that cannot be read."""
         try:
             image = open_image(self.paths[i], self.scaled)
             longer, shorter = max(image.size), min(image.size)
@@ -210,7 +265,7 @@ class _Photos(Dataset):
             return i, f"cannot be scaled: {' '.join(str(error).split()) or type(error).__name__}"
 
 
-def _collate(items: list[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor | None, dict[int, str]]:
+def stack(items: Sequence[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor | None, dict[int, str]]:
     """Numbers of the good images, their pixels (n, 3, h, w) uint8, and the others' reasons."""
     good = [(i, pixels) for i, pixels in items if isinstance(pixels, Tensor)]
     failures = {i: reason for i, reason in items if isinstance(reason, str)}
@@ -218,54 +273,30 @@ def _collate(items: list[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor |
     return [i for i, _ in good], torch.stack([pixels for _, pixels in good]) if good else None, failures
 
 
-def _compute(
-    network: FrozenNetwork,
-    paths: Sequence[Path],
-    workers: int | None,
-    batch_size: int | None,
-    device: str,
-    precision: str,
-    progress: bool,
-) -> Iterator[tuple[list[int], np.ndarray, dict[int, str]]]:
-    """Batch by batch: numbers of the good images, their vectors, and the reasons of the others."""
-    from tqdm import tqdm
-
-    preprocessing, kind = network.preprocessing, torch.device(device).type
-    photos = _Photos(paths, preprocessing.transform(), preprocessing.scaled())
-    processes = _choose_workers(len(paths)) if workers is None else workers
+def _compute(passes: Passes) -> Iterator[Found]:
+    """Pass by pass, in this process, while others open the images."""
+    processes = _choose_workers(len(passes.paths)) if passes.workers is None else passes.workers
     loader = DataLoader(
-        photos,
-        batch_size=batch_size or BATCH.get(kind, BATCH["cpu"]),
+        passes.photos(),
+        batch_size=passes.batch_size,
         num_workers=processes,
-        collate_fn=_collate,
+        collate_fn=stack,
         # Its own, from which it draws the seeds of its processes: what is cached must not change what is random.
         generator=torch.Generator(),
         # A new interpreter would import torch for seconds; a fork begins at once, and these do no more than Pillow's
         # work and a stack of bytes, in one thread. Other systems' own way is the safe one there.
         multiprocessing_context="fork" if processes and sys.platform == "linux" else None,
     )
-    module = network.module.to(device)
-    bar = tqdm(total=len(paths), desc=f"features ({network.name})", unit="image", delay=2, disable=not progress)
-    with bar:
-        try:
-            for numbers, pixels, failures in loader:
-                vectors = np.empty((0, network.dim), dtype=np.float32)
-                if pixels is not None:
-                    # Entered anew for each batch: around a yield these would hold for the caller, too.
-                    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
-                        batch = preprocessing.normalise(pixels.to(device))
-                        vectors = module(batch.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
-                    finite = np.isfinite(vectors).all(1)
-                    failures.update({numbers[i]: "its features are not finite" for i in np.flatnonzero(~finite)})
-                    numbers, vectors = [numbers[i] for i in np.flatnonzero(finite)], vectors[finite]
-                bar.update(len(numbers) + len(failures))
-                yield numbers, vectors, failures
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise EmbeddingError(
-                f"a process that reads images died ({' '.join(str(error).split())}): run again with workers 0"
-            ) from None
+    passes.network.module.to(passes.device)
+    try:
+        for opened in loader:
+            yield passes.forward(*opened)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise EmbeddingError(
+            f"a process that reads images died ({' '.join(str(error).split())}): run again with workers 0"
+        ) from None
 
 
 def _choose_workers(images: int) -> int:

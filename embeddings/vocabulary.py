@@ -61,7 +61,7 @@ class Vocabulary:
         for word in self.words:
             if not word or word != word.strip() or "\n" in word:
                 raise EmbeddingError(f"{word!r} is no word: it is empty or has white space at its ends or a line break")
-        if (bad := _unusable_row(self.vectors)) is not None:
+        if (bad := unusable_row(self.vectors)) is not None:
             raise EmbeddingError(
                 f"the vector of the word {self.words[bad[0]]!r} {bad[1]}: leave the word out or mend its vector"
             )
@@ -120,7 +120,7 @@ class Vocabulary:
             )
         if not 1 <= k <= len(self):
             raise EmbeddingError(f"{k:,} nearest words of {len(self):,} were asked for: ask for 1 to {len(self):,}")
-        if (bad := _unusable_row(queries)) is not None:
+        if (bad := unusable_row(queries)) is not None:
             raise EmbeddingError(f"query {bad[0]} (counted from 0) {bad[1]}: leave it out or mend it")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise EmbeddingError(f"the device {device} was asked for, but torch finds no GPU: take cpu")
@@ -201,7 +201,7 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     return units
 
 
-def _unusable_row(vectors: np.ndarray) -> tuple[int, str] | None:
+def unusable_row(vectors: np.ndarray) -> tuple[int, str] | None:
     """The first row that has no direction, and why; None if all have one."""
     for start in range(0, len(vectors), _ROWS):
         rows = vectors[start : start + _ROWS]

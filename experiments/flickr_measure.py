@@ -20,6 +20,7 @@ from experiments import UsageError, runs
 from experiments.figures import Panel
 from experiments.flickr_data import FlickrData, decoding_vocabulary
 from experiments.presets import FlickrConfig
+from experiments.tagging import METHODS
 
 if TYPE_CHECKING:
     import torch
@@ -39,13 +40,6 @@ VOTERS = (5, 10, 20, 40, 80)
 FEW_PHOTOS = 0.02
 #: Photos of Table 2.
 SHOWN = 24
-METHODS = {
-    "cgan": "conditional GAN",
-    "commonest": "commonest tags",
-    "vote": "votes of similar photos",
-    "ridge": "linear map (ridge)",
-    "mlp": "MLP regressor",
-}
 
 
 def taggable(data: FlickrData, config: FlickrConfig) -> Vocabulary:

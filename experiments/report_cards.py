@@ -15,7 +15,8 @@ from experiments import UsageError, figures, runs, table2
 from experiments.report_facts import multimodal_facts, texts, unimodal_facts
 from experiments.report_pictures import Picture, Unreadable, from_png, interval_chart, redrawn
 from experiments.run_records import Note, Run, number
-from experiments.tables import AGAINST, METHODS, notice_of, photos_of, read_measure
+from experiments.tables import AGAINST, notice_of, photos_of, read_measure
+from experiments.tagging import METHODS
 
 #: A picture, or the sentence in its place.
 Shown = Picture | str

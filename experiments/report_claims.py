@@ -13,7 +13,8 @@ from typing import Literal
 
 from experiments.report_facts import texts
 from experiments.run_records import FLICKR, KMEANS, MNIST, REAL, Run, number
-from experiments.tables import CITED, CITED_CONTROLS, METHODS, Cited, Row, nats, signed
+from experiments.tables import CITED, CITED_CONTROLS, Cited, Row, nats, signed
+from experiments.tagging import METHODS
 
 Kind = Literal["yes", "no", "open"]
 
@@ -274,4 +275,5 @@ def _holds(kind: Kind) -> str:
 
 
 def _others() -> str:
-    return ", ".join(name.lower() for key, name in METHODS.items() if key not in ("cgan", "commonest"))
+    others = (name for key, name in METHODS.items() if key not in ("cgan", "commonest"))
+    return ", ".join(name if name[:2].isupper() else name[0].lower() + name[1:] for name in others)

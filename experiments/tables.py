@@ -19,6 +19,7 @@ from experiments import UsageError, cli, runs, table2
 from experiments.presets import MNIST_PRESETS
 from experiments.run_records import FLICKR, KMEANS, MNIST, PARZEN, REAL, Note, Run, find, grouped, number, one_a_seed
 from experiments.table_forms import Table, as_csv, document, latex, latex_file, markdown, plain
+from experiments.tagging import METHODS
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,7 @@ CITED_CONTROLS = (
     Cited("10,000 k-means centroids", 313, None, _NOTE, f"{_SCORE} {KMEANS} {_TO}/k-means.json", PARZEN, KMEANS),
 )
 
-#: Methods and measures of the Flickr experiment, as ``result.json`` and as a reader knows them, in the tables' order.
-METHODS = {
-    "cgan": "Conditional adversarial net",
-    "commonest": "Always the commonest tags",
-    "vote": "Tags of the nearest photos",
-    "ridge": "Ridge regression",
-    "mlp": "MLP regression",
-}
+#: Measures of the Flickr experiment, as ``result.json`` and as a reader knows them, in the tables' order.
 MEASURES = {
     "precision_at_10": "Precision at 10",
     "recall_at_10": "Recall at 10",

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 Tags = Sequence[Collection[str]]
 Rankings = list[list[str]]
 
+#: Ways to tag a photo, the GAN's first, as ``result.json`` and as a reader knows them.
+METHODS = {
+    "cgan": "Conditional adversarial net",
+    "commonest": "Always the commonest tags",
+    "vote": "Votes of similar photos",
+    "ridge": "Linear map (ridge)",
+    "mlp": "MLP regression",
+}
+
 #: Products of queries and training images held at a time.
 _PRODUCTS = 1 << 24
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
 import random
 import resource
 import signal
@@ -202,3 +203,11 @@ def test_weights_go_back_into_their_net_and_no_other(tmp_path: Path) -> None:
             checkpoints.load_into(module, state, tmp_path / "best.safetensors")
         assert_one_sentence(caught.value, "best.safetensors", "another spec", *words)
     assert all(torch.equal(before[name], value) for name, value in wider.state_dict().items())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read anything")
+def test_a_file_without_rights_is_told_as_such(tmp_path: Path) -> None:
+    checkpoints.save(tmp_path / "c.safetensors", {"x": torch.zeros(1)}, {})
+    (tmp_path / "c.safetensors").chmod(0)
+    with pytest.raises(PermissionError, match="safetensors"):
+        checkpoints.load(tmp_path / "c.safetensors")

@@ -142,7 +142,7 @@ def test_a_finished_run_is_shown_for_its_own_settings_only(
     before = {path: path.read_bytes() for path in flickr_run.folder.iterdir()}
     shown = commands.run(*command, "--resume")
     assert shown.returncode == 0 and "is finished" in shown.stdout, shown.stderr
-    assert "conditional GAN" in shown.stdout and "MLP regressor" in shown.stdout and "NOTE" in shown.stdout
+    assert "Conditional adversarial net" in shown.stdout and "MLP regression" in shown.stdout and "NOTE" in shown.stdout
     assert_refused(capsys, command, "finished run", "--name")
     # Refused before the words would be trained anew.
     out = assert_refused(capsys, (*command, "--resume", "--words.epochs", 2), "words.epochs", "another name")
