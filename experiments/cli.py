@@ -37,7 +37,11 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
 
 
 def sentence(error: BaseException) -> str:
-    """The error as one line; an ``OSError`` gets its file's name and reason without the number."""
+    """The error as one line; an ``OSError`` gets its file's name and reason without the number.
+
+    Of two names, as in renaming what is written to its place, the latter is the one that was asked for.
+    """
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        name = error.filename2 or error.filename
+        return f"{name}: {error.strerror}" if name else error.strerror
     return " ".join(str(error).split())

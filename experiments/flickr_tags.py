@@ -20,6 +20,10 @@ from experiments.cli import run
 from experiments.presets import FLICKR_PRESETS, FlickrConfig
 
 if TYPE_CHECKING:
+    import torch
+
+    from cgan.devices import Precision
+    from cgan.training import Trainer
     from data.mirflickr import TaggedPhotos
     from embeddings.vocabulary import Vocabulary
     from experiments.flickr_data import FlickrData
@@ -82,8 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     record = describe(command, config, data, placed)
     if before:
         same_identity(running.identity(before), running.identity(record), folder / runs.CONFIG)
-    if (result := running.finished(running.Place(folder, record), config.stopping)) is not None:
-        print(f"{folder} is finished:\n{summary(result)}")
+    if (over := running.finished(running.Place(folder, record), config.stopping, summary)) is not None:
+        result, told = over
+        print(f"{folder} is finished:\n{told}")
         return 0 if result["status"] == "finished" else 2
     result = play(command, config, data, folder, record)
     print(summary(result))
@@ -117,7 +122,7 @@ def describe(command: Command, config: FlickrConfig, data: FlickrData, placed: d
     """What ``config.json`` says of the run."""
     return {
         "experiment": "flickr-tags",
-        "preset": command.preset,
+        **running.named(command),
         "dataset": {
             "name": data.photos.name,
             "embedded": data.photos.embedded,
@@ -135,31 +140,13 @@ def play(
     command: Command, config: FlickrConfig, data: FlickrData, folder: Path, record: dict[str, Any]
 ) -> dict[str, Any]:
     """Train to the stopping point, or on from the last checkpoint, and measure; the result."""
-    import torch
-
     from cgan import checkpoints
-    from cgan.devices import resolve_device, seeded
-    from cgan.examples import Examples
-    from cgan.networks import Discriminator, Generator
-    from cgan.training import Trainer
-    from experiments.flickr_data import scaled_words
+    from cgan.devices import resolve_device
     from experiments.flickr_measure import Estimator, finish
 
     device = resolve_device(command.device)
-    words = torch.from_numpy(scaled_words(data.vocabulary, config.words.length)).to(device)
-    features = torch.from_numpy(data.features).to(device)
-    word_of, image_of = (torch.from_numpy(index).to(device) for index in (data.pairs.words, data.pairs.images))
-    generator = Generator(config.generator, seeded(command.seed, "G"), words[word_of].mean(0).cpu()).to(device)
-    discriminator = Discriminator(config.discriminator, seeded(command.seed, "D")).to(device)
-    conditional = config.generator.condition != "none"
-    trainer = Trainer(
-        generator,
-        discriminator,
-        Examples(words, features if conditional else None, word_of, image_of if conditional else None),
-        config.training,
-        seed=command.seed,
-        precision=record["precision"],
-    )
+    trainer = build(config, data, command.seed, record["precision"], device)
+    generator, discriminator = trainer.G, trainer.D
     estimator = Estimator(config, data, device)
     folder.mkdir(parents=True, exist_ok=True)
     save_inputs(folder, data, estimator.vocabulary)
@@ -169,7 +156,7 @@ def play(
     print(
         f"{command.preset} on {data.photos.name}, seed {command.seed}: {len(data.rows):,} photos "
         f"({len(splits.train):,} train, {len(splits.valid):,} validate, {len(splits.test):,} test), "
-        f"{len(word_of):,} pairs, {len(data.vocabulary):,} words\n"
+        f"{len(data.pairs.words):,} pairs, {len(data.vocabulary):,} words\n"
         f"{data.counts['tags without a vector']:,} of {data.counts['tags']:,} tags have no vector; "
         f"{data.counts['images without a tag']:,} photos have no tag\n{parameters:,} weights, "
         f"{record['device']}, {record['precision']} products, {record['threads']} threads\nrun folder {folder}"
@@ -189,6 +176,30 @@ def play(
     checkpoints.load_into(generator, checkpoints.part(tensors, "G."), folder / runs.BEST)
     _, last = checkpoints.load(folder / runs.CHECKPOINT)
     return finish(folder, config, data, record, generator.eval().cpu(), kept["t"], last)
+
+
+def build(config: FlickrConfig, data: FlickrData, seed: int, precision: Precision, device: torch.device) -> Trainer:
+    """The trainer at its start."""
+    import torch
+
+    from cgan.devices import seeded
+    from cgan.examples import Examples
+    from cgan.networks import Discriminator, Generator
+    from cgan.training import Trainer
+    from experiments.flickr_data import scaled_words
+
+    words = torch.from_numpy(scaled_words(data.vocabulary, config.words.length)).to(device)
+    features = torch.from_numpy(data.features).to(device)
+    word_of, image_of = (torch.from_numpy(index).to(device) for index in (data.pairs.words, data.pairs.images))
+    conditional = config.generator.condition != "none"
+    return Trainer(
+        Generator(config.generator, seeded(seed, "G"), words[word_of].mean(0).cpu()).to(device),
+        Discriminator(config.discriminator, seeded(seed, "D")).to(device),
+        Examples(words, features if conditional else None, word_of, image_of if conditional else None),
+        config.training,
+        seed=seed,
+        precision=precision,
+    )
 
 
 def save_inputs(folder: Path, data: FlickrData, vocabulary: Vocabulary) -> None:

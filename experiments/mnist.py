@@ -65,10 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = prepare(replace(command, seed=seed, name=name), dataset)
         # Settled once: timed again for each seed, "auto" might choose differently.
         command = replace(command, precision=place.record["precision"])
-        if (result := running.finished(place, command.config.stopping)) is None:
+        if (over := running.finished(place, command.config.stopping, summary)) is None:
             places.append(place)
             continue
-        print(f"{place.folder} is finished:\n{summary(result)}")
+        result, told = over
+        print(f"{place.folder} is finished:\n{told}")
         status = max(status, 0 if result["status"] == "finished" else 2)
     if not places:
         return status
@@ -112,7 +113,7 @@ def describe(command: Command, dataset: ImageDataset, before: dict[str, Any]) ->
     """
     return {
         "experiment": "mnist",
-        "preset": command.preset,
+        **running.named(command),
         "dataset": {"name": dataset.name, "embedded": dataset.embedded, "checksum": dataset.checksum},
         "seed": command.seed,
         "settings": command.config.as_dict(),

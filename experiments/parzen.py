@@ -37,6 +37,9 @@ REAL, KMEANS = "mnist-train", "mnist-kmeans"
 #: Samples that the paper draws, and classes among which a run's are divided (section 4.1).
 COUNT, CLASSES = 10_000, 10
 
+#: The images are gone through once for each width.
+MOST_SIGMAS = 1_000
+
 #: Rounds of k-means. With 10,000 centroids on MNIST, four more move the score by less than 0.1 nats.
 ROUNDS = 4
 
@@ -153,6 +156,7 @@ def check(settings: Settings) -> None:
             raise UsageError(f"{flag} {path}: give a file name that ends in {suffix}")
         if not path.parent.is_dir():
             raise UsageError(f"{flag} {path}: there is no folder {path.parent}, create it first")
+        runs.check_output(path, flag)
     if settings.samples == MNIST:
         raise UsageError(f"--samples {MNIST}: give {REAL}, {KMEANS}, a file of samples or a run's folder")
     for flag, name in (("--valid", settings.valid), ("--test", settings.test)):
@@ -178,6 +182,8 @@ def parse_sigmas(text: str) -> tuple[float, ...]:
         ends, number = (float(start), float(stop)), int(count)
     except ValueError:
         raise UsageError(f"--sigmas {text}: give START:STOP:COUNT, such as 0.1:1:10") from None
+    if number > MOST_SIGMAS:
+        raise UsageError(f"--sigmas {text}: {number:,} widths take too long; give at most {MOST_SIGMAS:,}")
     return sigma_grid(*ends, number)
 
 

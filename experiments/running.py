@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import tyro
 
+from cgan import CganError
 from cgan.specs import Init, Layer
 from experiments import UsageError, runs
 
@@ -45,6 +46,8 @@ class Options:
     """Type of the matrix products while training; auto takes bfloat16 where it is quicker. All else is float32."""
     threads: int | None = None
     """Processor threads; PyTorch's own choice if not given. Part of what makes a run repeatable to the bit."""
+    preset_file: tyro.conf.Suppress[str | None] = None
+    """The file that the preset was read from, if it is not one of this package's."""
 
 
 def parse(
@@ -52,17 +55,51 @@ def parse(
 ) -> Parsed:
     """The ``command(config, preset=name)`` that the arguments spell; presets are described by their docstrings.
 
-    Ends the program with status 2 on a mistake, 0 after ``--help``.
+    In a preset's place a file of one may be given (``read_preset``). Ends the program with status 2 on a mistake, 0
+    after ``--help``.
     """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    entries = {name: ((make.__doc__ or "").strip(), command(make(), preset=name)) for name, make in presets.items()}
+    if argv and argv[0].endswith(".json"):
+        name, config, about = read_preset(argv[0], presets)
+        entries[name] = (about, command(config, preset=name, preset_file=argv[0]))
+        argv = [name, *argv[1:]]
     registry = tyro.constructors.ConstructorRegistry()
     for kind, metavar in ((Layer, "LAYER"), (Init, "INIT")):
         registry.primitive_rule(_text_rule(kind, metavar))
     with registry:
-        return tyro.extras.overridable_config_cli(
-            {name: ((make.__doc__ or "").strip(), command(make(), preset=name)) for name, make in presets.items()},
-            args=argv,
-            prog=prog,
-        )
+        return tyro.extras.overridable_config_cli(entries, args=argv, prog=prog)
+
+
+def write_preset(path: Path, name: str, config: Any, about: str, **more: Any) -> None:
+    """Write a preset as a file that ``read_preset`` takes; ``about`` says in a sentence what it is."""
+    runs.write_json(path, {"name": name, "about": about, **more, "settings": config.as_dict()})
+
+
+def read_preset(text: str, presets: Mapping[str, Callable[[], Any]]) -> tuple[str, Any, str]:
+    """Name, settings and description in a preset's file (JSON), its settings of the kind that ``presets`` are of.
+
+    Raises ``UsageError`` naming the file when it is missing or no such file, or has the name of one of ``presets``.
+    """
+    if not Path(text).is_file():
+        raise UsageError(f"{text}: no such file; give a preset's file, such as a search's best.json, or a preset's name")
+    record, make = runs.read_json(Path(text)), next(iter(presets.values()))
+    name, settings, about = record.get("name"), record.get("settings"), record.get("about", "")
+    if not (isinstance(name, str) and name == Path(name).name and name and not name.startswith("-")):
+        raise UsageError(f'{text}: no file of a preset: "name" must be a plain name')
+    if not isinstance(settings, dict) or not isinstance(about, str):
+        raise UsageError(f'{text}: no file of a preset: "settings" must hold its fields, and "about" a text')
+    if name in presets:
+        raise UsageError(f"{text}: its name {name} is a preset's of this package; give it another")
+    try:
+        return name, type(make()).from_dict(settings), about
+    except (CganError, UsageError) as error:
+        raise UsageError(f"{text}: {error}") from None
+
+
+def named(command: Any) -> dict[str, str]:
+    """The preset's name as ``config.json`` has it, and its file if it came from one."""
+    return {"preset": command.preset, **({"preset_file": command.preset_file} if command.preset_file else {})}
 
 
 def _text_rule(kind: Any, metavar: str) -> Callable[[Any], Any]:
@@ -90,8 +127,18 @@ def check_name(name: str | None) -> None:
 
 def earlier(folder: Path, resume: bool) -> dict[str, Any]:
     """``config.json`` of the run in ``folder``, {} without one; ``UsageError`` if there is one but no ``resume``."""
-    before = runs.read_json(folder / runs.CONFIG) if (folder / runs.CONFIG).exists() else {}
-    if before and not resume:
+    path = folder / runs.CONFIG
+    if not path.exists():
+        return {}
+    before = runs.read_json(path)
+    try:
+        identity(before)
+        whole = isinstance(before.get("sessions", []), list) and isinstance(before.get("threads"), int | None)
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise UsageError(f"{path}: not the whole record of a run; restore it, or start a run of another --name")
+    if not resume:
         finished = (folder / runs.RESULT).exists()
         state = (
             "a finished run; --resume shows its result" if finished else "an unfinished run; --resume goes on with it"
@@ -161,13 +208,21 @@ class Place:
     record: dict[str, Any]
 
 
-def finished(place: Place, stopping: StoppingSettings) -> dict[str, Any] | None:
-    """The result of a run that is over; None if there is more to do under ``stopping``."""
-    if not (place.folder / runs.RESULT).exists():
+def finished(
+    place: Place, stopping: StoppingSettings, summary: Callable[[dict[str, Any]], str]
+) -> tuple[dict[str, Any], str] | None:
+    """The result of a run that is over, and its ``summary``; None if there is more to do under ``stopping``."""
+    path = place.folder / runs.RESULT
+    if not path.exists():
         return None
-    result = runs.read_json(place.folder / runs.RESULT)
-    longer = stopping.max_updates > result["updates"]
-    return None if result.get("stopped_by") == "max_updates" and longer else result
+    result = runs.read_json(path)
+    try:
+        longer = stopping.max_updates > result["updates"]
+        if result.get("stopped_by") == "max_updates" and longer:
+            return None
+        return result, summary(result)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UsageError(f"{path}: not a whole result; restore it, or delete it and --resume to measure anew") from None
 
 
 def play(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -9,12 +10,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from cgan import CganError
 from experiments import UsageError
+
+Parsed = TypeVar("Parsed")
 
 CONFIG, RESULT, METRICS, CHECKPOINT, BEST = (
     "config.json",
@@ -28,8 +32,27 @@ CONFIG, RESULT, METRICS, CHECKPOINT, BEST = (
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` through a temporary file beside it, so that a reader sees the old or the new whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:  # The reader knows nothing of the temporary file.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def check_output(path: Path, option: str) -> None:
+    """Raise ``UsageError`` if no file can be written to ``path``: before the work, not after it.
+
+    Folders that are missing on the way are for the writer to make.
+    """
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: that is a folder; give the name of a file to write")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UsageError(f"{option} {path}: {above} is a file, not a folder; choose another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: nothing may be written in {above}; choose another place, or get the right")
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -43,11 +66,33 @@ def read_json(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; give the folder of a run, such as runs/mnist/paper-seed1") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # Also of numbers too long and brackets too deep.
         raise UsageError(f"{path}: not readable as JSON ({error}); restore it, or make the run anew") from None
     if not isinstance(record, dict):
         raise UsageError(f"{path}: holds no JSON object; restore it, or make the run anew")
     return record
+
+
+def read_config(
+    folder: Path, module: str, needed: Mapping[str, Sequence[str]], parse: Callable[[dict[str, Any]], Parsed]
+) -> tuple[dict[str, Any], Parsed]:
+    """``config.json`` of the run that ``module`` left in ``folder``, and the settings in it as ``parse`` reads them.
+
+    ``needed`` are the record's other objects, each with the fields it must hold. Raises ``UsageError`` naming the file
+    if it is missing, broken, or of another experiment.
+    """
+    path = folder / CONFIG
+    record = read_json(path)
+    if record.get("experiment") != module.removeprefix("experiments.").replace("_", "-"):
+        raise UsageError(f"{path}: not of a run of {module}; give the folder of one")
+    for section, names in {**needed, "settings": ()}.items():
+        held = record.get(section)
+        if not isinstance(held, dict) or not held.keys() >= set(names):
+            raise UsageError(f"{path}: {section} is missing or damaged; restore it, or make the run anew")
+    try:
+        return record, parse(record["settings"])
+    except (CganError, UsageError) as error:
+        raise UsageError(f"{path}: {error}; restore it, or make the run anew") from None
 
 
 def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -14,8 +14,11 @@ from typing import Annotated
 
 import tyro
 
-from experiments import UsageError
+from experiments import UsageError, runs
 from experiments.cli import run
+
+#: Images in a row, above which the figure and the memory for it get out of hand.
+MOST = 10_000
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,18 @@ class Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     command = tyro.cli(Command, args=argv, prog="python -m experiments.sample")
-    if command.per_label < 1:
-        raise UsageError(f"--per-label is {command.per_label}: it must be at least 1")
-    for path in filter(None, (command.out, command.npy)):
+    if not 1 <= command.per_label <= MOST:
+        raise UsageError(f"--per-label is {command.per_label}: it must be at least 1, and at most {MOST:,}")
+    for option, path in (("--out", command.out), ("--npy", command.npy)):
+        if path is None:
+            continue
         if not path.resolve().parent.is_dir():
             raise UsageError(f"{path}: its folder does not exist; create it or choose another place")
+        runs.check_output(path, option)
     if command.out.suffix != ".png":
         raise UsageError(f"--out {command.out}: a PNG is written, so end its name in .png")
+    if command.npy and command.npy.resolve() == command.out.resolve():
+        raise UsageError(f"--npy {command.npy}: there the picture goes; give it another name, such as samples.npy")
     import numpy as np
     import torch
 

@@ -81,6 +81,7 @@ def _read_safetensors(path: Path) -> np.ndarray:
     import torch
     from safetensors import safe_open
 
+    open(path, "rb").close()  # safetensors says of a file without rights that there is none.
     try:
         with safe_open(path, framework="pt") as content:
             tensor = _pick(path, content.keys(), content.get_tensor)
@@ -106,4 +107,6 @@ def _pick(path: Path, names: Iterable[str], get: Callable[[str], object]):  # ty
 
 
 def _damaged(path: Path, error: BaseException) -> UsageError:
+    if "pickle" in str(error):  # NumPy takes whatever is no array for a pickle, and says how to run the code in it.
+        error = ValueError("it holds no array, or one of Python objects")
     return UsageError(f"{path}: not a whole {path.suffix} file of plain numbers ({error}); write it anew")

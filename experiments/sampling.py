@@ -47,10 +47,8 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> LoadedRun:
 
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; give the folder of a run, such as runs/mnist/paper-seed1")
-    record = runs.read_json(folder / runs.CONFIG)
-    if "settings" not in record:
-        raise UsageError(f"{folder / runs.CONFIG}: not the config.json of an MNIST run (it has no settings)")
-    config = MnistConfig.from_dict(record["settings"])
+    needed = {"dataset": ("name", "embedded")}
+    record, config = runs.read_config(folder, "experiments.mnist", needed, MnistConfig.from_dict)
     path = folder / runs.BEST
     tensors, kept = checkpoints.load(path)
     # Any mean will do: the stored weights replace the start.

@@ -75,18 +75,18 @@ def load_tagger(folder: Path, weights: Path | None = None) -> Tagger:
 
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; give the folder of a run of experiments.flickr_tags")
-    record = runs.read_json(folder / runs.CONFIG)
-    if record.get("experiment") != "flickr-tags":
-        raise UsageError(f"{folder / runs.CONFIG}: not of a run of experiments.flickr_tags, which alone can tag photos")
-    if missing := [name for name in ("settings", "network", "dataset") if name not in record]:
-        raise UsageError(f"{folder / runs.CONFIG}: {missing[0]} is missing; restore it, or make the run anew")
-    config = FlickrConfig.from_dict(record["settings"])
+    needed = {"network": ("checksum",), "dataset": ("embedded",)}
+    record, config = runs.read_config(folder, "experiments.flickr_tags", needed, FlickrConfig.from_dict)
     if weights is not None:
         config = replace(config, features=replace(config.features, weights=str(weights)))
-    for name in (VOCABULARY, SCALE, runs.BEST):
+    # Without the vocabulary's account, rare words would come out as well.
+    for name in (VOCABULARY, str(Path(VOCABULARY).with_suffix(".json")), SCALE, runs.BEST):
         if not (folder / name).exists():
             raise UsageError(f"{folder / name}: no such file yet; --resume the run until its first estimate")
     vocabulary = Vocabulary.load(folder / VOCABULARY)
+    if "sha256" not in vocabulary.info:
+        account = (folder / VOCABULARY).with_suffix(".json")
+        raise UsageError(f"{account}: not the account of {VOCABULARY}; restore the run's own file")
     if vocabulary.vectors.shape[1] != config.generator.output_dim:
         raise UsageError(
             f"{folder / VOCABULARY} holds vectors of {vocabulary.vectors.shape[1]} numbers, but the run's generator "
@@ -103,6 +103,10 @@ def load_tagger(folder: Path, weights: Path | None = None) -> Tagger:
             f"the weights of {network.name} ({network.weights}) are not those that the run was trained with: name the "
             "right file with --weights"
         )
+    sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    fitted = () if config.features.scaling in ("none", "unit") else ("mean", "deviation")
+    if kept.get("kind") != config.features.scaling or sizes != dict.fromkeys(fitted, (network.dim,)):
+        raise UsageError(f"{folder / SCALE}: not the scale of this run's features; restore the run's own file")
     scale = Scale(kept["kind"], kept["length"], *(_array(tensors.get(name)) for name in ("mean", "deviation")))
     return Tagger(config, record, generator.eval(), decoding_vocabulary(vocabulary, config), network, scale)
 
@@ -149,6 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from embeddings.images import find_images
     from experiments.table2 import percent, printable
 
+    if command.json is not None and str(command.json) != "-":
+        runs.check_output(command.json, "--json")
     device = str(resolve_device(command.device))
     paths = find_images(command.photos)
     tagger = load_tagger(command.run, command.weights)

@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from experiments import UsageError, runs
+from experiments import UsageError, engines, runs
 from experiments.cli import run, sentence
+from experiments.engines import Engine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +54,9 @@ class Corpus:
     """Folder that the corpus is written to."""
     workers: int = 0
     """Processes, each on a file of its own; 0 takes one for each core."""
+    engine: Engine = "local"
+    """local: processes of this machine. ray: tasks of a Ray that is started here, or of the cluster at $RAY_ADDRESS,
+    whose machines must see the same files; --workers 0 takes all its cores. The corpus is the same."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,11 @@ def make_corpus(command: Corpus) -> dict[str, Any]:
 
     from embeddings import corpus
 
+    if command.workers < 0:
+        raise UsageError(f"--workers {command.workers}: give 0, for one for each core, or a number of processes")
+    if command.corpus.exists() and not command.corpus.is_dir():
+        raise UsageError(f"--corpus {command.corpus}: that is a file; give a folder to write the corpus into")
+    engines.check(command.engine)
     shards, notice = _shards(command)
     names = shard_names(shards)
     if len(set(map(_stem, names))) < len(names):
@@ -156,13 +165,21 @@ def make_corpus(command: Corpus) -> dict[str, Any]:
             runs.write_json(folder / corpus.MANIFEST, manifest)
             return manifest
 
-        for name, record in _clean_all(shards, names, folder, dict(done), command.workers or os.cpu_count() or 1):
-            done[name] = record
-            write(complete=False)
+        jobs = {
+            name: (shard.resolve(), name, folder.resolve(), done.get(name))
+            for shard, name in zip(shards, names, strict=True)
+        }
+        with _bar(shards) as bar:
+            for name, record in (_on_ray if command.engine == "ray" else _in_processes)(jobs, command.workers, bar):
+                done[name] = record
+                write(complete=False)
+        corpus.remove_unfinished(folder)  # Of a worker that was lost, whose shard another one cleaned.
         totals = _totals([done[name] for name in names])
         if not totals["lines"]:
+            damage = "".join(f"{done[name]['damage']}; " for name in names if done[name]["damage"])
             raise UsageError(
-                f"no row of {_listed(shards)} gave a token ({_skipped(totals)}): name files of YFCC100M metadata"
+                f"no row of {_listed(shards)} gave a token ({damage}{_skipped(totals)}): name files of YFCC100M "
+                "metadata"
             )
         manifest = write(complete=True)
     seconds = time.monotonic() - started
@@ -241,7 +258,11 @@ def _done_before(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]
     try:
         done = {record["name"]: record for record in manifest["shards"]}
         cleaning = manifest["cleaning"]
-    except (KeyError, TypeError):
+        for record in done.values():  # What will be looked up in it, looked up here.
+            _totals([record])
+            _ = record["size"], record["sha256"], record["damage"]
+            _ = [(file["name"], file["size"]) for file in record["files"]]
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise UsageError(f"{path} is not a corpus manifest: name another folder with --corpus") from None
     if cleaning != corpus.CLEANING:
         raise UsageError(f"{folder} holds a corpus of another cleaning: delete it, or name another with --corpus")
@@ -252,25 +273,65 @@ def _done_before(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]
     return done
 
 
-def _clean_all(
-    shards: Sequence[Path], names: Sequence[str], folder: Path, done: dict[str, dict[str, Any]], workers: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each shard's record as it is finished. At most ``workers`` processes run; they end with this one."""
+#: What ``clean_shard`` is given for each shard, but for its last argument, by the shard's name.
+Jobs = Mapping[str, tuple[Path, str, Path, dict[str, Any] | None]]
+
+
+class _Bar:
+    """The progress bar of the corpus: bytes read, with the rows gone through in a second."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar, self.rows, self.started = bar, 0, time.monotonic()
+
+    def add(self, size: int, rows: int) -> None:
+        """So much more was done."""
+        self.set(self.bar.n + size, self.rows + rows)
+
+    def set(self, size: int, rows: int) -> None:
+        """So much is done; less than before where work was lost."""
+        self.rows = rows
+        self.bar.set_postfix_str(f"{rows / (time.monotonic() - self.started):,.0f} rows/s", refresh=False)
+        self.bar.update(size - self.bar.n)
+
+
+@contextmanager
+def _bar(shards: Sequence[Path]) -> Iterator[_Bar]:
     from tqdm import tqdm
 
+    size = sum(shard.stat().st_size for shard in shards)
+    with tqdm(total=size, desc="corpus", unit="B", unit_scale=True, disable=None) as bar:
+        yield _Bar(bar)
+
+
+def _on_ray(jobs: Jobs, workers: int, bar: _Bar) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each shard's record as it is finished by a task of Ray. Raises ``UsageError`` where its files do not arrive."""
+    from experiments.word_vectors import clean_shard  # By the name that workers know it by, not as of __main__.
+
+    told = None if bar.bar.disable else bar.set
+    for name, record in engines.run_tasks(clean_shard, jobs, workers, told):
+        folder = jobs[name][2]
+        for file in record["files"]:
+            path = folder / file["name"]
+            if not path.is_file() or path.stat().st_size != file["size"]:
+                raise UsageError(
+                    f"{path} was written by another machine of the Ray cluster, but is not here: name a --corpus that "
+                    "lies on a disk they share"
+                )
+        yield name, record
+
+
+def _in_processes(jobs: Jobs, workers: int, bar: _Bar) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same by processes of this machine. At most ``workers`` run, 0 one for each core; they end with this one."""
     # Started afresh, not forked: the same on all systems, and no lock of a library is inherited in a bad state.
     context = multiprocessing.get_context("spawn")
-    waiting = list(zip(shards, names, strict=True))
+    waiting = list(jobs)
     working: dict[Connection, tuple[Any, str]] = {}
-    started, rows = time.monotonic(), 0
-    size = sum(shard.stat().st_size for shard in shards)
-    bar = tqdm(total=size, desc="corpus", unit="B", unit_scale=True, disable=None)
     try:
         while waiting or working:
-            while waiting and len(working) < workers:
-                shard, name = waiting.pop(0)
+            while waiting and len(working) < (workers or os.cpu_count() or 1):
+                name = waiting.pop(0)
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(sender, shard, name, folder, done.get(name)), daemon=True)
+                process = context.Process(target=_work, args=(sender, *jobs[name]), daemon=True)
                 process.start()
                 # The child alone holds the sending end: its death is seen here, and this one's death there.
                 sender.close()
@@ -292,11 +353,8 @@ def _clean_all(
                     del working[receiver]
                     yield name, message
                     continue
-                bar.update(message[0])
-                rows += message[1]
-                bar.set_postfix_str(f"{rows / (time.monotonic() - started):,.0f} rows/s", refresh=False)
+                bar.add(*message)
     finally:
-        bar.close()
         for process, _ in working.values():
             process.terminate()
             process.join()
@@ -406,15 +464,18 @@ def train(command: Train) -> None:
     from embeddings import skipgram
     from embeddings.corpus import load_corpus
 
+    _check_out(command.out)
     corpus = load_corpus(command.corpus)
     settings = asdict(command.settings)
     if command.out.exists() and not is_made_by(command.out, settings, corpus.manifest):
-        raise UsageError(f"{command.out} is there already and was made otherwise: name another --out, or delete it")
+        raise UsageError(
+            f"{command.out} is there already and was made otherwise, or is damaged: name another --out, or delete it"
+        )
     if command.out.exists():
         print(f"{command.out} is there already, made of this corpus with these settings")
         _print_notice(corpus.manifest)
         return
-    _ready(command.out)
+    command.out.parent.mkdir(parents=True, exist_ok=True)
     tokens = sum(file.tokens for file in corpus.files)
     progress = {"unit": " words", "unit_scale": True, "disable": None}
     with (
@@ -452,10 +513,18 @@ def _print_notice(manifest: Any) -> None:
 
 
 def is_made_by(path: Path, settings: dict[str, Any], manifest: dict[str, Any]) -> bool:
-    """Whether the account beside the vectors at ``path`` names these settings and this corpus."""
+    """Whether the account beside the vectors at ``path`` names them as they are, these settings and this corpus."""
+    import hashlib
+
     described = path.with_suffix(".json")
     info = runs.read_json(described) if described.exists() else {}
-    return info.get("settings") == settings and info.get("corpus") == manifest
+    if info.get("settings") != settings or info.get("corpus") != manifest:
+        return False
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest() == info.get("sha256")
 
 
 def show_nearest(command: Nearest) -> None:
@@ -499,11 +568,17 @@ def _print_table(title: str, vocabulary: Vocabulary, ranks: np.ndarray, cosines:
 
 def read_vectors(path: Path) -> np.ndarray:
     """The vectors of a .npy file, or of a text file with one a line, as (m, d); a single one may be flat."""
+    import warnings
+
     import numpy as np
 
     try:
-        vectors = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # That there is no data is told below.
+            vectors = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
+    except (ValueError, EOFError) as error:
+        if "pickle" in str(error):  # NumPy takes whatever is no array for a pickle, and says how to run the code in it.
+            error = ValueError("it holds no array, or one of Python objects")
         raise UsageError(f"{path}: no vectors in it ({error}); give .npy, or text with one vector a line") from None
     if vectors.ndim == 1:
         vectors = vectors[None]
@@ -516,6 +591,7 @@ def import_vectors(command: Import) -> None:
     """Load, check and store."""
     from embeddings.vocabulary import Vocabulary
 
+    _check_out(command.out)
     if command.out.exists():
         raise UsageError(f"{command.out} is there already: name another --out, or delete it")
     path = Path(command.source).expanduser()
@@ -523,7 +599,7 @@ def import_vectors(command: Import) -> None:
         if path.suffix in (".bin", ".txt", ".vec", ".gz", ".bz2") or len(path.parts) != 1:
             raise UsageError(f"{path}: no such file; give a word2vec or GloVe file, or a name of gensim's downloader")
         path = download(command.source)
-    _ready(command.out)
+    command.out.parent.mkdir(parents=True, exist_ok=True)
     print(f"reading {path}")
     vocabulary = Vocabulary.load(path)
     info = vocabulary.info | {"imported": command.source}
@@ -576,11 +652,11 @@ def _silenced(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _ready(out: Path) -> None:
+def _check_out(out: Path) -> None:
     """Fail before the work, not after it, where its result could not be stored."""
     if out.suffix != ".bin":
         raise UsageError(f"--out {out}: the vectors are stored in word2vec's binary format; end the name in .bin")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    runs.check_output(out, "--out")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from cgan import checkpoints
+from experiments import cli, mnist
 from tests.experiments import commands
 
 #: Nets small enough for seconds, with every kind of layer of the paper's.
@@ -259,11 +262,42 @@ def test_sample_draws_a_row_per_label(finished: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("config.json", None),
+        ("config.json", {"settings": "none"}),
+        ("config.json", {"sessions": 5}),
+        ("config.json", {"threads": "two"}),
+        ("result.json", None),
+        ("result.json", {"updates": "many"}),
+        ("result.json", {"parzen": None}),
+    ],
+)
+def test_a_run_with_a_damaged_record_is_refused_and_left(
+    finished: Path, name: str, changes: dict[str, Any] | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mnist" / "x"
+    folder.mkdir(parents=True)
+    for file in ("config.json", "result.json"):
+        shutil.copy(finished / file, folder / file)
+    record = {} if changes is None else json.loads((folder / name).read_text()) | changes
+    (folder / name).write_text(json.dumps(record))
+    arguments = ["paper", *SMALL, *LENGTH, "--runs", str(tmp_path), "--name", "x", "--resume"]
+    assert cli.run(mnist.main, arguments) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ") and str(folder / name) in errors and len(errors.splitlines()) == 1
+    assert json.loads((folder / name).read_text()) == record and len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
     ("arguments", "word"),
     [
         (("--labels", "0-12"), "0-9"),
         (("--labels", "a"), "0-9"),
         (("--per-label", "0"), "at least 1"),
+        (("--per-label", "1000000000"), "at most 10,000"),
+        (("--out", "grid.png", "--npy", "./grid.png"), "another name"),
+        (("--npy", "tests"), "that is a folder"),
         (("--out", "nowhere/grid.png"), "folder"),
         (("--out", "grid.jpg"), ".png"),
     ],
@@ -286,3 +320,19 @@ def test_sample_refuses_damaged_and_foreign_runs(finished: Path, tmp_path: Path)
     (broken / "config.json").write_text(json.dumps(config))
     (broken / "best.safetensors").write_bytes((finished / "best.safetensors").read_bytes())
     commands.assert_one_sentence(commands.run("sample", broken), "another spec")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("bench", "--json", "tests"), "that is a folder"),
+        (("bench_words", "--out", "tests"), "that is a folder"),
+        (("bench_words", "--rows", 0), "--rows 0"),
+        (("bench_words", "--threads", -1), "--threads -1"),
+        (("bench_words", "--parts"), "--parts"),
+    ],
+)
+def test_benchmarks_refuse_before_measuring(arguments: tuple[object, ...], words: str) -> None:
+    done = commands.run(*arguments)
+    commands.assert_one_sentence(done, words)
+    assert not done.stdout

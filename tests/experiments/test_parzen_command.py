@@ -202,7 +202,10 @@ def test_a_runs_folder_is_sampled(tmp_path: Path, call: Call) -> None:
     tensors = {f"G.{name}": value for name, value in generator.state_dict().items()}
     tensors |= {f"D.{k}": v for k, v in Discriminator(config.discriminator, seeded(1, "D")).state_dict().items()}
     checkpoints.save(folder / runs.BEST, tensors, {"t": 7})
-    runs.write_json(folder / runs.CONFIG, {"settings": config.as_dict()})
+    runs.write_json(
+        folder / runs.CONFIG,
+        {"experiment": "mnist", "dataset": {"name": "mnist", "embedded": False}, "settings": config.as_dict()},
+    )
     np.save(tmp_path / "v.npy", images(30, 784))
     files = ("--valid", tmp_path / "v.npy", "--test", tmp_path / "v.npy", "--json", tmp_path / "out.json")
     done = call("--samples", folder, "--count", 50, *files)
@@ -252,7 +255,7 @@ def write_bad_files() -> None:
     [
         ("no-such.npy", ["there is no such file"]),
         ("empty.npy", ["not a whole .npy file"]),
-        ("text.npy", ["not a whole .npy file"]),
+        ("text.npy", ["not a whole .npy file", "it holds no array"]),
         ("cut.npy", ["not a whole .npy file"]),
         ("cut-header.npy", ["not a whole .npy file"]),
         ("cut.npz", ["not a whole .npz file"]),
@@ -292,6 +295,7 @@ def test_a_bad_file_of_samples_is_told(folder: Path, call: Call, name: str, word
         (("--sigmas", "0.1:1"), ["START:STOP:COUNT"]),
         (("--sigmas", "0.1:1:2.5"), ["START:STOP:COUNT"]),
         (("--sigmas", "0.1:1:0"), ["0 sigmas"]),
+        (("--sigmas", "0.1:1:100000000"), ["at most 1,000"]),
         (("--sigmas", "nan:1:3"), ["sigmas from nan"]),
         (("--json", "no/such/out.json"), ["--json", "no folder no/such"]),
         (("--plot", "no/such/out.png"), ["--plot", "no folder no/such"]),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from cgan import CganError
-from experiments import UsageError, presets, runs
+from experiments import UsageError, cli, presets, runs
 from experiments.sample import parse_labels
 
 
@@ -29,12 +30,71 @@ def test_numbers_that_json_does_not_know_leave_the_old_file(tmp_path: Path) -> N
     assert runs.read_json(path) == {"score": 1.0}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 200_000, b"[" + b"9" * 5000])
 def test_a_broken_file_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"result\.json"):
         runs.read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"experiment": "flickr-tags"}, "not of a run of experiments.mnist"),
+        ({"dataset": None}, "dataset is missing or damaged"),
+        ({"dataset": {"name": "mnist"}}, "dataset is missing or damaged"),
+        ({"settings": [1]}, "settings is missing or damaged"),
+        ({"settings": {}}, "not the settings of an MNIST run"),
+        ({"settings": presets.paper().as_dict() | {"generator": None}}, "GeneratorSpec"),
+    ],
+)
+def test_a_config_of_another_kind_is_named(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+    whole = {"experiment": "mnist", "dataset": {"name": "mnist", "embedded": False}}
+    whole["settings"] = presets.paper().as_dict()
+    needed = {"dataset": ("name", "embedded")}
+
+    def read() -> object:
+        return runs.read_config(tmp_path, "experiments.mnist", needed, presets.MnistConfig.from_dict)
+
+    runs.write_json(tmp_path / "config.json", whole)
+    assert read() == (whole, presets.paper())
+    runs.write_json(tmp_path / "config.json", whole | changes)
+    with pytest.raises(UsageError, match=rf"config\.json: .*{words}"):
+        read()
+
+
+def test_where_nothing_can_be_written_is_told_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    runs.check_output(tmp_path / "new" / "folders" / "x.json", "--json")
+    runs.check_output(tmp_path / "file", "--json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    for path, words in ((tmp_path, "that is a folder"), (tmp_path / "file" / "a" / "x.json", "file is a file")):
+        with pytest.raises(UsageError, match=f"--json .*{words}"):
+            runs.check_output(path, "--json")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_without_rights_is_told_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(UsageError, match="locked"):
+        runs.check_output(tmp_path / "locked" / "x.json", "--json")
+
+
+def test_a_failed_write_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(OSError) as caught:
+        runs.write_json(tmp_path / "x.json", {})
+    assert cli.sentence(caught.value).startswith(f"{tmp_path / 'x.json'}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_failed_rename_names_the_place_and_not_the_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "temporary").write_text("")
+    with pytest.raises(OSError) as caught:
+        os.replace(tmp_path / "temporary", tmp_path / "there")
+    assert cli.sentence(caught.value).startswith(f"{tmp_path / 'there'}: ")
 
 
 def test_metrics_are_a_table(tmp_path: Path) -> None:

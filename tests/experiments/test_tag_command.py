@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cgan import checkpoints
 from data.scenes import render_scene
 from embeddings.vocabulary import Vocabulary
 from experiments import cli
@@ -152,6 +153,39 @@ def test_mistakes_are_one_sentence(
         assert_refused(capsys, arguments, *words)
     done = commands.run("tag", run)
     assert done.returncode == 2 and "photos" in (done.stderr + done.stdout).lower() and "Traceback" not in done.stderr
+
+
+def test_files_of_another_kind_are_named(
+    flickr_run: FlickrRun, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, one = tmp_path / "run", photos / "one.jpg"
+    names = ("config.json", "vocabulary.bin", "vocabulary.json", "scale.safetensors", "best.safetensors")
+    tensors, kept = checkpoints.load(flickr_run.folder / "scale.safetensors")
+    config = json.loads((flickr_run.folder / "config.json").read_text())
+
+    def refused(*words: str) -> None:
+        assert_refused(capsys, (folder, one), *words)
+        for name in names:
+            shutil.copy(flickr_run.folder / name, folder / name)
+
+    folder.mkdir()
+    for name in names:
+        shutil.copy(flickr_run.folder / name, folder / name)
+    for changes in ({"network": {}}, {"network": None}, {"dataset": "scenes"}):
+        (folder / "config.json").write_text(json.dumps(config | changes))
+        refused("config.json", f"{next(iter(changes))} is missing or damaged")
+    (folder / "vocabulary.json").unlink()
+    refused("vocabulary.json", "no such file")
+    (folder / "vocabulary.json").write_text("{}")
+    refused("vocabulary.json", "restore")
+    shutil.copy(folder / "best.safetensors", folder / "scale.safetensors")
+    refused("scale.safetensors", "not the scale")
+    short = {name: tensor[:10] for name, tensor in tensors.items()}
+    for held, record in ((short, kept), ({}, kept), (tensors, kept | {"kind": "other"})):
+        checkpoints.save(folder / "scale.safetensors", held, record)
+        refused("scale.safetensors", "not the scale")
+    for place, words in ((folder, "that is a folder"), (one / "tags.json", "one.jpg is a file")):
+        assert_refused(capsys, (folder, one, "--json", place), "--json", words)
 
 
 def test_weights_that_moved_are_named_again_and_others_are_refused(

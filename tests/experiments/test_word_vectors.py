@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,11 +128,32 @@ def test_mistakes_are_one_sentence_and_change_nothing(
     empty = chain / "empty"
     empty.mkdir()
     (empty / "prose.txt").write_text("no metadata at all\n")
+    (chain / "empty.npy").touch()
+    (chain / "empty.txt").touch()
+    (chain / "folder.bin").mkdir()
+    vectors = chain / "runs" / "word-vectors" / "vectors.bin"
+    (chain / "damaged.bin").write_bytes(vectors.read_bytes()[:-9])
+    shutil.copy(vectors.with_suffix(".json"), chain / "damaged.json")
+    (chain / "strange").mkdir()
+    made = manifest(vectors.parent / "corpus")
+    made["shards"] = [{"name": "prose.txt", "files": "none"}]
+    (chain / "strange" / "manifest.json").write_text(json.dumps(made))
+    (chain / "cut.bz2").write_bytes(bz2.compress(rows(400, 9))[:-900])
     mistakes: list[tuple[list[object], str]] = [
         (["nearest", "dgo"], "did you mean 'dog'"),
         (["nearest", "dog", "--top", 0], "at least 1"),
         (["nearest", "dog", "--vectors", "none.bin"], "no such file"),
         (["nearest", "--vector", "bad.npy"], "no vectors in it"),
+        (["nearest", "--vector", "empty.npy"], "no vectors in it"),
+        (["nearest", "--vector", "empty.txt"], "where one real vector a row is needed"),
+        (["train", "--out", "empty"], ".bin"),
+        (["train", "--out", "folder.bin"], "that is a folder"),
+        (["train", "--out", "damaged.bin"], "is damaged"),
+        (["import", "no-such-name", "--out", "new.txt"], ".bin"),
+        (["corpus", "--workers", -1], "--workers -1"),
+        (["corpus", "empty/prose.txt", "--corpus", "bad.npy"], "that is a file"),
+        (["corpus", "empty/prose.txt", "--corpus", "strange"], "manifest.json is not a corpus manifest"),
+        (["corpus", "cut.bz2", "--corpus", "cut"], "the packed data ends early"),
         (["nearest", "--vector", "other.npy"], "the word vectors of 16 numbers"),
         (["train", "--corpus", "none"], "holds no corpus"),
         (["train", "--min-count", 9], "made otherwise"),
