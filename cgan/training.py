@@ -59,7 +59,8 @@ class Trainer:
         self.updates_per_epoch = examples.count // settings.batch_size
         if self.updates_per_epoch == 0:
             raise CganError(
-                f"batch_size is {settings.batch_size}, but there are only {examples.count} training examples"
+                f"batch_size is {settings.batch_size}, but there are only {examples.count} training examples: take "
+                "smaller batches or more data"
             )
         _check_shapes(generator.spec, discriminator.spec, examples)
         if settings.discriminator_loss == "matching_aware":

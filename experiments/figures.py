@@ -306,7 +306,7 @@ def curves(
         if panel is shown[0]:
             _reference_lines(plot, references or {})
         if chosen is not None:
-            words = f"stopping point: {x} {chosen:.10g}" if panel is shown[0] else None
+            words = f"stopping point: {x} {chosen:.4g}" if panel is shown[0] else None
             plot.axvline(chosen, color="black", linestyle=":", linewidth=1.5, label=words)
         if panel is shown[0]:
             _cut_low(plot, np.concatenate([columns[name] for name in panel.lines]), references or {})

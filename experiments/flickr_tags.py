@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from cgan import CganError
-from experiments import UsageError, running, runs
+from experiments import UsageError, engines, running, runs
 from experiments.cli import run
+from experiments.engines import Engine
 from experiments.presets import FLICKR_PRESETS, FlickrConfig
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class Command(running.Options):
     """Folder of the data sets; else $CGAN_DATA, else data/raw."""
     runs: Path = Path("runs")
     """Folder of all runs; this one goes to RUNS/flickr-tags/NAME, features and word vectors to RUNS/cache."""
+    engine: Engine = "local"
+    """Where the corpus is cleaned and the features are computed; both give the same. local: processes of this machine.
+    ray: a Ray that is started here, or the cluster at $RAY_ADDRESS, whose machines must see the same files."""
     name: str | None = None
     """Name of the run; PRESET-DATASET-seedSEED if not given, with -imagesN after DATASET for --images N."""
 
@@ -70,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from experiments.flickr_data import prepare, resolve_features
     from experiments.flickr_measure import summary
 
+    engines.check(command.engine)
     root = data_root(command.data_root)
     photos = find_photos(command, root)
     folder = command.runs / "flickr-tags" / (command.name or default_name(command, photos))
@@ -82,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if before:  # What can be told before anything long.
         asked = {"seed": command.seed, "settings": config.as_dict(), "precision": placed["precision"]}
         same_identity(running.identity(before), running.identity({**before, **asked}), folder / runs.CONFIG)
-    data = prepare(config, photos, root, command.runs / "cache", device=str(device), limit=command.images)
+    data = prepare(
+        config, photos, root, command.runs / "cache", device=str(device), limit=command.images, engine=command.engine
+    )
     record = describe(command, config, data, placed)
     if before:
         same_identity(running.identity(before), running.identity(record), folder / runs.CONFIG)
@@ -120,6 +127,8 @@ def default_name(command: Command, photos: TaggedPhotos) -> str:
 
 def describe(command: Command, config: FlickrConfig, data: FlickrData, placed: dict[str, Any]) -> dict[str, Any]:
     """What ``config.json`` says of the run."""
+    from experiments.flickr_measure import notice_of
+
     return {
         "experiment": "flickr-tags",
         **running.named(command),
@@ -132,6 +141,7 @@ def describe(command: Command, config: FlickrConfig, data: FlickrData, placed: d
         "seed": command.seed,
         "settings": config.as_dict(),
         "network": data.network,
+        "notice": notice_of(data),
         **placed,
     }
 

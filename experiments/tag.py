@@ -170,10 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(json.dumps(record, indent=2))
         return 0 if tags else 1
-    if tagger.record["dataset"]["embedded"]:
-        print("NOTE: this run was trained on rendered scenes, not on photos.")
-    if tagger.network.weights == "random":
-        print("NOTE: its image features come from a network with random weights.")
+    if notice := tagger.record.get("notice"):
+        print(f"NOTE: of the run's data: {notice}.")
     for path, of_photo in tags.items():
         print(f"{printable(path)}\n  {', '.join(f'{word} {percent(share)}' for word, share in of_photo)}")
     return 0 if tags else 1
