@@ -378,7 +378,7 @@ def flickr_paper() -> FlickrConfig:
         stopping=StoppingSettings(
             max_updates=3_000, first_estimate=250, estimate_every=250, patience=8, min_updates=1_500
         ),
-        # Without the mean that all features share, the game sees what tells photos apart; words keep theirs (see README).
+        # Without the mean that all features share, the game sees what tells photos apart. Words keep theirs (README).
         features=FeatureSettings(scaling="centred_unit", length=20.0),
         words=WordSettings(length=10.0),
     )
