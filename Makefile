@@ -2,13 +2,14 @@
 #   make mnist [PRESET=paper] [SEED=1] [ARGS="--training.decay 1.00001 --name slow"]    train, stop, measure
 #   make flickr-tags [PRESET=paper] [DATASET=flickr-mini] [SEED=1] [ARGS=...]    photos to tags, beside four other methods
 #   make tag RUN=runs/flickr-tags/... PHOTOS="a.jpg holiday/" [ARGS=...]    tags for your own photos from a trained run
+#   make search [PRESET=paper] [FAST=1] [ARGS="--space optimiser --trials 50"] settings chosen on validation data, by Ray;
+#                                                           EXPERIMENT=flickr-tags searches that one's; FAST=1: a smoke test
 #   make tables [RUNS=runs] [ARGS="--out results"]                          the paper's tables from all runs
 #   make report [RUNS=runs]                                                 one page that shows everything
 #   make reproduce [FAST=1] [ARGS="--seeds 3"]                              all of it in order, resumable; FAST=1: a smoke run
 #   make parzen SAMPLES=file.npy [ARGS=...]                                 score anybody's samples
-#   make bench [PRESET=paper] [ARGS="--threads 2"]                          time one update
+#   make bench [ARGS="update parzen --threads 2"] [FAST=1]                  time every path beside others and its limit
 #   make word-vectors [MIN_COUNT=5] [WORDS="dog beach"] [ARGS=...]          YFCC100M metadata to word vectors, neighbours
-#   make bench-words [ARGS="--threads 2"]                                   corpus and nearest words beside faiss and others
 #   make test                                                              run the tests
 # LOCKED=1 installs the exact versions of requirements.lock instead of the newest that setup.cfg allows.
 
@@ -22,12 +23,14 @@ RUNS   ?= runs
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
+# Ray and Optuna, which only a search, the stages with --engine ray and the tests need.
+CLUSTER := $(VENV)/.cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help env mnist flickr-tags tag tables report reproduce parzen sample bench word-vectors bench-words test lint clean
+.PHONY: help env mnist flickr-tags tag search tables report reproduce parzen sample bench word-vectors test lint clean
 
 help:
-	@sed -n '2,14s/^# *//p' Makefile
+	@sed -n '2,16s/^# *//p' Makefile
 
 env: $(READY)
 
@@ -35,6 +38,10 @@ $(READY): setup.cfg pyproject.toml $(if $(LOCKED),requirements.lock)
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet $(if $(LOCKED),--constraint requirements.lock) --editable '.[dev]'
+	@touch $@
+
+$(CLUSTER): $(READY)
+	$(PY) -m pip install --quiet $(if $(LOCKED),--constraint requirements.lock) --editable '.[cluster]'
 	@touch $@
 
 mnist: $(READY)
@@ -48,6 +55,10 @@ tag: $(READY)
 	$(if $(and $(RUN),$(PHOTOS)),,$(error make tag needs RUN=runs/flickr-tags/NAME and PHOTOS="photo.jpg folder/"))
 	$(PY) -m experiments.tag $(RUN) $(PHOTOS) $(ARGS)
 
+# With RAY_ADDRESS in the environment it runs on that cluster, whose nodes must see the data root and the runs alike.
+search: $(CLUSTER)
+	$(PY) -m experiments.search $(or $(EXPERIMENT),mnist) $(PRESET) $(if $(FAST),--fast) --runs $(RUNS) --resume $(ARGS)
+
 tables: $(READY)
 	$(PY) -m experiments.tables --runs $(RUNS) $(ARGS)
 
@@ -60,8 +71,9 @@ reproduce: $(READY)
 sample: $(READY)
 	$(PY) -m experiments.sample $(or $(RUN),runs/mnist/$(PRESET)-seed$(SEED)) $(ARGS)
 
+# Its faiss row needs the bench extra: .venv/bin/pip install --editable '.[bench]'
 bench: $(READY)
-	$(PY) -m experiments.bench $(PRESET) $(ARGS)
+	$(PY) -m experiments.bench $(if $(FAST),--quick) $(ARGS)
 
 parzen: $(READY)
 	$(PY) -m experiments.parzen --samples $(or $(SAMPLES),runs/mnist/$(PRESET)-seed$(SEED)) $(ARGS)
@@ -73,11 +85,7 @@ word-vectors: $(READY)
 	$(PY) -m experiments.word_vectors train --min-count $(MIN_COUNT) --out $(VECTORS) $(ARGS)
 	$(PY) -m experiments.word_vectors nearest $(WORDS) --vectors $(VECTORS)
 
-# Its faiss row needs the bench extra: .venv/bin/pip install --editable '.[bench]'
-bench-words: $(READY)
-	$(PY) -m experiments.bench_words $(ARGS)
-
-test: $(READY)
+test: $(CLUSTER)
 	$(PY) -m pytest $(ARGS)
 
 lint: $(READY)
