@@ -7,6 +7,7 @@ Trains nothing, and knows nothing of tags. The networks are in ``embeddings.netw
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,10 +80,21 @@ class Passes:
     workers: int | None = None
     """Processes that open images, where they are chosen by number."""
 
+    def __len__(self) -> int:
+        return -(-len(self.paths) // self.batch_size)
+
     def photos(self) -> Photos:
         """The images, to be opened."""
         preprocessing = self.network.preprocessing
         return Photos(self.paths, preprocessing.transform(), preprocessing.scaled())
+
+    def make(self, which: Sequence[int], openers: Executor) -> list[Found]:
+        """The passes ``which``, while ``openers``, threads of this process, open their images."""
+        photos, everything = self.photos(), range(len(self.paths))
+        numbers = [everything[i * self.batch_size : (i + 1) * self.batch_size] for i in which]
+        with _bombs_refused():  # Around all threads: what it sets holds for the process.
+            opened = openers.map(photos.open, itertools.chain(*numbers))
+            return [self.forward(*stack(list(itertools.islice(opened, len(those))))) for those in numbers]
 
     def forward(self, numbers: list[int], pixels: Tensor | None, failures: dict[int, str]) -> Found:
         """One pass, of what ``stack`` gave; an image whose vector is not finite fails. Moves the module nowhere."""
@@ -132,10 +145,16 @@ def open_image(path: str | Path, scaled: int | None = None) -> Image.Image:
     Raises ``EmbeddingError``, one sentence without the path, for whatever cannot be read, or is of more than
     Pillow's ``Image.MAX_IMAGE_PIXELS``, before it is decoded.
     """
+    with _bombs_refused():
+        return _open(path, scaled)
+
+
+def _open(path: str | Path, scaled: int | None) -> Image.Image:
+    """``open_image`` within ``_bombs_refused``."""
     try:
         if os.path.getsize(path) == 0:
             raise EmbeddingError("the file is empty")
-        with _bombs_refused(), Image.open(path) as image:
+        with Image.open(path) as image:
             if scaled is not None:
                 image.draft(None, (2 * scaled, 2 * scaled))
             image.load()
@@ -251,9 +270,13 @@ class Photos(Dataset):
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[int, Tensor | str]:
-        """Raises nothing for an image that cannot be read."""
+        with _bombs_refused():
+            return self.open(i)
+
+    def open(self, i: int) -> tuple[int, Tensor | str]:
+        """For threads, within ``_bombs_refused``."""
         try:
-            image = open_image(self.paths[i], self.scaled)
+            image = _open(self.paths[i], self.scaled)
             longer, shorter = max(image.size), min(image.size)
             limit = Image.MAX_IMAGE_PIXELS
             if limit and self.scaled**2 * longer / shorter > limit:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import UsageError
+from experiments import UsageError, engines
+from experiments.engines import Engine
 from experiments.presets import FeatureSettings, FlickrConfig, PairSettings, WordSettings
 
 if TYPE_CHECKING:
@@ -217,15 +218,17 @@ def word_rows(photos: TaggedPhotos, root: Path) -> list[Path]:
     return shards
 
 
-def word_vectors(settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path) -> Vocabulary:
+def word_vectors(
+    settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path, engine: Engine = "local"
+) -> Vocabulary:
     """The vocabulary of the file that is named, else of skip-gram on YFCC100M rows (``word_rows``).
 
-    Corpus and vectors are kept in ``folder`` and used again. Raises ``UsageError`` when the vectors are not of
-    ``dimension`` numbers, or nothing is there to train them on.
+    Corpus and vectors are kept in ``folder`` and used again; ``engine`` cleans the corpus. Raises ``UsageError`` when
+    the vectors are not of ``dimension`` numbers, or nothing is there to train them on.
     """
     from embeddings.vocabulary import Vocabulary
 
-    source = settings.vectors or train_words(settings, dimension, photos, root, folder)
+    source = settings.vectors or train_words(settings, dimension, photos, root, folder, engine)
     vocabulary = Vocabulary.load(source)
     if settings.centred:
         vocabulary = centred(vocabulary)
@@ -254,7 +257,9 @@ def centred(vocabulary: Vocabulary) -> Vocabulary:
     return result
 
 
-def train_words(settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path) -> Path:
+def train_words(
+    settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path, engine: Engine = "local"
+) -> Path:
     """Train word vectors on the rows that belong to ``photos``, unless it was done before; their file."""
     from filelock import FileLock
 
@@ -266,14 +271,16 @@ def train_words(settings: WordSettings, dimension: int, photos: TaggedPhotos, ro
     name = f"{set_name(photos)}-{hashlib.sha256(key).hexdigest()[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{name}.lock"):  # Runs that start side by side train the words once.
-        return _trained_once(settings, dimension, shards, folder, name)
+        return _trained_once(settings, dimension, shards, folder, name, engine)
 
 
-def _trained_once(settings: WordSettings, dimension: int, shards: Sequence[Path], folder: Path, name: str) -> Path:
+def _trained_once(
+    settings: WordSettings, dimension: int, shards: Sequence[Path], folder: Path, name: str, engine: Engine
+) -> Path:
     from embeddings.skipgram import SkipGram
     from experiments.word_vectors import Corpus, Train, is_made_by, make_corpus, train
 
-    manifest = make_corpus(Corpus(sources=tuple(map(str, shards)), corpus=folder / f"{name}-corpus"))
+    manifest = make_corpus(Corpus(tuple(map(str, shards)), corpus=folder / f"{name}-corpus", engine=engine))
     epochs = settings.epochs or epochs_for(manifest["tokens"])
     path = folder / f"{name}-{dimension}d-min{settings.min_count}-epochs{epochs}.bin"
     skipgram = SkipGram(vector_size=dimension, min_count=settings.min_count, epochs=epochs)
@@ -300,17 +307,19 @@ def prepare(
     *,
     device: str = "cpu",
     limit: int | None = None,
+    engine: Engine = "local",
 ) -> FlickrData:
     """Everything the game needs; the features of ``config`` are resolved (``resolve_features``).
 
     What would be wrong is looked at before what takes long: downloads, training of words, features, in this order.
     ``cache`` holds features and word vectors of all runs; ``limit`` takes only the first so many photos with a tag.
+    ``engine`` cleans the corpus and computes the features.
     """
     tags = tags_of(photos, config.pairs.annotations)
     tagged = [i for i, of_image in enumerate(tags) if of_image][:limit]
     counts = {**photos.dropped, "images without a tag": sum(not of_image for of_image in tags)}
     check_players(config)
-    words = (config.words, config.generator.output_dim, photos, root, cache / "word-vectors")
+    words = (config.words, config.generator.output_dim, photos, root, cache / "word-vectors", engine)
     if config.words.vectors is None:
         word_rows(photos, root)
     else:
@@ -328,7 +337,8 @@ def prepare(
             f"words.min_count (now {config.words.min_count}), or take other word vectors"
         )
     counts |= {"tags": total, "tags without a vector": outside}
-    features, seen, skipped = features_of(network, [photos.paths[i] for i in tagged], cache / "features", device=device)
+    paths = [photos.paths[i] for i in tagged]
+    features, seen, skipped = features_of(network, paths, cache / "features", device, engine)
     for path, reason in skipped.items():
         print(f"NOTE: {path} is left out: {reason}.")
     counts["images not readable"] = len(skipped)
@@ -352,7 +362,11 @@ def prepare(
 
 
 def features_of(
-    network: FrozenNetwork, paths: Sequence[Path], cache: Path | None = None, device: str = "cpu"
+    network: FrozenNetwork,
+    paths: Sequence[Path],
+    cache: Path | None = None,
+    device: str = "cpu",
+    engine: Engine = "local",
 ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """Features (m, f) of those photos that have any, which of ``paths`` they belong to (m,), why the others have none.
 
@@ -360,7 +374,8 @@ def features_of(
     """
     from embeddings.images import extract
 
-    found = extract(network, paths, cache, device=device, progress=sys.stderr.isatty())
+    compute = engines.run_passes if engine == "ray" else None
+    found = extract(network, paths, cache, device=device, progress=sys.stderr.isatty(), compute=compute)
     alive = found.vectors.any(1)
     dead = {str(paths[row]): "its features are all zero" for row in found.rows[~alive].tolist()}
     return found.vectors[alive], found.rows[alive], {**found.skipped, **dead}

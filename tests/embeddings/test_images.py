@@ -156,7 +156,7 @@ def test_neither_batches_nor_workers_nor_threads_change_a_vector(network: Frozen
         stop.set()
         busy.join()
     # Where processes begin as new interpreters, they get the photos to load by pickle.
-    loading = images._Photos(photos, network.preprocessing.transform(), network.preprocessing.scaled())
+    loading = images.Photos(photos, network.preprocessing.transform(), network.preprocessing.scaled())
     assert torch.equal(pickle.loads(pickle.dumps(loading))[3][1], loading[3][1])
 
 
