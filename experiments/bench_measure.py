@@ -152,13 +152,17 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
                 if each is None:
                     cells += ["", ""]
                 else:
-                    cells += [
-                        f"{each['name']}: {seconds(each['median_s'])}",
-                        f"{row['ratios'][kind][each['name']]:.2f}",
-                    ]
+                    cells += [described(each), f"{row['ratios'][kind][each['name']]:.2f}"]
             lines.append(f"| {' | '.join(cells)} |")
             head = "", ""
     return "\n".join(lines)
+
+
+def described(measured: Mapping[str, Any]) -> str:
+    """Name, seconds, whether these were scaled up, and the note."""
+    scaled = ", scaled up" if measured["role"] == "alternative" and measured["scaled"] > 1 else ""
+    note = f" ({measured['note']})" if measured["note"] else ""
+    return f"{measured['name']}: {seconds(measured['median_s'])}{scaled}{note}"
 
 
 def seconds(value: float) -> str:

@@ -235,13 +235,6 @@ def test_mistakes_get_one_sentence(arguments: tuple[str, ...], words: tuple[str,
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
 
 
-def test_bench_times_an_update(tmp_path: Path) -> None:
-    done = commands.run("bench", "tutorial", "--updates", 3, "--threads", 1, "--json", tmp_path / "b.json")
-    assert done.returncode == 0 and "an update" in done.stdout, done.stderr
-    record = json.loads((tmp_path / "b.json").read_text())
-    assert record["best_ms"] > 0 and record["updates"] == 3 and record["threads"] == 1
-
-
 def test_help_names_every_preset_and_loads_no_torch() -> None:
     done = commands.run("mnist", "--help")
     assert done.returncode == 0 and all(name in done.stdout for name in ("paper", "paper-literal", "gan", "tutorial"))
@@ -320,19 +313,3 @@ def test_sample_refuses_damaged_and_foreign_runs(finished: Path, tmp_path: Path)
     (broken / "config.json").write_text(json.dumps(config))
     (broken / "best.safetensors").write_bytes((finished / "best.safetensors").read_bytes())
     commands.assert_one_sentence(commands.run("sample", broken), "another spec")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("bench", "--json", "tests"), "that is a folder"),
-        (("bench_words", "--out", "tests"), "that is a folder"),
-        (("bench_words", "--rows", 0), "--rows 0"),
-        (("bench_words", "--threads", -1), "--threads -1"),
-        (("bench_words", "--parts"), "--parts"),
-    ],
-)
-def test_benchmarks_refuse_before_measuring(arguments: tuple[object, ...], words: str) -> None:
-    done = commands.run(*arguments)
-    commands.assert_one_sentence(done, words)
-    assert not done.stdout
