@@ -685,4 +685,4 @@ def _bar(total: int, what: str, shown: bool) -> Any:
         return range(total)
     from tqdm import tqdm
 
-    return tqdm(range(total), desc=what, unit="update")
+    return tqdm(range(total), desc=what, unit="update", disable=None)

@@ -163,7 +163,7 @@ def log_likelihoods(
         nearest[rows] = least
 
     blocks = math.ceil(n / plan.sample_rows) * math.ceil(m / plan.query_rows)
-    bar = tqdm(total=blocks, desc="Parzen", unit="block", disable=not progress, leave=False)
+    bar = tqdm(total=blocks, desc="Parzen", unit="block", disable=None if progress else True, leave=False)
     with bar, _full_float32(device.type), _mapping(workers) as each:
         for first in range(0, n, plan.sample_rows):
             part = samples[first : first + plan.sample_rows]

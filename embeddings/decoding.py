@@ -80,7 +80,7 @@ def decode(
         total=len(vectors) if whole else None,  # type: ignore[arg-type]
         desc="decoding",
         unit="image",
-        disable=not progress,
+        disable=None if progress else True,
         leave=False,
     ) as bar:
         for block in [vectors] if whole else vectors:

@@ -132,7 +132,7 @@ def checksums(paths: Sequence[Path], folder: Path | None, progress: bool) -> tup
     news: dict[str, list[Any]] = {}
     found: list[bytes | None] = []
     unreadable: dict[Path, str] = {}
-    for path in tqdm(paths, desc="reading images", unit="image", delay=2, disable=not progress):
+    for path in tqdm(paths, desc="reading images", unit="image", delay=2, disable=None if progress else True):
         try:
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
