@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import tyro
 
 from experiments import UsageError, runs
-from experiments.bench_measure import check_positive, disagreements, measure, table
+from experiments.bench_measure import check_positive, disagreements, in_words, measure, table
 from experiments.bench_sizes import QUICK, Sizes, of_accelerator, whole
 from experiments.cli import run
 
@@ -124,6 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = resolve_device(automatic if command.device == "auto" else command.device)
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {command.device}: nothing is measured there yet; give cpu or cuda")
     prepare_cpu(threads)
     precision = resolve_precision(command.precision, device)
     record: dict[str, Any] = {
@@ -220,7 +222,7 @@ class Work:
         from experiments.word_vectors import embedded_rows
 
         shards = default_shards(data_root(self.command.data_root))
-        name = "metadata found" if shards else "rows of the embedded scenes"
+        name = shards[0].parent.name if shards else "rows of the embedded scenes"
         shards = shards or [embedded_rows(self.folder)]
         if path == "corpus":
             return bench_words.corpus(shards, name, self.folder, self.sizes)
@@ -311,21 +313,24 @@ def load_average() -> list[float] | None:
 def page(record: dict[str, Any]) -> str:
     """The table with what it was measured on, in Markdown."""
     told, settings = record["machine"], record["settings"]
-    small = "**Small sizes (--quick): the figures mean nothing.**\n\n" if settings["quick"] else ""
-    checks = [
-        f"- {row['path']}: {check['what']}: {check['value']:.3g}"
-        f" ({'at least' if check['at_least'] else 'at most'} {check['bound']:g})"
-        if isinstance(check["value"], int | float)
-        else f"- {row['path']}: {check['what']}: {check['value']}"
-        for row in record["rows"]
-        for check in row["agreement"]
+    lines = ["# Speed", ""]
+    if settings["quick"]:
+        lines += ["**Small sizes (--quick): the figures mean nothing.**", ""]
+    lines += [
+        f"{told['processor']}, {told['threads']} of {told['cores']} cores, {told['memory_gib']:.0f} GiB, "
+        f"{told['gpu'] or 'no GPU'}; torch {told['packages']['torch']}, {settings['precision']} products; medians of "
+        f"{settings['repeats']}; load before {told['load_before']}, after {told['load_after']}.",
+        "",
+        table(record["rows"]),
+        "",
+        *[f"- aim of {row['path']}: {row['aim']}" for row in record["rows"] if row["aim"]],
+        "",
+        "What was compared before anything was timed:",
+        "",
+        *[f"- {row['path']}: {in_words(check)}" for row in record["rows"] for check in row["agreement"]],
+        "",
     ]
-    return (
-        f"# Speed\n\n{small}{told['processor']}, {told['threads']} of {told['cores']} cores, "
-        f"{told['memory_gib']:.0f} GiB, {told['gpu'] or 'no GPU'}; torch {told['packages']['torch']}, "
-        f"{settings['precision']} products; medians of {settings['repeats']}; load before {told['load_before']}, "
-        f"after {told['load_after']}.\n\n{table(record['rows'])}\n\n## What agrees\n\n" + "\n".join(checks) + "\n"
-    )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from experiments.bench_sizes import Sizes
 TOLERANCE = 1e-2
 
 #: Batches tried for the bare forward pass.
-BATCHES = (1, 2, 4, 8, 16, 32)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 def features(network: FrozenNetwork, paths: Sequence[Path], name: str, device: torch.device, sizes: Sizes) -> Job:
@@ -34,7 +34,7 @@ def features(network: FrozenNetwork, paths: Sequence[Path], name: str, device: t
 
     found, looped = ours(some), loop()
     cosines = (found * looped).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(looped, axis=1)
-    batch, forward, done = bare_forward(network, len(some), device)
+    batch, forward, done = bare_forward(network, len(some if device.type == "cpu" else paths), device)
     return Job(
         path="features",
         what=f"features of {len(paths)} photos of {name}, {network.name} ({network.weights})",
@@ -66,29 +66,28 @@ def one_by_one(network: FrozenNetwork, paths: Sequence[Path], device: torch.devi
 def bare_forward(network: FrozenNetwork, photos: int, device: torch.device) -> tuple[int, Callable[[], None], int]:
     """The batch at which the network alone is quickest; its pass over about so many photos; over how many exactly."""
     module, shape = network.module.to(device), network.preprocessing.input_size
-    pixels = torch.rand(max(photos, BATCHES[-1]), *shape, device=device).contiguous(memory_format=torch.channels_last)
+    pixels = torch.rand(photos, *shape, device=device).contiguous(memory_format=torch.channels_last)
+    # As features are computed: GPUs that have bfloat16 use it.
+    lowered = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
 
-    def passing(batch: int, count: int) -> Callable[[], None]:
+    def passing(batch: int) -> Callable[[], None]:
         @torch.inference_mode()
         def forward() -> None:
-            for part in pixels[:count].split(batch):
-                module(part)
+            with torch.autocast(device.type, torch.bfloat16, enabled=lowered):
+                for part in pixels[: photos // batch * batch].split(batch):
+                    module(part)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
 
         return forward
 
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
     def seconds_each(batch: int) -> float:
-        forward = passing(batch, max(batch, photos // batch * batch))
-        passing(batch, batch)()
-        wait()
+        forward, count = passing(batch), photos // batch * batch
+        with torch.inference_mode():
+            module(pixels[:batch])
         start = time.perf_counter()
         forward()
-        wait()
-        return (time.perf_counter() - start) / max(batch, photos // batch * batch)
+        return (time.perf_counter() - start) / count
 
-    best = min((batch for batch in BATCHES if batch <= max(photos, 1)), key=seconds_each)
-    done = photos // best * best
-    return best, passing(best, done), done
+    best = min((batch for batch in BATCHES if batch <= photos), key=seconds_each)
+    return best, passing(best), photos // best * best

@@ -6,6 +6,7 @@ Knows nothing of what is timed.
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -45,8 +46,8 @@ class Check:
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; a value that JSON does not know as text."""
-        value = self.value if abs(self.value) < float("inf") else str(self.value)
+        """JSON-ready; a value that JSON does not know (NaN, infinity) as None."""
+        value = self.value if math.isfinite(self.value) else None
         return {**asdict(self), "value": value, "agrees": self.agrees}
 
 
@@ -124,13 +125,15 @@ def ratios(measured: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]
 
 def disagreements(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """In words, what did not agree."""
-    return [
-        f"{row['path']}: {check['what']} is {check['value']}, and {'at least' if check['at_least'] else 'at most'} "
-        f"{check['bound']:g} was expected"
-        for row in rows
-        for check in row["agreement"]
-        if not check["agrees"]
-    ]
+    return [f"{row['path']}: {in_words(check)}" for row in rows for check in row["agreement"] if not check["agrees"]]
+
+
+def in_words(check: Mapping[str, Any]) -> str:
+    """A check in words."""
+    value = "not a number" if check["value"] is None else f"{check['value']:.3g}"
+    return (
+        f"{check['what']} is {value}, where {'at least' if check['at_least'] else 'at most'} {check['bound']:g} agrees"
+    )
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
