@@ -9,6 +9,7 @@ import errno
 import importlib.util
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 #: "local" is this machine without Ray; "ray" is a Ray of its own on all cores, or the cluster at $RAY_ADDRESS.
 Engine = Literal["local", "ray"]
 
-#: Environment of Ray.
+#: Environment of Ray, unless it is set outside: no report of its use to its makers, no advice on its later versions, no
+#: warning of what Ray Data itself does with actors, and nothing about lost workers in the midst of results and bars.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
 }
 
 #: How often a task is begun again whose process or machine was lost, before the command gives up.
@@ -58,8 +61,6 @@ def cluster() -> Iterator[Any]:
     Nothing is printed, no dashboard started and no usage reported. Raises ``UsageError`` where there is no Ray.
     """
     check("ray")
-    # No report of its use to its makers, no advice on what later versions will do, and no warning of what Ray Data
-    # itself does with actors. What is set outside stays.
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
@@ -68,7 +69,13 @@ def cluster() -> Iterator[Any]:
         yield ray
         return
     address = os.environ.get("RAY_ADDRESS")
+    if address:
+        what, mend = f"no Ray cluster answers at RAY_ADDRESS {address}", "start one there, or unset RAY_ADDRESS"
+    else:
+        what, mend = "Ray does not start on this machine", "leave --engine ray out"
     try:
+        if address:
+            _knock(address)
         with _mute():
             ray.init(
                 address or "local",
@@ -77,15 +84,18 @@ def cluster() -> Iterator[Any]:
                 log_to_driver=False,
             )
     except Exception as error:  # Of many kinds, and of no common one.
-        if address:
-            mend = f"no Ray cluster answers at RAY_ADDRESS {address}", "start one there, or unset RAY_ADDRESS"
-        else:
-            mend = "Ray does not start on this machine", "leave --engine ray out"
-        raise UsageError(f"{mend[0]} ({sentence(error) or type(error).__name__}): {mend[1]}") from None
+        raise UsageError(f"{what} ({sentence(error) or type(error).__name__}): {mend}") from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise ``OSError`` where nobody listens at ``host:port``: Ray itself would end this process after a long time."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextmanager
