@@ -42,6 +42,8 @@ from experiments.search_trials import Player, Trial, failure, trial_folder  # no
 SLICE = 2.0
 #: Times that a trial goes on after its process died, before it is given up.
 LIVES = 3
+#: Times that Ray is started on this machine before its failure is told.
+STARTS = 3
 #: Bytes for Ray's object store, which nothing here uses; Ray takes no less.
 STORE = 80 * 2**20
 
@@ -248,11 +250,16 @@ def started(cpus: float, gpus: float) -> Iterator[float]:
     }
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        ray.init(**({} if address else local), log_to_driver=False, logging_level=logging.CRITICAL)
-    except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
-        where = f"RAY_ADDRESS {address}: no Ray cluster answers there" if address else "Ray does not start here"
-        raise UsageError(f"{where} ({' '.join(str(error).split())[:200]})") from None
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(**({} if address else local), log_to_driver=False, logging_level=logging.CRITICAL)
+            break
+        except Exception as error:  # Ray raises plain ones here.
+            ray.shutdown()
+            if attempt < STARTS and not address:  # On a busy machine its own waiting is too short.
+                continue
+            where = f"RAY_ADDRESS {address}: no Ray cluster answers there" if address else "Ray does not start here"
+            raise UsageError(f"{where} ({' '.join(str(error).split())[:200]})") from None
     try:
         there = ray.cluster_resources()
         room = [there.get(kind, 0.0) / asked for kind, asked in (("CPU", cpus), ("GPU", gpus)) if asked]
