@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import metadata
@@ -48,8 +49,8 @@ class Command:
 
     Each path first checks that the results compared agree, then times the candidates in turn and takes medians.
     Candidates that would take too long are measured on a share of the work, and their times scaled up; the figures
-    say so. Expected on two quiet cores, three repeats, in seconds: update 20, tutorial 40, replicas 40, parzen 90,
-    nearest 120, decoding 30, corpus 60, skip-gram 40, features 40, start-up 30; all of them in under ten minutes.
+    say so. Expected on two quiet cores, three repeats, in seconds: update 20, tutorial 30, replicas 50, parzen 80,
+    nearest 100, decoding 50, corpus 50, skip-gram 40, features 40, start-up 10; all of them in under ten minutes.
     """
 
     paths: tyro.conf.Positional[tuple[PathName, ...]] = ()
@@ -152,8 +153,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         work = Work(command, device, precision, threads, Path(folder))
         for path in command.paths or PATHS:
             print(f"{path} ...", file=sys.stderr, flush=True)
+            started = time.perf_counter()
             row = measure(work.job(path), command.repeats, synchronise, progress=True)
-            record["rows"].append(row)
+            # With all that was made ready and compared.
+            record["rows"].append({**row, "seconds_in_all": time.perf_counter() - started})
             record["machine"]["load_after"] = load_average()
             # After every path, so that a stopped run leaves what it measured.
             runs.write_json(command.out, record)

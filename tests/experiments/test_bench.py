@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from experiments import bench, cli
 from tests.experiments import commands
@@ -66,6 +67,20 @@ def test_stand_ins_are_named(measured: tuple[dict[str, Any], str, Path]) -> None
     assert all("digits (embedded)" in what[path] for path in ("update", "tutorial", "parzen"))
     assert all("embedded scenes" in what[path] for path in ("corpus", "skip-gram"))
     assert "rendered scenes" in what["features"] and "random" in what["features"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_is_measured_with_its_graph_and_its_floors(tmp_path: Path) -> None:
+    paths = ("update", "tutorial", "replicas", "parzen", "nearest", "decoding", "features")
+    (tmp_path / "root").mkdir()
+    options = ("--quick", "--repeats", 1, "--device", "cuda", "--data-root", tmp_path / "root")
+    done = commands.run("bench", *paths, *options, "--out", tmp_path / "bench.json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "bench.json").read_text())
+    assert record["machine"]["gpu"]
+    names = [each["name"] for each in record["rows"][0]["candidates"]]
+    assert names[0] == "a captured graph" and "ours, call by call" in names
+    assert {"its arithmetic at the rate of large products", "its weights and velocities moved"} <= set(names)
 
 
 def test_disagreeing_results_are_told_and_not_timed(

@@ -131,6 +131,17 @@ def test_an_update_makes_the_products_that_its_layers_need() -> None:
     assert operations == needed
 
 
+def test_the_floors_of_a_gpu_are_scaled_to_the_updates() -> None:
+    products = products_of(lambda: torch.rand(30, 20) @ torch.rand(20, 10))
+    # On "meta", which computes nothing, the candidates can be made as for a GPU.
+    place = bench_update.Place(load_digits_28(), torch.device("meta"), "bfloat16")
+    arithmetic, memory = bench_update.limits(products, 1_000, place, updates=50, share=0.1)
+    done, needed = 2 * 1024**3, 50 * 2 * 30 * 20 * 10
+    # A call that does k times the operations of a tenth of the work does k / 10 of the whole.
+    assert arithmetic.role == memory.role == "limit" and arithmetic.share == pytest.approx(0.1 * done / needed)
+    assert memory.share == pytest.approx(0.1 * 2 * 2**30 / (50 * 16 * 1_000))
+
+
 @pytest.mark.parametrize("preset", ["paper", "gan", "tutorial"])
 def test_gradients_agree_and_would_not_if_the_loop_played_another_game(
     preset: str, monkeypatch: pytest.MonkeyPatch
