@@ -33,6 +33,9 @@ MIN_COUNT = 5
 #: Commonest words whose cosines are compared after training.
 COMMON = 200
 
+#: Smallest correlation of those cosines with gensim's that agrees.
+MIN_CORRELATION = 0.8
+
 #: Words kept of an image (section 4.2).
 WORDS = 10
 
@@ -380,10 +383,6 @@ def correlation(vocabulary: Vocabulary, keyed: Any) -> float:
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         cosines.append((units @ units.T)[np.triu_indices(len(words), 1)])
     return float(np.corrcoef(*cosines)[0, 1])
-
-
-#: Smallest such correlation that agrees.
-MIN_CORRELATION = 0.8
 
 
 def number_of_rows(shards: Sequence[Path], most: int = 200_000) -> int:
