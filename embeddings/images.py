@@ -232,7 +232,13 @@ def extract(
         unsaved: list[int] = []
         size = batch_size or BATCH.get(torch.device(device).type, BATCH["cpu"])
         passes = Passes(network, [path_of_row[row] for row in missing.tolist()], size, device, precision, workers)
-        bar = tqdm(total=len(missing), desc=f"features ({network.name})", unit="image", delay=2, disable=None if progress else True)
+        bar = tqdm(
+            total=len(missing),
+            desc=f"features ({network.name})",
+            unit="image",
+            delay=2,
+            disable=None if progress else True,
+        )
         saved = time.monotonic()
         if store:
             store.folder.mkdir(parents=True, exist_ok=True)  # Fails now if nothing can be written there.

@@ -208,7 +208,9 @@ def mlp(
         )
         optimiser = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=momentum)
         best, best_loss, best_epoch = copy.deepcopy(net.state_dict()), np.inf, 0
-        for epoch in tqdm(range(1, epochs + 1), desc="MLP", unit="epoch", disable=None if progress else True, leave=False):
+        for epoch in tqdm(
+            range(1, epochs + 1), desc="MLP", unit="epoch", disable=None if progress else True, leave=False
+        ):
             net.train()
             for batch in torch.randperm(len(x)).split(batch_size):
                 optimiser.zero_grad()
