@@ -170,6 +170,25 @@ def test_order_of_the_two_nets(tmp_path: Path, paper: float, gan: float, verdict
 
 
 @pytest.mark.parametrize(
+    ("score", "obeyed", "verdict"),
+    [
+        (230.0, 0.98, "Holds"),
+        (219.0, 0.98, "Holds"),  # Twice hypot(2, 2.5) is 6.4 ...
+        (218.0, 0.98, "Does not hold"),  # ... and 7 is more.
+        (230.0, 0.96, "Does not hold"),
+    ],
+)
+def test_the_conjecture(tmp_path: Path, score: float, obeyed: float, verdict: str) -> None:
+    best = "conditional-best"
+    mnist_run(tmp_path / "mnist" / best, preset=best, score=score, label_fidelity={"share": obeyed})
+    # Neither the paper's own settings nor others under the preset's name speak to it.
+    mnist_run(tmp_path / "mnist" / "paper", score=300.0)
+    mnist_run(tmp_path / "mnist" / "other", preset=best, score=300.0, settings={"training.learning_rate": 0.5})
+    claim = next(c for c in claims_of(tmp_path) if c.statement.startswith("With more exploration"))
+    assert claim.verdict == verdict and f"{obeyed:.1%} of the labels" in claim.measured
+
+
+@pytest.mark.parametrize(
     ("accepted", "kind", "told"),
     [
         ([[0.9, 0.1], [0.2, 0.1]], "yes", "4 of four"),
