@@ -72,7 +72,7 @@ def cluster() -> Iterator[Any]:
     if address:
         what, mend = f"no Ray cluster answers at RAY_ADDRESS {address}", "start one there, or unset RAY_ADDRESS"
     else:
-        what, mend = "Ray does not start on this machine", "leave --engine ray out"
+        what, mend = "Ray does not start on this machine", "try again, or leave --engine ray out"
     try:
         if address:
             _knock(address)
@@ -253,7 +253,7 @@ def _fit(ray: Any, threads: int, gpu: bool) -> tuple[int, int]:
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if gpu:
         machines = [machine for machine in machines if machine.get("GPU", 0) >= 1]
-        cores = min((max(1, int(machine["CPU"] // machine["GPU"])) for machine in machines), default=1)
+        cores = min((max(1, int(machine.get("CPU", 0) // machine["GPU"])) for machine in machines), default=1)
         actors = sum(int(machine["GPU"]) for machine in machines)
     else:
         cores, actors = threads, sum(int(machine.get("CPU", 0) // threads) for machine in machines)

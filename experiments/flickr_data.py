@@ -370,7 +370,8 @@ def features_of(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """Features (m, f) of those photos that have any, which of ``paths`` they belong to (m,), why the others have none.
 
-    Features that are all zero have no direction to compare, and are none. A bar is drawn on a terminal.
+    Features that are all zero have no direction to compare, and are none. ``engine`` computes them. A bar is drawn on
+    a terminal.
     """
     from embeddings.images import extract
 
