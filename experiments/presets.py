@@ -202,7 +202,7 @@ def conditional_best() -> MnistConfig:
             joint=layers("relu:1200,dropout=0.25"),
         ),
         training=replace(config.training, decay=1.000004, averaging=0.999),
-        stopping=replace(config.stopping, max_updates=50_000),
+        stopping=replace(config.stopping, max_updates=40_000),
     )
 
 
