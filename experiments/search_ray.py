@@ -258,7 +258,12 @@ def started(cpus: float, gpus: float) -> Iterator[float]:
             ray.shutdown()
             if attempt < STARTS and not address:  # On a busy machine its own waiting is too short.
                 continue
-            where = f"RAY_ADDRESS {address}: no Ray cluster answers there" if address else "Ray does not start here"
+            where = "Ray does not start here"
+            if address:
+                where = (
+                    f"RAY_ADDRESS {address}: no Ray cluster answers there, or it asks for a token, for which "
+                    "RAY_AUTH_MODE=token must be set here as well"
+                )
             raise UsageError(f"{where} ({' '.join(str(error).split())[:200]})") from None
     try:
         there = ray.cluster_resources()
