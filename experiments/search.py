@@ -7,6 +7,7 @@ readers (``search_report``). Nothing is measured on test data; the winner is a p
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -217,12 +218,11 @@ def search(
     )
     if notice:
         print(f"NOTE: {notice.rstrip('.')}.")
-    status = 0
     if over < max(wanted, len(trials)):
         session = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **runs.environment()}
         plan.write(place.folder, [*before.get("sessions", []), session])
         trials = play(command, plan, space, trials, wanted, place, notice)
-    report(search_report, place.folder, plan, space, trials, notice)
+    report(place.folder, plan, space, trials, notice)
     best = winner(trials, plan.experiment)
     if best is None:
         raise UsageError(f"no trial has a score: {place.folder / search_report.MARKDOWN} says why")
@@ -232,12 +232,11 @@ def search(
         f"trials: {place.folder / search_report.MARKDOWN}, {search_report.PLOT}\n"
         f"to train it: python -m experiments.{plan.experiment.replace('-', '_')} {place.folder / search_report.BEST}"
     )
-    return status
+    return 0
 
 
 def _through_json(record: dict[str, Any]) -> dict[str, Any]:
-    import json
-
+    """As the record comes back from a file: tuples as lists."""
     found: dict[str, Any] = json.loads(json.dumps(record))
     return found
 
@@ -316,7 +315,7 @@ def play(
 ) -> list[Trial]:
     """Play what is left; all trials. Raises ``Interrupted`` with the way to go on after Ctrl-C."""
     from cgan.training import Interrupted
-    from experiments import search_ray, search_report
+    from experiments import search_ray
 
     def new(known: list[Trial], number: int) -> Trial:
         values = propose(space, seen(known, plan.experiment), plan.searcher, plan.seed, number)
@@ -336,7 +335,7 @@ def play(
     def tell(kind: str, trial: Trial, result: dict[str, Any]) -> None:
         display.tell(kind, trial, result, board.trials.values())
         if kind == "over" or (kind == "estimate" and time.monotonic() - display.drawn > DRAW_EVERY):
-            report(search_report, place.folder, plan, space, list(board.trials.values()), notice)
+            report(place.folder, plan, space, list(board.trials.values()), notice)
             display.drawn = time.monotonic()
 
     board = search_ray.Board(trials, new, wanted, no_hope, tell)
@@ -348,16 +347,18 @@ def play(
         search_ray.play(board, config, place.folder / "ray", cpus=cpus, gpus=gpus, parallel=parallel)
     found = [board.trials[number] for number in sorted(board.trials)]
     if board.interrupted and not all(trial.over for trial in found):
-        report(search_report, place.folder, plan, space, found, notice)
+        report(place.folder, plan, space, found, notice)
         raise Interrupted(f"stopped and saved; to go on:\n  {running.again('experiments.search')}")
     return found
 
 
-def report(module: Any, folder: Path, plan: Plan, space: Space, trials: list[Trial], notice: str | None) -> None:
+def report(folder: Path, plan: Plan, space: Space, trials: list[Trial], notice: str | None) -> None:
     """Table, plot and winner as they are now."""
-    module.write_tables(folder, plan, space, trials, notice)
+    from experiments import search_report
+
+    search_report.write_tables(folder, plan, space, trials, notice)
     title = f"Search {folder.name} on {plan.dataset['name']}: {len(trials)} trials"
-    module.draw(folder / module.PLOT, plan, space, trials, title)
+    search_report.draw(folder / search_report.PLOT, plan, space, trials, title)
 
 
 class Display:

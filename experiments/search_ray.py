@@ -68,7 +68,7 @@ class SearchTrial(tune.Trainable):  # type: ignore[misc]
             state, reason = self.failed or ("crashed", "it was over before")
             return {"number": self.number, "update": 0, "state": state, "reason": reason, "done": True}
         run = self.player.run
-        said: dict[str, Any] = {"number": self.number, "pid": os.getpid(), "host": os.uname().nodename}
+        said: dict[str, Any] = {"number": self.number}
         try:
             if self.player.advance(SLICE) or run.finished:
                 said["history"] = run.progress.history

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import figures, running, runs
-from experiments.search_space import Choice, Dimension, Space, distributions, with_values
+from experiments.search_space import Choice, Dimension, LogUniform, Space, distributions, with_values
 from experiments.search_trials import OBJECTIVES, Plan, Trial, winner
 
 TABLE, MARKDOWN, PLOT, BEST = "trials.csv", "trials.md", "trials.png", "best.json"
@@ -167,13 +168,8 @@ def draw(path: Path, plan: Plan, space: Space, trials: Sequence[Trial], title: s
     if not scored:
         return
     figure = figures._figure(13, 9.5)
-    (curves, bars), (lines, _) = figure.subplots(
-        2, 2, gridspec_kw={"width_ratios": [1.4, 1], "height_ratios": [1, 1.1]}
-    )
-    grid = lines.get_gridspec()
-    for plot in (lines, _):
-        plot.remove()
-    lines = figure.add_subplot(grid[1, :])
+    grid = figure.add_gridspec(2, 2, width_ratios=[1.4, 1], height_ratios=[1, 1.1])
+    curves, bars, lines = (figure.add_subplot(place) for place in (grid[0, 0], grid[0, 1], grid[1, :]))
     colours = {trial.number: figures.COLOURS[i] for i, trial in enumerate(scored[:COLOURED])}
     _draw_curves(curves, plan, scored, colours)
     _draw_importance(bars, importance(space, plan, trials))
@@ -251,11 +247,9 @@ def _draw_parallel(plot: Any, plan: Plan, space: Space, scored: Sequence[Trial],
 
 def height(dimension: Dimension, value: Any) -> float:
     """Where a value lies on its axis, from 0 to 1."""
-    import math
-
     if isinstance(dimension, Choice):
         return dimension.values.index(value) / max(len(dimension.values) - 1, 1)
     low, high = dimension.low, dimension.high
-    if type(dimension).__name__ == "LogUniform":
+    if isinstance(dimension, LogUniform):
         low, high, value = math.log(low), math.log(high), math.log(value)
     return (value - low) / (high - low)

@@ -238,11 +238,8 @@ def checked(space: Space, config: Any, where: str) -> Space:
         try:
             values = tuple(convert(kinds[name], value) for value in dimension.ends)
             if isinstance(dimension, Choice):
-                repeated = next(
-                    (value for i, value in enumerate(values) if _spelled(value) in map(_spelled, values[:i])), None
-                )
-                if repeated is not None:
-                    raise UsageError(f"{repeated!r} is there twice")
+                if len(set(map(_spelled, values))) < len(values):
+                    raise UsageError("a value is there twice")
                 result[name] = Choice(values)
             else:
                 if not all(map(_is_number, values)):
