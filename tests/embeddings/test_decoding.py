@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import select
+import struct
+import sys
+import termios
 from collections import defaultdict
 
 import numpy as np
@@ -174,10 +180,19 @@ def test_what_cannot_be_decoded(drawn, neighbours: int, words: int, says: str) -
         decode(vocabulary_of(np.eye(3)), drawn, neighbours, words)
 
 
-def test_progress_is_told_on_standard_error(capsys) -> None:
-    decode(vocabulary_of(np.eye(3)), np.ones((2, 4, 3)), 2, progress=True)
-    told = capsys.readouterr()
-    assert "decoding" in told.err and told.out == ""
+def test_progress_is_told_to_a_terminal_alone(capfd, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decoded() -> None:
+        decode(vocabulary_of(np.eye(3)), np.ones((2, 4, 3)), 2, progress=True)
+
+    decoded()  # A log takes no bar.
+    assert capfd.readouterr() == ("", "")
+    reading, writing = os.openpty()
+    fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # A new one has no columns.
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        decoded()
+        assert select.select([reading], [], [], 0)[0] and b"decoding" in os.read(reading, 4096)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_minimum_count_leaves_the_frequent_words_and_their_ranks() -> None:
