@@ -126,13 +126,22 @@ class Generator(ConditionalMLP):
             return a.sigmoid()
         return a.tanh() if self.spec.output == "tanh" else a
 
-    def sample(self, y: Tensor | None, n: int, rng: torch.Generator, block: int = 2000) -> Tensor:
-        """``n`` data vectors (n, output_dim) for the conditions y (n, ...) in evaluation mode, ``block`` at a time."""
+    def sample(
+        self, y: Tensor | None, n: int, rng: torch.Generator, block: int = 2000, dropout: bool = False
+    ) -> Tensor:
+        """``n`` data vectors (n, output_dim) for the conditions y (n, ...) in evaluation mode, ``block`` at a time.
+
+        ``dropout`` leaves G's dropout on, as while training, with masks from ``rng`` that depend on ``block``. The
+        noise is the same either way. The paper does not say which it did.
+        """
         training = self.training
         self.eval()
         with torch.no_grad():
             z = draw_noise(self.spec.noise, (n, self.spec.input_dim), rng)
-            blocks = [self(z[i : i + block], None if y is None else y[i : i + block]) for i in range(0, n, block)]
+            chance = rng if dropout else None
+            blocks = [
+                self(z[i : i + block], None if y is None else y[i : i + block], chance) for i in range(0, n, block)
+            ]
         self.train(training)
         return torch.cat(blocks)
 

@@ -152,6 +152,8 @@ def finish(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
         "sessions": loaded.record.get("sessions", []),
         "environment": runs.environment(),
     }
+    if loaded.generator.dropout_words(1):
+        result["dropout_on"] = with_dropout(loaded, of, valid, test)
     if of.conditional:
         acceptance = accept(loaded, dataset, samples, of.asked)
         result["acceptance"] = acceptance.as_dict()
@@ -172,6 +174,23 @@ def finish(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
     draw_interpolations(loaded, of, dataset, folder)
     runs.write_json(folder / runs.RESULT, result)
     return result
+
+
+def with_dropout(loaded: LoadedRun, of: Estimator, valid: Tensor, test: Tensor) -> dict[str, Any]:
+    """The run's samples once more, from the same noise, with G's dropout left on: likelihood, labels, variety."""
+    from cgan import parzen
+    from cgan.devices import seeded
+    from experiments.sampling import draw
+
+    asked = of.asked if of.conditional else None
+    rng = seeded(loaded.record["seed"], "samples")
+    samples = draw(loaded.generator, asked, len(of.asked), rng, dropout=True)
+    fidelity, variety, _ = of.measure(samples)
+    return {
+        "parzen": asdict(parzen.evaluate(samples, valid, test, progress=True)),
+        "variety": variety.as_dict(),
+        **({"label_fidelity": fidelity.as_dict()} if fidelity else {}),
+    }
 
 
 def accept(loaded: LoadedRun, dataset: ImageDataset, samples: Tensor, asked: Tensor) -> Any:
@@ -287,6 +306,13 @@ def summary(result: dict[str, Any]) -> str:
         t = result["train_on_generated"]
         lines.append(
             f"trained on generated, tested on real: {t['generated']:.1%}; trained on as many real: {t['real']:.1%}"
+        )
+    if "dropout_on" in result:
+        on = result["dropout_on"]
+        labels = f", labels as asked {on['label_fidelity']['share']:.1%}" if "label_fidelity" in on else ""
+        lines.append(
+            f"with G's dropout left on: test {on['parzen']['test_mean']:.1f} ± {on['parzen']['test_se']:.1f} nats, "
+            f"variety {on['variety']['overall']:.2f}{labels}"
         )
     lines += [f"look: {fault}" for fault in result["collapse"]]
     return "\n".join(lines)

@@ -23,6 +23,8 @@ def unimodal_facts(run: Run) -> list[tuple[str, str]]:
     for name, keys, form in (
         ("Labels as asked", ("label_fidelity", "share"), ".1%"),
         ("Variety (real digits 1)", ("variety", "overall"), ".2f"),
+        ("Test log-likelihood with G's dropout left on (nats)", ("dropout_on", "parzen", "test_mean"), ".1f"),
+        ("Variety with G's dropout left on", ("dropout_on", "variety", "overall"), ".2f"),
         ("A classifier trained on samples reads real digits", ("train_on_generated", "generated"), ".1%"),
         ("Trained on as many real digits", ("train_on_generated", "real"), ".1%"),
     ):

@@ -70,9 +70,12 @@ def from_pixels(images: Tensor, output: str) -> Tensor:
     return images * 2 - 1 if output == "tanh" else images
 
 
-def draw(generator: Generator, labels: Tensor | None, n: int, rng: torch.Generator) -> Tensor:
-    """``n`` images (n, pixels) float32 in [0, 1] for labels (n,), on the generator's device."""
-    return to_pixels(generator.sample(labels, n, rng), generator.spec.output)
+def draw(generator: Generator, labels: Tensor | None, n: int, rng: torch.Generator, dropout: bool = False) -> Tensor:
+    """``n`` images (n, pixels) float32 in [0, 1] for labels (n,), on the generator's device.
+
+    ``dropout`` leaves G's dropout on, with masks from ``rng``; the noise stays the same.
+    """
+    return to_pixels(generator.sample(labels, n, rng, dropout=dropout), generator.spec.output)
 
 
 def samples_of_run(folder: Path, per_class: int, seed: int) -> np.ndarray:

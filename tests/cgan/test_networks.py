@@ -301,6 +301,21 @@ def test_samples_are_drawn_in_evaluation_mode_whatever_the_block(condition: str)
     assert not g.training
 
 
+def test_samples_with_dropout_left_on_spread_as_the_binomial_law_says() -> None:
+    p, spec = 0.25, specs(condition="none", generator={"joint": layers("relu:6,dropout=0.25"), "output": "linear"})[0]
+    g = Generator(spec, stream())
+    with torch.no_grad():
+        for parameter in g.input_branch.parameters():
+            parameter.zero_()  # The noise is cut off: all that is left to chance is which units are dropped.
+        g.joint[0].affine.bias.uniform_(0.5, 1.5, generator=stream(1))
+    still, drawn = g.sample(None, 2, stream(2)), g.sample(None, 40_000, stream(2), dropout=True)
+    assert torch.equal(still[0], still[1])
+    parts = (g.output.weight * g.joint[0].affine.bias.relu()).detach().double()
+    np.testing.assert_allclose(drawn.mean(0), still[0], atol=0.02)
+    np.testing.assert_allclose(drawn.var(0), p / (1 - p) * parts.square().sum(1), rtol=0.04)
+    assert torch.equal(drawn, g.sample(None, 40_000, stream(2), dropout=True))
+
+
 def test_a_normalised_net_judges_a_sample_alone_as_in_company() -> None:
     d = Discriminator(specs(discriminator={"joint": layers("relu:6,batch_norm")})[1], stream())
     x, y = torch.rand(8, 5, generator=stream(1)), torch.arange(8) % 4

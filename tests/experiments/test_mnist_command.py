@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file
+from sklearn.neighbors import KernelDensity
 
 from cgan import checkpoints
+from data.digits import load_digits_28
 from experiments import cli, mnist
 from tests.experiments import commands
 
@@ -197,7 +199,13 @@ def test_training_on_real_digits_improves_the_likelihood(tmp_path: Path) -> None
     rows = metrics(tmp_path / "mnist" / "gan-seed1-digits")
     first, last = float(rows[0]["valid_log_likelihood"]), max(float(row["valid_log_likelihood"]) for row in rows[1:])
     assert last > first + 200
-    assert "acceptance" not in json.loads((tmp_path / "mnist" / "gan-seed1-digits" / "result.json").read_text())
+    assert (
+        not {"acceptance", "dropout_on"}
+        & json.loads((tmp_path / "mnist" / "gan-seed1-digits" / "result.json").read_text()).keys()
+    )
+    commands.assert_one_sentence(
+        commands.run("sample", tmp_path / "mnist" / "gan-seed1-digits", "--dropout"), "no dropout", "--dropout"
+    )
 
 
 def test_a_diverging_run_stops_with_one_sentence_and_is_recorded(tmp_path: Path) -> None:
@@ -252,6 +260,31 @@ def test_sample_draws_a_row_per_label(finished: Path, tmp_path: Path) -> None:
     commands.run("sample", finished, "--labels", "3", "--per-label", 12, "--out", png, "--npy", other)
     # The same noise under another label: the rows of 3 agree, the others do not.
     assert np.array_equal(np.load(other)[:4], images[:4]) and not np.allclose(np.load(other)[4:], images[4:], atol=1e-3)
+
+
+def test_the_result_tells_what_dropout_left_on_while_drawing_does(finished: Path, tmp_path: Path) -> None:
+    npy, digits = tmp_path / "images.npy", load_digits_28()
+    arguments = ("--seed", 1, "--per-label", 30, "--out", tmp_path / "grid.png", "--npy", npy)
+    assert commands.run("sample", finished, *arguments).returncode == 0
+    plain = np.load(npy)
+    done = commands.run("sample", finished, *arguments, "--dropout")
+    assert done.returncode == 0 and "dropout" in done.stdout, done.stderr
+    images = np.load(npy).astype(np.float64)
+    assert not np.allclose(images, plain, atol=1e-3)
+    on = json.loads((finished / "result.json").read_text())["dropout_on"]
+    # A leaf of all images, because the tree's bounds lose up to thousands of nats at 784 dimensions.
+    density = KernelDensity(bandwidth=on["parzen"]["sigma"], leaf_size=len(images) + 1).fit(images)
+    assert on["parzen"]["test_mean"] == pytest.approx(density.score_samples(digits.test.images).mean(), abs=3e-3)
+    assert max(on["parzen"]["valid_means"]) == pytest.approx(
+        density.score_samples(digits.valid.images).mean(), abs=3e-3
+    )
+    spread = [
+        images[30 * label : 30 * (label + 1)].std(0, ddof=1).mean()
+        / digits.train.images[digits.train.labels == label].astype(np.float64).std(0, ddof=1).mean()
+        for label in range(10)
+    ]
+    assert on["variety"]["per_class"] == pytest.approx(spread, rel=1e-4)
+    assert len(on["label_fidelity"]["per_class"]) == 10
 
 
 @pytest.mark.parametrize(
