@@ -37,6 +37,9 @@ QUIET = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
 }
 
+#: Times that Ray is started on this machine before its failure is told: on a busy one its own waiting is too short.
+STARTS = 3
+
 #: How often a task is begun again whose process or machine was lost, before the command gives up.
 RETRIES = 5
 
@@ -54,11 +57,12 @@ def check(engine: Engine) -> None:
 
 
 @contextmanager
-def cluster() -> Iterator[Any]:
+def cluster(mend: str = "try again, or leave --engine ray out", **here: Any) -> Iterator[Any]:
     """The module ``ray``, joined to the cluster at $RAY_ADDRESS, else to a Ray started here on all cores.
 
     What was joined is left at the end and what was started is stopped; within another such block nothing is done.
-    Nothing is printed, no dashboard started and no usage reported. Raises ``UsageError`` where there is no Ray.
+    Nothing is printed, no dashboard started and no usage reported. ``here`` holds more of ``ray.init``'s arguments for
+    a start here. Raises ``UsageError`` where there is no Ray, with ``mend`` where it does not start.
     """
     check("ray")
     for name, value in QUIET.items():
@@ -70,21 +74,22 @@ def cluster() -> Iterator[Any]:
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        what, mend = f"no Ray cluster answers at RAY_ADDRESS {address}", "start one there, or unset RAY_ADDRESS"
+        what = f"no Ray cluster answers at RAY_ADDRESS {address}"
+        mend = "start one there, set RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS"
     else:
-        what, mend = "Ray does not start on this machine", "try again, or leave --engine ray out"
-    try:
-        if address:
-            _knock(address)
-        with _mute():
-            ray.init(
-                address or "local",
-                include_dashboard=None if address else False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-    except Exception as error:  # Of many kinds, and of no common one.
-        raise UsageError(f"{what} ({sentence(error) or type(error).__name__}): {mend}") from None
+        what = "Ray does not start on this machine"
+    where = {"address": address} if address else {"address": "local", "include_dashboard": False, **here}
+    for attempt in range(1, STARTS + 1):
+        try:
+            if address:
+                _knock(address)
+            with _mute():
+                ray.init(**where, logging_level=logging.CRITICAL, log_to_driver=False)
+            break
+        except Exception as error:  # Of many kinds, and of no common one.
+            ray.shutdown()
+            if address or attempt == STARTS:
+                raise UsageError(f"{what} ({sentence(error) or type(error).__name__}): {mend}") from None
     try:
         yield ray
     finally:

@@ -35,15 +35,13 @@ from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from experiments import UsageError  # noqa: E402
+from experiments import UsageError, engines  # noqa: E402
 from experiments.search_trials import Player, Trial, failure, trial_folder  # noqa: E402
 
 #: Seconds between two words of a trial at work; what an interrupt waits for.
 SLICE = 2.0
 #: Times that a trial goes on after its process died, before it is given up.
 LIVES = 3
-#: Times that Ray is started on this machine before its failure is told.
-STARTS = 3
 #: Bytes for Ray's object store, which nothing here uses; Ray takes no less.
 STORE = 80 * 2**20
 
@@ -241,31 +239,9 @@ def started(cpus: float, gpus: float) -> Iterator[float]:
 
     Raises ``UsageError`` when the cluster does not answer, or none fits.
     """
-    address = os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {
-        "address": "local",
-        "num_cpus": os.cpu_count(),
-        "include_dashboard": False,
-        "object_store_memory": STORE,
-    }
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    for attempt in range(1, STARTS + 1):
-        try:
-            ray.init(**({} if address else local), log_to_driver=False, logging_level=logging.CRITICAL)
-            break
-        except Exception as error:  # Ray raises plain ones here.
-            ray.shutdown()
-            if attempt < STARTS and not address:  # On a busy machine its own waiting is too short.
-                continue
-            where = "Ray does not start here"
-            if address:
-                where = (
-                    f"RAY_ADDRESS {address}: no Ray cluster answers there, or it asks for a token, for which "
-                    "RAY_AUTH_MODE=token must be set here as well"
-                )
-            raise UsageError(f"{where} ({' '.join(str(error).split())[:200]})") from None
-    try:
+    with engines.cluster("try again", num_cpus=os.cpu_count(), object_store_memory=STORE):
         there = ray.cluster_resources()
         room = [there.get(kind, 0.0) / asked for kind, asked in (("CPU", cpus), ("GPU", gpus)) if asked]
         fitting = min(room, default=1.0)
@@ -275,8 +251,6 @@ def started(cpus: float, gpus: float) -> Iterator[float]:
                 f"{there.get('GPU', 0):g}: lower --cpus-per-trial or --gpus-per-trial"
             )
         yield fitting
-    finally:
-        ray.shutdown()
 
 
 def play(board: Board, config: dict[str, Any], storage: Path, *, cpus: float, gpus: float, parallel: int) -> None:
