@@ -30,7 +30,17 @@ if TYPE_CHECKING:
     from experiments.bench_update import Place
 
 PathName = Literal[
-    "update", "tutorial", "replicas", "parzen", "nearest", "decoding", "corpus", "skip-gram", "features", "start-up"
+    "update",
+    "without",
+    "tutorial",
+    "replicas",
+    "parzen",
+    "nearest",
+    "decoding",
+    "corpus",
+    "skip-gram",
+    "features",
+    "start-up",
 ]
 
 #: The paths, in the order in which they are measured.
@@ -49,8 +59,9 @@ class Command:
 
     Each path first checks that the results compared agree, then times the candidates in turn and takes medians.
     Candidates that would take too long are measured on a share of the work, and their times scaled up; the figures
-    say so. Expected on two quiet cores, three repeats, in seconds: update 20, tutorial 30, replicas 50, parzen 80,
-    nearest 100, decoding 50, corpus 50, skip-gram 40, features 40, start-up 10; all of them in under ten minutes.
+    say so. Expected on two quiet cores, three repeats, in seconds: update 20, without 25, tutorial 30, replicas 50,
+    parzen 80, nearest 100, decoding 50, corpus 50, skip-gram 40, features 40, start-up 10;
+    all of them in some ten minutes.
     """
 
     paths: tyro.conf.Positional[tuple[PathName, ...]] = ()
@@ -63,11 +74,11 @@ class Command:
     """Measure every candidate on all of the work instead of a share: hours, most of them scikit-learn's and the
     broadcast loop's."""
     preset: Literal["paper", "paper-literal", "gan"] = "paper"
-    """Nets of update and replicas."""
+    """Nets of update, without and replicas."""
     replicas: int | None = None
     """Seeds trained at once; 10 if not given, 2 if --quick."""
     device: str = "auto"
-    """Where update, tutorial, replicas, parzen, nearest, decoding and features compute: auto (CUDA, else the
+    """Where update, without, tutorial, replicas, parzen, nearest, decoding and features compute: auto (CUDA, else the
     processor), cpu, cuda or cuda:N. Alternatives in scikit-learn, gensim, faiss and NumPy stay on the processor."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of our matrix products in training; auto takes bfloat16 where it is quicker."""
@@ -180,7 +191,7 @@ class Work:
 
     def job(self, path: PathName) -> Job:
         """The path made ready, its results compared."""
-        if path in ("update", "tutorial", "replicas", "parzen"):
+        if path in ("update", "without", "tutorial", "replicas", "parzen"):
             return self._of_digits(path)
         if path in ("nearest", "decoding"):
             from experiments import bench_words
@@ -197,11 +208,13 @@ class Work:
         return start_up()
 
     def _of_digits(self, path: PathName) -> Job:
-        from experiments import bench_parzen, bench_update
+        from experiments import bench_parzen, bench_update, bench_without
 
         place, sizes = self.place(), self.sizes
         if path == "update":
             return bench_update.update(place, self.command.preset, sizes)
+        if path == "without":
+            return bench_without.without(place, self.command.preset, sizes)
         if path == "tutorial":
             return bench_update.tutorial(place, sizes)
         if path == "replicas":

@@ -219,11 +219,15 @@ def plain_nets(ours: Trainer) -> tuple[bench_plain.Generator, bench_plain.Discri
 
 def plain_loop(ours: Trainer, place: Place) -> Iterator[tuple[float, float]]:
     """The plain loop of the game of ``ours``, from its weights: an update at each ``next``."""
+    return bench_plain.play(*plain_nets(ours), plain_batches(ours, place), ours.settings, place.device)
+
+
+def plain_batches(ours: Trainer, place: Place) -> DataLoader:
+    """The training images as tutorials load them, in batches of the size of ``ours``."""
     data = place.dataset
     images = np.rint(data.train.images * 255).astype(np.uint8).reshape(-1, *data.shape)
     digits = bench_plain.Digits(images, data.train.labels, ours.G.spec.output == "tanh")
-    loader = DataLoader(digits, batch_size=ours.settings.batch_size, shuffle=True, drop_last=True)
-    return bench_plain.play(*plain_nets(ours), loader, ours.settings, place.device)
+    return DataLoader(digits, batch_size=ours.settings.batch_size, shuffle=True, drop_last=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

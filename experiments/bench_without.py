@@ -1,0 +1,183 @@
+"""What each of the things that make an update fast is worth: the same update with one of them taken away.
+
+Takes them away by putting the usual way in its place for the time of a call; times nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cgan import layers, update
+from cgan.layers import Affine
+from cgan.objective import generator_loss
+from cgan.training import Trainer
+from experiments import bench_plain
+from experiments.bench_measure import Candidate, Check, Job
+from experiments.bench_products import products_of
+from experiments.bench_sizes import Sizes
+from experiments.bench_update import (
+    TOLERANCE,
+    WARM_UP,
+    Place,
+    distance,
+    examples_of,
+    facts,
+    gradients,
+    limits,
+    plain_batches,
+    repeat,
+    trainer,
+    weights,
+    without_dropout,
+)
+from experiments.presets import MNIST_PRESETS, MnistConfig
+
+
+def without(place: Place, preset: str, sizes: Sizes) -> Job:
+    """One update of a preset, and the same with one of its savings taken away; call by call, also on a GPU."""
+    config = MNIST_PRESETS[preset]()
+    count, examples = sizes.updates, examples_of(config, place)
+    whole = trainer(config, examples, place, 0, use_graph=False)
+    found = [Candidate("all of it", "ours", lambda: repeat(whole.step, count))]
+    repeat(whole.step, WARM_UP)
+    for name, taken in SAVINGS.items():
+        one = trainer(config, examples, place, 0, use_graph=False)
+
+        def call(one: Trainer = one, taken: Saving = taken, times: int = count) -> None:
+            with taken(one):
+                repeat(one.step, times)
+
+        call(times=WARM_UP)
+        found.append(Candidate(name, "alternative", call))
+    batches = bench_plain.endless(plain_batches(whole, place))
+
+    def loading() -> None:
+        for _ in range(count):
+            next(batches)
+            whole.step()
+
+    products = products_of(trainer(config, examples, place, 0, use_graph=False).step)
+    found.append(Candidate("a DataLoader with per-sample transforms", "alternative", loading))
+    return Job(
+        path="without",
+        what=f"{count} updates of {preset} on {place.dataset.name}, and with one saving taken away",
+        amount=count,
+        unit="updates",
+        agreement=agree(config, place),
+        candidates=[*found, *limits(products, weights(whole), place, count)],
+        facts=facts(config, examples, place),
+    )
+
+
+def agree(config: MnistConfig, place: Place) -> list[Check]:
+    """How far the first gradients lie from ours without each saving, nothing dropped."""
+    config = without_dropout(config)
+    place = replace(place, precision="float32")
+    examples = examples_of(config, place, config.training.batch_size)
+    ours = trainer(config, examples, place, 0, use_graph=False)
+    ours.step()
+    checks = []
+    for name, taken in SAVINGS.items():
+        one = trainer(config, examples, place, 0, use_graph=False)
+        with taken(one):
+            one.step()
+        worst = max(distance(gradients(one, player), gradients(ours, player)) for player in ("D", "G"))
+        checks.append(Check(f"relative difference of the gradient with {name}", worst, TOLERANCE["float32"]))
+    return checks
+
+
+@contextmanager
+def put(module: Any, name: str, value: Any) -> Iterator[None]:
+    """``module.name`` is ``value`` within the block."""
+    kept = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, kept)
+
+
+@contextmanager
+def second_pass(one: Trainer) -> Iterator[None]:
+    """G learns from a pass through D of its own, whose gradient of D's weights is computed as well, and is in vain."""
+
+    def run(step: update.Step, rate: Any, momentum: Any) -> None:
+        for optimiser in step.optimisers.values():
+            optimiser.set_rates(rate, momentum)
+        passes = update.play(step.G, step.D, step.examples, step.settings, step.draws)
+        passes.d_loss.backward()
+        step.optimisers["D"].set_rates(1e-30, 1.0)  # At a rate of 0 the product would be left out.
+        y = step.examples.conditions(step.draws.rows)
+        logit = step.D([passes.fake], y, layers.Masks(step.draws.d_words), [0])
+        g_loss = generator_loss(logit, step.settings.generator_loss)
+        g_loss.backward()
+        for optimiser in step.optimisers.values():
+            optimiser.apply()
+        step.loss_sums += torch.stack([passes.d_loss, g_loss], -1).detach()
+
+    with put(update.Step, "run", run):
+        yield
+
+
+@contextmanager
+def written_gradients(one: Trainer) -> Iterator[None]:
+    """Gradients of weights are written to memory, and the optimiser reads them afterwards."""
+    absorbing = [layer for net in (one.G, one.D) for layer in net.modules() if isinstance(layer, Affine)]
+    with ExitStack() as stack:
+        for layer in absorbing:
+            stack.enter_context(put(layer, "absorb", None))
+        stack.enter_context(put(one, "absorbing", False))
+        yield
+
+
+@contextmanager
+def bernoulli_masks(one: Trainer) -> Iterator[None]:
+    """Dropout masks by one draw an entry, as PyTorch's own dropout has them."""
+
+    def drawn(words: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
+        return torch.empty(shape, device=words.device).bernoulli_(1 - p).div_(1 - p)
+
+    with put(layers, "cut_multiplier", drawn), put(update, "fill_words", lambda words, rng: words):
+        yield
+
+
+@contextmanager
+def plain_maxout(one: Trainer) -> Iterator[None]:
+    """Maxout by PyTorch's own ``max``, dropout after it."""
+
+    def largest(x: Tensor, pieces: int, multiplier: Tensor | None = None) -> Tensor:
+        h = x.unflatten(-1, (pieces, -1)).max(-2).values
+        return h if multiplier is None else h * multiplier
+
+    with put(layers, "maxout", largest):
+        yield
+
+
+@contextmanager
+def gradient_of_data(one: Trainer) -> Iterator[None]:
+    """The gradient with respect to the real images is computed, and thrown away."""
+    judge = update.judge
+
+    def judged(D: Any, settings: Any, x: Tensor, *others: Any) -> Any:
+        return judge(D, settings, x.requires_grad_(), *others)
+
+    with put(update, "judge", judged):
+        yield
+
+
+Saving = Callable[[Trainer], AbstractContextManager[None]]
+
+#: The usual ways, put in the place of ours one at a time.
+SAVINGS: dict[str, Saving] = {
+    "a second pass through D for G": second_pass,
+    "weight gradients written, then applied": written_gradients,
+    "dropout masks drawn entry by entry": bernoulli_masks,
+    "maxout by PyTorch's max": plain_maxout,
+    "a gradient for the real images": gradient_of_data,
+}
