@@ -98,11 +98,13 @@ class Found:
 
 
 def find(folders: Sequence[Path]) -> Found:
-    """All runs and scores below ``folders``; that there are none is noted."""
+    """All runs and scores below ``folders``; that there are none is noted. What a search plays is no run."""
     found = Found()
     seen: set[Path] = set()
-    for path in (path for folder in folders for path in sorted(folder.rglob("*.json"))):
-        if path.resolve() not in seen and path.is_file():
+    paths = [path for folder in folders for path in sorted(folder.rglob("*.json"))]
+    searches = {path.parent for path in paths if path.name == runs.SEARCH}
+    for path in paths:
+        if path.resolve() not in seen and path.is_file() and not searches & set(path.parents):
             seen.add(path.resolve())
             _take(path, found)
     if not found.runs:

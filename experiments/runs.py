@@ -28,6 +28,9 @@ CONFIG, RESULT, METRICS, CHECKPOINT, BEST = (
     "best.safetensors",
 )
 
+#: In the folder of a search, whose trials are no runs.
+SEARCH = "search.json"
+
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` through a temporary file beside it, so that a reader sees the old or the new whole."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from experiments.flickr_data import FlickrData
 
 #: Files of a search's folder, and of a trial's within it beside a run's own.
-SEARCH, TRIALS, TRIAL, OUTCOME, TRACEBACK = "search.json", "trials", "trial.json", "outcome.json", "traceback.txt"
+SEARCH, TRIALS, TRIAL, OUTCOME, TRACEBACK = runs.SEARCH, "trials", "trial.json", "outcome.json", "traceback.txt"
 
 #: What a trial's score is, by experiment: the column of ``metrics.csv``, in words, and its unit.
 OBJECTIVES = {

@@ -530,6 +530,15 @@ def test_the_reference_results_as_a_user_types_it(tmp_path: Path) -> None:
     assert "paper-seed1-at-epoch-30" in done.stderr and str(commands.ROOT) not in done.stdout + done.stderr
 
 
+def test_what_a_search_played_is_no_run(tmp_path: Path) -> None:
+    write(tmp_path / "runs" / "search" / "mine" / "search.json", {"experiment": "mnist"})
+    mnist_run(tmp_path / "runs" / "search" / "mine" / "trials" / "0001", score=250.0)
+    write(tmp_path / "runs" / "search" / "mine" / "ray" / "tune" / "state.json", "\x80 no JSON")
+    mnist_run(tmp_path / "runs" / "mnist" / "paper-seed1", score=190.0)
+    found = run_records.find([tmp_path / "runs"])
+    assert [run.result["parzen"]["test_mean"] for run in found.runs] == [190.0] and not found.notes
+
+
 def test_before_the_first_run(tmp_path: Path) -> None:
     done = commands.run("tables", cwd=tmp_path, PYTHONPATH=str(commands.ROOT))
     assert done.returncode == 0 and done.stderr == "note: runs: no run was found there\n"
