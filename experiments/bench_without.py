@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from cgan import layers, update
 from cgan.layers import Affine
-from cgan.objective import generator_loss
+from cgan.objective import discriminator_loss, generator_loss
 from cgan.training import Trainer
 from experiments import bench_plain
 from experiments.bench_measure import Candidate, Check, Job
@@ -76,7 +77,7 @@ def without(place: Place, preset: str, sizes: Sizes) -> Job:
 
 
 def agree(config: MnistConfig, place: Place) -> list[Check]:
-    """How far the first gradients lie from ours without each saving, nothing dropped."""
+    """How far the first gradients lie from ours without each saving, nothing dropped; and both kinds of mask."""
     config = without_dropout(config)
     place = replace(place, precision="float32")
     examples = examples_of(config, place, config.training.batch_size)
@@ -84,11 +85,18 @@ def agree(config: MnistConfig, place: Place) -> list[Check]:
     ours.step()
     checks = []
     for name, taken in SAVINGS.items():
+        if taken is bernoulli_masks:
+            continue
         one = trainer(config, examples, place, 0, use_graph=False)
         with taken(one):
             one.step()
         worst = max(distance(gradients(one, player), gradients(ours, player)) for player in ("D", "G"))
         checks.append(Check(f"relative difference of the gradient with {name}", worst, TOLERANCE["float32"]))
+    shape, p = (1000, 1000), 0.5
+    words = layers.fill_words(torch.empty(layers.mask_words(shape, p), dtype=torch.int64), torch.Generator())
+    kept = [drawn(words, shape, p).mul(1 - p) for drawn in (layers.cut_multiplier, entry_by_entry)]
+    off = max(float((mask.mean() - (1 - p)).abs()) for mask in kept)
+    checks.append(Check("share kept by a million entries of either kind of mask, off 1 - p", off, 5e-3))
     return checks
 
 
@@ -108,18 +116,20 @@ def second_pass(one: Trainer) -> Iterator[None]:
     """G learns from a pass through D of its own, whose gradient of D's weights is computed as well, and is in vain."""
 
     def run(step: update.Step, rate: Any, momentum: Any) -> None:
+        G, D, settings, draws = step.G, step.D, step.settings, step.draws
         for optimiser in step.optimisers.values():
             optimiser.set_rates(rate, momentum)
-        passes = update.play(step.G, step.D, step.examples, step.settings, step.draws)
-        passes.d_loss.backward()
+        x, y = step.examples.data(draws.rows), step.examples.conditions(draws.rows)
+        fake = G(draws.noise, y, layers.Masks(draws.g_words))
+        real, fake_logit, _ = update.judge(D, settings, x, y, fake.detach(), y, None, layers.Masks(draws.d_words))
+        d_loss = discriminator_loss(real, fake_logit, None)
+        d_loss.backward()
         step.optimisers["D"].set_rates(1e-30, 1.0)  # At a rate of 0 the product would be left out.
-        y = step.examples.conditions(step.draws.rows)
-        logit = step.D([passes.fake], y, layers.Masks(step.draws.d_words), [0])
-        g_loss = generator_loss(logit, step.settings.generator_loss)
+        g_loss = generator_loss(D([fake], y, layers.Masks(draws.d_words), [0]), settings.generator_loss)
         g_loss.backward()
         for optimiser in step.optimisers.values():
             optimiser.apply()
-        step.loss_sums += torch.stack([passes.d_loss, g_loss], -1).detach()
+        step.loss_sums += torch.stack([d_loss, g_loss], -1).detach()
 
     with put(update.Step, "run", run):
         yield
@@ -128,22 +138,40 @@ def second_pass(one: Trainer) -> Iterator[None]:
 @contextmanager
 def written_gradients(one: Trainer) -> Iterator[None]:
     """Gradients of weights are written to memory, and the optimiser reads them afterwards."""
-    absorbing = [layer for net in (one.G, one.D) for layer in net.modules() if isinstance(layer, Affine)]
+    written: dict[int, Tensor] = {}
+
+    def writing(layer: Affine) -> Callable[[Tensor, Tensor], None]:
+        def write(gradient: Tensor, x: Tensor) -> None:
+            written[id(layer.weight)] = (gradient.to(x.dtype).mT @ x).to(gradient.dtype)
+            written[id(layer.bias)] = gradient.sum(-2)
+
+        return write
+
+    def applying(net: Module, optimiser: Any) -> Callable[[], None]:
+        def apply() -> None:
+            gradients = [written[id(parameter)] for parameter in net.parameters()]
+            optimiser.step(gradients, optimiser._rate, optimiser._momentum)
+
+        return apply
+
     with ExitStack() as stack:
-        for layer in absorbing:
-            stack.enter_context(put(layer, "absorb", None))
-        stack.enter_context(put(one, "absorbing", False))
+        for net, optimiser in ((one.G, one.optimisers["G"]), (one.D, one.optimisers["D"])):
+            for layer in net.modules():
+                if isinstance(layer, Affine):
+                    stack.enter_context(put(layer, "absorb", writing(layer)))
+            stack.enter_context(put(optimiser, "apply", applying(net, optimiser)))
         yield
+
+
+def entry_by_entry(words: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
+    """A mask as ``cgan.layers.cut_multiplier`` cuts it, drawn from PyTorch's own stream instead of ``words``."""
+    return torch.empty(shape, device=words.device).bernoulli_(1 - p).div_(1 - p)
 
 
 @contextmanager
 def bernoulli_masks(one: Trainer) -> Iterator[None]:
     """Dropout masks by one draw an entry, as PyTorch's own dropout has them."""
-
-    def drawn(words: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
-        return torch.empty(shape, device=words.device).bernoulli_(1 - p).div_(1 - p)
-
-    with put(layers, "cut_multiplier", drawn), put(update, "fill_words", lambda words, rng: words):
+    with put(layers, "cut_multiplier", entry_by_entry), put(update, "fill_words", lambda words, rng: words):
         yield
 
 

@@ -62,9 +62,9 @@ def cluster(mend: str = "try again, or leave --engine ray out", **here: Any) -> 
 
     What was joined is left at the end and what was started is stopped; within another such block nothing is done.
     Nothing is printed, no dashboard started and no usage reported. ``here`` holds more of ``ray.init``'s arguments for
-    a start here. Raises ``UsageError`` where there is no Ray, with ``mend`` where it does not start.
+    a start here. Ray must be installed (``check``). Raises ``UsageError`` where no cluster answers, and with ``mend``
+    where Ray does not start.
     """
-    check("ray")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray

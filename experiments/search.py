@@ -251,14 +251,19 @@ def make_plan(
     before: dict[str, Any],
 ) -> tuple[Plan, str | None]:
     """What the trials share, the data found and prepared; and what must be said of the data."""
+    import torch
+
     from cgan.devices import resolve_device, resolve_precision
 
     _, epochs, grace, every = lengths
+    # Trials may have GPUs where the command itself has none: what it prepares, it then prepares on the processor.
     device = "cuda" if command.gpus_per_trial else "cpu"
+    here = device if torch.cuda.is_available() else "cpu"
     chosen = before.get("precision") if command.precision == "auto" else command.precision
-    precision = chosen or resolve_precision("auto", resolve_device(device))
+    if not chosen:
+        chosen = resolve_precision("auto", resolve_device(device)) if here == device else "float32"
     finding = find_digits if isinstance(config, MnistConfig) else find_tagged
-    dataset, notice = finding(command, config, place, device)  # type: ignore[arg-type]
+    dataset, notice = finding(command, config, place, here)  # type: ignore[arg-type]
     plan = Plan(
         experiment=command.experiment,
         preset=preset,
@@ -272,7 +277,7 @@ def make_plan(
         keep=command.keep,
         dataset=dataset,
         device=device,
-        precision=precision,
+        precision=chosen,
         threads=command.cpus_per_trial,
     )
     return plan, notice
