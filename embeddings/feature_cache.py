@@ -14,7 +14,7 @@ import stat
 import sys
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class FeatureCache:
         for path in self._parts():
             images, vectors, sums = self._load(path) or _nothing(self.dim)
             damaged = 0
-            for image, vector, checksum in zip(map(bytes, images), vectors, sums, strict=True):
+            for image, vector, checksum in _rows((images, vectors, sums)):
                 row = rows.get(image)
                 if row is None or found[row]:
                     continue
@@ -77,6 +77,7 @@ class FeatureCache:
     def add(self, images: Sequence[bytes], vectors: np.ndarray) -> None:
         """Write the ``vectors``, (n, dim) float32, of ``images``. Fills the last file up, then begins new ones.
 
+        What the last file holds already is not written again: an interrupt may have come after it was.
         Raises ``OSError`` if they cannot be written; what was there stays.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -85,12 +86,20 @@ class FeatureCache:
             number, old = 0, None
             if parts:
                 number, old = int(parts[-1].stem), self._load(parts[-1])
+            asked = set(images)
+            whole = {
+                image
+                for image, vector, checksum in _rows(old or _nothing(self.dim))
+                if image in asked and _sum(image, vector) == checksum
+            }
+            new = [i for i, image in enumerate(images) if image not in whole]
+            images, vectors = [images[i] for i in new], vectors[new]
             if old is not None and len(old[0]) >= self._rows_of_a_part:
                 number, old = number + 1, None
             new_images = np.frombuffer(b"".join(images), dtype=np.uint8).reshape(-1, 32)
             new_sums = np.array([_sum(*pair) for pair in zip(images, vectors, strict=True)], dtype=np.int64)
-            new = (new_images, vectors, new_sums)
-            held = [np.concatenate(pair) for pair in zip(old or _nothing(self.dim), new, strict=True)]
+            added = (new_images, vectors, new_sums)
+            held = [np.concatenate(pair) for pair in zip(old or _nothing(self.dim), added, strict=True)]
             for start in range(0, len(held[0]), self._rows_of_a_part):
                 part = [array[start : start + self._rows_of_a_part] for array in held]
                 contents = serialise(dict(zip(TENSORS, part, strict=True)), {"record": self.record})
@@ -177,6 +186,12 @@ def _read_memo(path: Path) -> dict[str, list[Any]]:
         for key, known in memo.items()
         if isinstance(known, list) and len(known) == 4 and isinstance(known[3], str) and digest.fullmatch(known[3])
     }
+
+
+def _rows(part: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Iterator[tuple[bytes, np.ndarray, int]]:
+    """Image, vector and sum of each row of a file."""
+    images, vectors, sums = part
+    return zip(map(bytes, images), vectors, sums, strict=True)
 
 
 def _nothing(dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

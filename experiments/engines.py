@@ -135,9 +135,10 @@ def run_tasks(
         board: Any = None
         if told is not None:
             board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
-            asked = board.total.remote()
+            asked = board.told.remote()
         waiting = list(jobs)
         working: dict[Any, str] = {}
+        finished: dict[str, tuple[int, int]] = {}
         try:
             while waiting or working:
                 while waiting and (at_once == 0 or len(working) < at_once):
@@ -146,19 +147,22 @@ def run_tasks(
                 ready, _ = ray.wait([*working], timeout=LOOK_EVERY)
                 for reference in ready:
                     name = working.pop(reference)
-                    yield name, _result(ray, reference, name)
+                    result, finished[name] = _result(ray, reference, name)
+                    yield name, result
                 if told is not None and ray.wait([asked], timeout=0)[0]:
-                    _tell(ray, asked, told)
-                    asked = board.total.remote()
+                    with suppress(ray.exceptions.RayError):  # The board's process was lost: others tell it anew.
+                        told(*_sums({**ray.get(asked), **finished}))
+                    asked = board.told.remote()
         finally:
             for reference in working:
                 ray.cancel(reference, force=True)
         if told is not None:
-            _tell(ray, board.total.remote(), told)
+            told(*_sums(finished))
 
 
 def _task(function: Callable[..., Any], name: str, job: tuple[Any, ...], board: Any) -> Any:
-    """What a worker does. Counts are told from the task's own beginning, so that one begun again corrects them."""
+    """What a worker does: the result, and the counts in all. They are told from the task's own beginning, so that one
+    begun again corrects them."""
     counts, looked = [0, 0], time.monotonic()
 
     def progress(first: int, second: int) -> None:
@@ -169,10 +173,7 @@ def _task(function: Callable[..., Any], name: str, job: tuple[Any, ...], board: 
             board.put.remote(name, tuple(counts))
             looked = time.monotonic()
 
-    result = function(*job, progress)
-    if board is not None:
-        board.put.remote(name, tuple(counts))
-    return result
+    return function(*job, progress), tuple(counts)
 
 
 class _Board:
@@ -185,14 +186,14 @@ class _Board:
         """Note the counts of the task ``name``."""
         self.counts[name] = counts
 
-    def total(self) -> tuple[int, int]:
-        """The sums over all tasks."""
-        return sum(first for first, _ in self.counts.values()), sum(second for _, second in self.counts.values())
+    def told(self) -> dict[str, tuple[int, int]]:
+        """The counts of each task."""
+        return self.counts
 
 
-def _tell(ray: Any, reference: Any, told: Callable[[int, int], object]) -> None:
-    with suppress(ray.exceptions.RayError):  # The board's process was lost, which harms no work: others tell it anew.
-        told(*ray.get(reference))
+def _sums(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """The sums over all tasks."""
+    return sum(first for first, _ in counts.values()), sum(second for _, second in counts.values())
 
 
 def _result(ray: Any, reference: Any, name: str) -> Any:

@@ -24,6 +24,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 from embeddings import EmbeddingError, images
+from embeddings.feature_cache import FeatureCache
 from embeddings.images import FrozenNetwork, ImageFeatures, extract, find_images, load_network, open_image
 from embeddings.networks import Preprocessing
 
@@ -448,6 +449,27 @@ def test_many_images_take_many_files(tmp_path: Path, network, photos: list[Path]
     found, forwards = counting(network, photos, cache=tmp_path)
     assert forwards == 1
     np.testing.assert_array_equal(found.vectors[:11], first)
+
+
+def test_an_interrupt_right_after_saving_saves_nothing_twice(
+    tmp_path: Path, network, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = FeatureCache.add
+
+    def interrupted(self: FeatureCache, *arguments: object) -> None:
+        add(self, *arguments)
+        monkeypatch.setattr(FeatureCache, "add", add)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(images, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(FeatureCache, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        extract(network, photos, tmp_path, batch_size=2, workers=0, progress=False)
+    [part] = tmp_path.rglob("*.safetensors")
+    saved = load_file(part)
+    assert len(set(map(bytes, saved["images"]))) == len(saved["images"]) == 2
+    found = extract(network, photos, tmp_path, progress=False)
+    np.testing.assert_array_equal(found.vectors[:2], saved["vectors"])
 
 
 RUN = """

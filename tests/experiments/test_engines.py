@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -67,13 +67,14 @@ def cluster() -> Iterator[Ray]:
         process.wait(60)
 
 
-def wait_until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Until it is so, while the process is at work."""
+def wait_until(true: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    """Until it is so, while the process is at work; what was found."""
     deadline = time.monotonic() + 300
-    while not true():
+    while not (found := true()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
+    return found
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -105,7 +106,11 @@ def expected(metadata: Path) -> dict[str, bytes]:
 
 def half_done(corpus: Path) -> Path | None:
     """The hidden file that a worker is writing, once there is a good part in it."""
-    return next((path for path in corpus.glob(".yfcc100m_dataset-*.tmp") if path.stat().st_size > 1 << 16), None)
+    for path in corpus.glob(".yfcc100m_dataset-*.tmp"):
+        with contextlib.suppress(FileNotFoundError):  # Small ones come and go.
+            if path.stat().st_size > 1 << 16:
+                return path
+    return None
 
 
 def test_a_corpus_with_a_worker_killed_is_the_same_and_its_bar_goes_on(
@@ -127,9 +132,7 @@ def test_a_corpus_with_a_worker_killed_is_the_same_and_its_bar_goes_on(
     shown: list[str] = []
     reader = threading.Thread(target=read_all, args=(terminal, shown))
     reader.start()
-    wait_until(lambda: half_done(corpus), process)
-    writing = half_done(corpus)
-    assert writing is not None
+    writing = wait_until(lambda: half_done(corpus), process)
     worker = int(writing.name.split(".")[-2])  # The name ends in the process that writes.
     assert worker != process.pid
     os.kill(worker, signal.SIGKILL)
