@@ -78,6 +78,11 @@ class ConditionalMLP(nn.Module):
         places += [(layer.units, layer.dropout) for layer in spec.layers]
         return sum(mask_words((rows, units), p) for units, p in places)
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether anything is dropped while training."""
+        return self.dropout_words(1) > 0
+
     def _conditions(self, y: Tensor | None, chance: Chance | None, shifts: Sequence[int]) -> Tensor:
         """The condition branch's output for every row."""
 

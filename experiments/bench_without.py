@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -101,17 +102,6 @@ def agree(config: MnistConfig, place: Place) -> list[Check]:
 
 
 @contextmanager
-def put(module: Any, name: str, value: Any) -> Iterator[None]:
-    """``module.name`` is ``value`` within the block."""
-    kept = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, kept)
-
-
-@contextmanager
 def second_pass(one: Trainer) -> Iterator[None]:
     """G learns from a pass through D of its own, whose gradient of D's weights is computed as well, and is in vain."""
 
@@ -131,7 +121,7 @@ def second_pass(one: Trainer) -> Iterator[None]:
             optimiser.apply()
         step.loss_sums += torch.stack([d_loss, g_loss], -1).detach()
 
-    with put(update.Step, "run", run):
+    with patch.object(update.Step, "run", run):
         yield
 
 
@@ -158,8 +148,8 @@ def written_gradients(one: Trainer) -> Iterator[None]:
         for net, optimiser in ((one.G, one.optimisers["G"]), (one.D, one.optimisers["D"])):
             for layer in net.modules():
                 if isinstance(layer, Affine):
-                    stack.enter_context(put(layer, "absorb", writing(layer)))
-            stack.enter_context(put(optimiser, "apply", applying(net, optimiser)))
+                    stack.enter_context(patch.object(layer, "absorb", writing(layer)))
+            stack.enter_context(patch.object(optimiser, "apply", applying(net, optimiser)))
         yield
 
 
@@ -171,7 +161,8 @@ def entry_by_entry(words: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
 @contextmanager
 def bernoulli_masks(one: Trainer) -> Iterator[None]:
     """Dropout masks by one draw an entry, as PyTorch's own dropout has them."""
-    with put(layers, "cut_multiplier", entry_by_entry), put(update, "fill_words", lambda words, rng: words):
+    undrawn = patch.object(update, "fill_words", lambda words, rng: words)
+    with patch.object(layers, "cut_multiplier", entry_by_entry), undrawn:
         yield
 
 
@@ -183,7 +174,7 @@ def plain_maxout(one: Trainer) -> Iterator[None]:
         h = x.unflatten(-1, (pieces, -1)).max(-2).values
         return h if multiplier is None else h * multiplier
 
-    with put(layers, "maxout", largest):
+    with patch.object(layers, "maxout", largest):
         yield
 
 
@@ -195,7 +186,7 @@ def gradient_of_data(one: Trainer) -> Iterator[None]:
     def judged(D: Any, settings: Any, x: Tensor, *others: Any) -> Any:
         return judge(D, settings, x.requires_grad_(), *others)
 
-    with put(update, "judge", judged):
+    with patch.object(update, "judge", judged):
         yield
 
 

@@ -135,7 +135,7 @@ def run_tasks(
         board: Any = None
         if told is not None:
             board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
-            asked = board.told.remote()
+            asked = board.so_far.remote()
         waiting = list(jobs)
         working: dict[Any, str] = {}
         finished: dict[str, tuple[int, int]] = {}
@@ -152,7 +152,7 @@ def run_tasks(
                 if told is not None and ray.wait([asked], timeout=0)[0]:
                     with suppress(ray.exceptions.RayError):  # The board's process was lost: others tell it anew.
                         told(*_sums({**ray.get(asked), **finished}))
-                    asked = board.told.remote()
+                    asked = board.so_far.remote()
         finally:
             for reference in working:
                 ray.cancel(reference, force=True)
@@ -186,7 +186,7 @@ class _Board:
         """Note the counts of the task ``name``."""
         self.counts[name] = counts
 
-    def told(self) -> dict[str, tuple[int, int]]:
+    def so_far(self) -> dict[str, tuple[int, int]]:
         """The counts of each task."""
         return self.counts
 

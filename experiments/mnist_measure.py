@@ -113,10 +113,9 @@ def finish(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
     import torch
 
     from cgan import checkpoints, parzen
-    from cgan.devices import seeded
     from cgan.diagnostics import predict, train_on_generated
     from experiments import figures
-    from experiments.sampling import draw, load_run
+    from experiments.sampling import load_run
 
     loaded = load_run(folder)
     _, state = checkpoints.load(folder / runs.CHECKPOINT)
@@ -124,7 +123,7 @@ def finish(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
     settings = loaded.config.stopping
     reader = judge(dataset, folder)
     of = Estimator(loaded.config, dataset, reader, torch.device("cpu"))
-    samples = draw(loaded.generator, of.asked if of.conditional else None, len(of.asked), seeded(seed, "samples"))
+    samples = draw_samples(loaded, of)
     train_images, valid, test = (torch.from_numpy(part.images) for part in (dataset.train, dataset.valid, dataset.test))
     train_labels, test_labels = torch.from_numpy(dataset.train.labels), torch.from_numpy(dataset.test.labels)
     score = parzen.evaluate(samples, valid, test, progress=True)
@@ -152,7 +151,7 @@ def finish(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
         "sessions": loaded.record.get("sessions", []),
         "environment": runs.environment(),
     }
-    if loaded.generator.dropout_words(1):
+    if loaded.generator.has_dropout:
         result["dropout_on"] = with_dropout(loaded, of, valid, test)
     if of.conditional:
         acceptance = accept(loaded, dataset, samples, of.asked)
@@ -176,15 +175,20 @@ def finish(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
     return result
 
 
-def with_dropout(loaded: LoadedRun, of: Estimator, valid: Tensor, test: Tensor) -> dict[str, Any]:
-    """The run's samples once more, from the same noise, with G's dropout left on: likelihood, labels, variety."""
-    from cgan import parzen
+def draw_samples(loaded: LoadedRun, of: Estimator, dropout: bool = False) -> Tensor:
+    """The run's samples (n, pixels) in [0, 1] for the labels ``of.asked``: the same noise with and without dropout."""
     from cgan.devices import seeded
     from experiments.sampling import draw
 
-    asked = of.asked if of.conditional else None
-    rng = seeded(loaded.record["seed"], "samples")
-    samples = draw(loaded.generator, asked, len(of.asked), rng, dropout=True)
+    asked, rng = of.asked if of.conditional else None, seeded(loaded.record["seed"], "samples")
+    return draw(loaded.generator, asked, len(of.asked), rng, dropout)
+
+
+def with_dropout(loaded: LoadedRun, of: Estimator, valid: Tensor, test: Tensor) -> dict[str, Any]:
+    """What the samples with G's dropout left on come to: Parzen log-likelihood in nats, variety, labels obeyed."""
+    from cgan import parzen
+
+    samples = draw_samples(loaded, of, dropout=True)
     fidelity, variety, _ = of.measure(samples)
     return {
         "parzen": asdict(parzen.evaluate(samples, valid, test, progress=True)),

@@ -81,11 +81,9 @@ def read_preset(text: str, presets: Mapping[str, Callable[[], Any]]) -> tuple[st
 
     Raises ``UsageError`` naming the file when it is missing or no such file, or has the name of one of ``presets``.
     """
-    if not Path(text).is_file():
-        raise UsageError(
-            f"{text}: no such file; give a preset's file, such as a search's best.json, or a preset's name"
-        )
-    record, make = runs.read_json(Path(text)), next(iter(presets.values()))
+    absent = "give a preset's file, such as a search's best.json, or a preset's name"
+    record = runs.read_json(Path(text), absent, "write the preset anew, or let the search do it (--resume)")
+    make = next(iter(presets.values()))
     name, settings, about = record.get("name"), record.get("settings"), record.get("about", "")
     if not (isinstance(name, str) and name == Path(name).name and name and not name.startswith("-")):
         raise UsageError(f'{text}: no file of a preset: "name" must be a plain name')

@@ -63,16 +63,20 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; raises ``UsageError`` naming the file if it is missing or broken."""
+def read_json(
+    path: Path,
+    absent: str = "give the folder of a run, such as runs/mnist/paper-seed1",
+    broken: str = "restore it, or make the run anew",
+) -> dict[str, Any]:
+    """The object in a JSON file; raises ``UsageError`` naming the file, with its mend if it is missing or broken."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file; give the folder of a run, such as runs/mnist/paper-seed1") from None
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(f"{path}: no such file; {absent}") from None
     except (ValueError, RecursionError) as error:  # Also of numbers too long and brackets too deep.
-        raise UsageError(f"{path}: not readable as JSON ({error}); restore it, or make the run anew") from None
+        raise UsageError(f"{path}: not readable as JSON ({error}); {broken}") from None
     if not isinstance(record, dict):
-        raise UsageError(f"{path}: holds no JSON object; restore it, or make the run anew")
+        raise UsageError(f"{path}: holds no JSON object; {broken}")
     return record
 
 

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = parse_labels(command.labels, loaded.classes)
     rows = len(labels) if labels else 10
     asked = torch.tensor(labels).repeat_interleave(command.per_label) if labels else None
-    if command.dropout and not loaded.generator.dropout_words(1):
+    if command.dropout and not loaded.generator.has_dropout:
         raise UsageError(f"{command.run}: this run's generator has no dropout: leave --dropout out")
     rng = seeded(command.seed, "samples")
     images = draw(loaded.generator, asked, rows * command.per_label, rng, command.dropout).numpy()

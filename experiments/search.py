@@ -91,7 +91,8 @@ class Command:
     parallel: int | None = None
     """Trials at once; as many as fit if not given."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the matrix products while training; auto takes what is quicker on the machine that begins the search."""
+    """Type of the matrix products while training; auto takes what is quicker on the machine that begins the search,
+    and float32 where only trials have GPUs."""
     dataset: str | None = None
     """As of the training command: auto, mnist or digits; auto, mirflickr, flickr-mini, scenes or a folder."""
     images: int | None = None
@@ -259,9 +260,9 @@ def make_plan(
     # Trials may have GPUs where the command itself has none: what it prepares, it then prepares on the processor.
     device = "cuda" if command.gpus_per_trial else "cpu"
     here = device if torch.cuda.is_available() else "cpu"
-    chosen = before.get("precision") if command.precision == "auto" else command.precision
-    if not chosen:
-        chosen = resolve_precision("auto", resolve_device(device)) if here == device else "float32"
+    precision = before.get("precision") if command.precision == "auto" else command.precision
+    if precision is None:
+        precision = resolve_precision("auto", resolve_device(here)) if here == device else "float32"
     finding = find_digits if isinstance(config, MnistConfig) else find_tagged
     dataset, notice = finding(command, config, place, here)  # type: ignore[arg-type]
     plan = Plan(
@@ -277,7 +278,7 @@ def make_plan(
         keep=command.keep,
         dataset=dataset,
         device=device,
-        precision=chosen,
+        precision=precision,
         threads=command.cpus_per_trial,
     )
     return plan, notice

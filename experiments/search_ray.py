@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-#: Ray reads these when it is imported or started: no usage reports, no loggers, no advice, no niceness of its own.
+from experiments import UsageError, engines
+from experiments.search_trials import Player, Trial, failure, trial_folder
+
+#: Ray reads these when it is imported or started: no loggers, no advice, no niceness of its own.
 QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    **engines.QUIET,
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_worker_niceness": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -34,9 +36,6 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
-
-from experiments import UsageError, engines  # noqa: E402
-from experiments.search_trials import Player, Trial, failure, trial_folder  # noqa: E402
 
 #: Seconds between two words of a trial at work; what an interrupt waits for.
 SLICE = 2.0

@@ -183,7 +183,10 @@ def find_space(experiment: str, text: str | None, config: Any) -> Space:
         return checked(named[text], config, f"--space {text}")
     if not text.endswith(".json"):
         raise UsageError(f"--space {text}: choose {', '.join(named)}, or give a .json file")
-    return parse_space(runs.read_json(Path(text)), config, text)
+    absent = f"give a space's file, or choose {', '.join(named)}"
+    return parse_space(
+        runs.read_json(Path(text), absent, "a space is {field: values} in JSON, so mend it"), config, text
+    )
 
 
 def parse_space(record: Mapping[str, Any], config: Any, where: str) -> Space:

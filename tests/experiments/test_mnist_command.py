@@ -199,13 +199,9 @@ def test_training_on_real_digits_improves_the_likelihood(tmp_path: Path) -> None
     rows = metrics(tmp_path / "mnist" / "gan-seed1-digits")
     first, last = float(rows[0]["valid_log_likelihood"]), max(float(row["valid_log_likelihood"]) for row in rows[1:])
     assert last > first + 200
-    assert (
-        not {"acceptance", "dropout_on"}
-        & json.loads((tmp_path / "mnist" / "gan-seed1-digits" / "result.json").read_text()).keys()
-    )
-    commands.assert_one_sentence(
-        commands.run("sample", tmp_path / "mnist" / "gan-seed1-digits", "--dropout"), "no dropout", "--dropout"
-    )
+    folder = tmp_path / "mnist" / "gan-seed1-digits"
+    assert not {"acceptance", "dropout_on"} & json.loads((folder / "result.json").read_text()).keys()
+    commands.assert_one_sentence(commands.run("sample", folder, "--dropout"), "no dropout", "--dropout")
 
 
 def test_a_diverging_run_stops_with_one_sentence_and_is_recorded(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data.digits import load_digits_28
@@ -172,6 +173,15 @@ def test_killed_workers_and_a_killed_driver_lose_no_trial(tmp_path: Path) -> Non
             assert config["settings"][section] == fields
     curve = [{k: v for k, v in row.items() if k != "dataset"} for row in rows_of(place / "metrics.csv")]
     assert curve == estimates(folder, number)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_trials_may_have_gpus_where_the_command_has_none(tmp_path: Path) -> None:
+    """Here nobody has one, which the cluster tells, not the command's own device."""
+    done = commands.run("search", "mnist", "--fast", "--gpus-per-trial", 0.5, "--runs", tmp_path, "--name", "gpus")
+    commands.assert_one_sentence(done, "0.5 GPUs, but there are", "lower --cpus-per-trial or --gpus-per-trial")
+    plan = json.loads((tmp_path / "search" / "gpus" / "search.json").read_text())
+    assert plan["device"] == "cuda" and plan["precision"] == "float32"
 
 
 def test_no_trial_is_stopped_before_its_grace_or_before_others_came_as_far() -> None:

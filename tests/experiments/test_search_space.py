@@ -160,6 +160,17 @@ def test_mistakes_end_in_one_sentence_before_anything_starts(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("content", "word"), [(None, "no such file; give a space's file"), ("", "so mend it"), ('{"tr', "so mend it")]
+)
+def test_a_space_that_is_missing_or_cut_says_what_a_space_is(content: str | None, word: str, tmp_path: Path) -> None:
+    space = tmp_path / "space.json"
+    if content is not None:
+        space.write_text(content)
+    done = commands.run("search", "mnist", "--space", space, "--runs", tmp_path / "runs")
+    commands.assert_one_sentence(done, str(space), word)
+
+
 def test_without_the_extra_one_sentence_says_how_to_get_it(tmp_path: Path) -> None:
     # A process whose imports find neither package, as in an environment without the extra.
     code = (
