@@ -82,6 +82,11 @@ class Layer:
         return ",".join([f"{self.activation}:{size}", *options])
 
 
+def parse_layers(*texts: str) -> tuple[Layer, ...]:
+    """Return the layers that ``texts`` spell, such as ``relu:1200,dropout=0.5``."""
+    return tuple(Layer.parse(text) for text in texts)
+
+
 InitKind = Literal["uniform", "normal", "fan_in", "torch"]
 
 

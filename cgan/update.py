@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cgan.examples import Examples
+from cgan.batches import Examples
 from cgan.layers import Chance, Masks, fill_words
+from cgan.losses import discriminator_loss, generator_loss, gradient_ratio
 from cgan.networks import Discriminator, Generator, fill_noise
-from cgan.objective import discriminator_loss, generator_loss, gradient_ratio
-from cgan.optimisers import MomentumSGD
-from cgan.training_settings import TrainingSettings
+from cgan.optim import MomentumSGD
+from cgan.settings import TrainingSettings
 
 #: Updates played as they come before a graph is captured, as PyTorch asks for: libraries set themselves up meanwhile.
 WARM_UP = 3

@@ -19,10 +19,13 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments import UsageError, cli, runs
-from experiments.presets import FLICKR_PRESETS, MNIST_PRESETS
-from experiments.run_records import FOUND, KMEANS, LENGTH, REAL, flat, number, own_settings
-from experiments.tables import clock
+from experiments import UsageError
+from experiments.flickr_tags.presets import FLICKR_PRESETS
+from experiments.mnist.presets import MNIST_PRESETS
+from experiments.report.records import FOUND, KMEANS, LENGTH, REAL, flat, number, own_settings
+from experiments.report.tables import clock
+from experiments.runs import cli
+from experiments.runs import folder as runs
 
 #: Where a smoke run keeps its runs and results: out of the way of the real ones.
 FAST_RUNS, FAST_OUT = Path("results/fast/runs"), Path("results/fast")

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from cgan.networks import Discriminator, Generator
+from cgan.settings import TrainingSettings
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer
-from cgan.training import Examples, Trainer
-from cgan.training_settings import TrainingSettings
+from cgan.trainer import Examples, Trainer
 
 CLASSES, DATA_DIM, COUNT = 4, 5, 13
 

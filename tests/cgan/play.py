@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from cgan.devices import seeded
-from cgan.training import Estimate, Interrupted, Trainer, fit
-from cgan.training_settings import StoppingSettings, TrainingSettings
+from cgan.settings import StoppingSettings, TrainingSettings
+from cgan.trainer import Estimate, Interrupted, Trainer, fit
 from tests.cgan import nets
 
 UPDATES = 60

@@ -12,7 +12,7 @@ import torch
 
 from cgan.devices import seeded
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Layer, NetworkSpec
-from cgan.training import Trainer
+from cgan.trainer import Trainer
 
 
 def sigmoid(a: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ from cgan import CganError
 from cgan.averaging import Average, average_decay
 from cgan.devices import seeded
 from cgan.networks import Discriminator, Generator
+from cgan.settings import TrainingSettings
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Layer
-from cgan.training import Examples, Trainer
-from cgan.training_settings import TrainingSettings
+from cgan.trainer import Examples, Trainer
 
 DECAY = 0.9
 

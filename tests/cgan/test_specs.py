@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgan import CganError
+from cgan.settings import StoppingSettings, TrainingSettings
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer
-from cgan.training_settings import StoppingSettings, TrainingSettings
 from tests.cgan.nets import assert_one_sentence, specs
 
 probabilities = st.floats(0, 1, exclude_max=True)

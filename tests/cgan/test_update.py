@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from cgan import CganError
-from cgan.replicas import ReplicaTrainer
-from cgan.training import Examples, Trainer
+from cgan.fast.seeds import ReplicaTrainer
+from cgan.trainer import Examples, Trainer
 from cgan.update import WARM_UP, Draws, Step
 from tests.cgan import nets
+from tests.cgan.fast.test_seeds import GAMES, MATCHING, SEEDS, SGD, assert_alike
 from tests.cgan.nets import assert_one_sentence, specs
-from tests.cgan.test_replicas import GAMES, MATCHING, SEEDS, SGD, assert_alike
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none here")
 

@@ -25,7 +25,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from data import DataError
-from data.scenes import ROWS, VERSION, caption_rows, render_scene, write_scenes
+from data.scenes.scenes import ROWS, VERSION, caption_rows, render_scene, write_scenes
 from data.yfcc100m import Tally, read_records
 
 ROOT = Path(__file__).parents[2]
@@ -182,7 +182,7 @@ def test_words_of_one_thing_keep_company(folder: Path) -> None:
 def test_the_same_in_every_process() -> None:
     script = """if True:
         import hashlib, itertools
-        from data.scenes import caption_rows, render_scene
+        from data.scenes.scenes import caption_rows, render_scene
         digest = hashlib.sha256()
         for number in range(1, 13):
             rendered = render_scene(3, number)
@@ -212,7 +212,7 @@ def test_other_seeds_are_other_pictures_and_captions() -> None:
 def test_a_killed_run_is_begun_again_and_a_scene_does_not_depend_on_the_count(folder: Path, tmp_path: Path) -> None:
     torn = tmp_path / "torn"
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from data.scenes import write_scenes; write_scenes({str(torn)!r}, 600)"],
+        [sys.executable, "-c", f"from data.scenes.scenes import write_scenes; write_scenes({str(torn)!r}, 600)"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     deadline = time.monotonic() + 60

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import UsageError, reproduce, run_records
-from experiments.presets import MNIST_PRESETS
+from experiments import UsageError, reproduce
+from experiments.mnist.presets import MNIST_PRESETS
+from experiments.report import records as run_records
 from experiments.reproduce import Command, Step, plan
 from tests.experiments import commands
-from tests.experiments.test_tables import write
+from tests.experiments.report.test_tables import write
 
 
 def steps(**changes: Any) -> dict[str, Step]:

@@ -1,0 +1,432 @@
+"""What the multimodal experiment stands on: tagged photos, word vectors, image features, pairs and splits.
+
+Wires ``data`` and ``embeddings``; trains no game and measures nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments import UsageError
+from experiments.flickr_tags.presets import FeatureSettings, FlickrConfig, PairSettings, WordSettings
+from experiments.runs import engines
+from experiments.runs.engines import Engine
+
+if TYPE_CHECKING:
+    from data.mirflickr import TaggedPhotos
+    from embeddings.images.networks import FrozenNetwork
+    from embeddings.vocabulary import Vocabulary
+
+#: Gives 4096 numbers with this grid.
+MOBILENET, MOBILENET_GRID = "mobilenetv1_100", 2
+#: Tokens that word2vec's usual five epochs should see at least, and the most epochs to get there.
+TRAINED_TOKENS, USUAL_EPOCHS, MOST_EPOCHS = 500_000_000, 5, 50
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Rows of images that train, validate and test; no image is in two of them."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """(image, tag) pairs as indices: pair i says that image ``images[i]`` has word ``words[i]``; both (n,) int64."""
+
+    images: np.ndarray
+    words: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class FlickrData:
+    """Everything that is fixed before the game begins. Images count from 0, those without a tag or features left out.
+
+    ``features``: (n, f) float32, scaled. ``tags``: all that count as tags of each image; ``user_tags``: its owner's.
+    """
+
+    photos: TaggedPhotos
+    rows: np.ndarray
+    """(n,) int64: the images' places in ``photos``."""
+    tags: tuple[tuple[str, ...], ...]
+    user_tags: tuple[tuple[str, ...], ...]
+    features: np.ndarray
+    scale: Scale
+    network: dict[str, Any]
+    vocabulary: Vocabulary
+    splits: Splits
+    pairs: Pairs
+    counts: dict[str, int]
+    """What was left out, and how many of each."""
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over the photos and their tags, the frozen network and the word vectors."""
+        words = hashlib.sha256("\n".join(self.vocabulary.words).encode())
+        words.update(np.ascontiguousarray(self.vocabulary.vectors).tobytes())
+        parts = f"{self.photos.checksum} {self.network['checksum']} {words.hexdigest()}"
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tags, pairs, splits
+
+
+def tags_of(photos: TaggedPhotos, annotations: str) -> tuple[tuple[str, ...], ...]:
+    """The user tags of each photo, then the words of its annotations that are not among them (section 4.2)."""
+    from data.mirflickr import label_words
+
+    none: list[tuple[str, ...]] = [()] * len(photos.tags)
+    labels = {"potential": photos.annotations, "relevant": photos.relevant, "none": none}[annotations]
+    return tuple(
+        tuple(dict.fromkeys([*tags, *(word for label in of_image for word in label_words(label))]))
+        for tags, of_image in zip(photos.tags, labels, strict=True)
+    )
+
+
+def split(pairs_of_image: Sequence[int], settings: PairSettings) -> Splits:
+    """Who trains, validates and tests, of images that have so many pairs each, in their order.
+
+    Images train from the first on until they hold ``settings.train`` pairs or are ``train_share`` of all; the first
+    half of the others validates. Raises ``UsageError`` when a split would hold no pair.
+    """
+    counts = np.asarray(pairs_of_image, dtype=np.int64)
+    before = np.cumsum(counts) - counts
+    most = int(settings.train_share * len(counts))
+    train = min(most, int(np.searchsorted(before, settings.train)))
+    valid = train + (len(counts) - train) // 2
+    if not all(part.sum() for part in (counts[:train], counts[train:valid], counts[valid:])):
+        raise UsageError(
+            f"{len(counts)} images with tags cannot be split into training, validation and test images that have tags "
+            f"with a vector, with pairs.train_share {settings.train_share}: take more images, or another share"
+        )
+    return Splits(np.arange(train), np.arange(train, valid), np.arange(valid, len(counts)))
+
+
+def make_pairs(tags: Sequence[Sequence[str]], images: np.ndarray, vocabulary: Vocabulary, most: int) -> Pairs:
+    """The first ``most`` pairs of ``images`` with those of their tags that are words of the vocabulary."""
+    found = [(image, vocabulary.index(tag)) for image in images.tolist() for tag in tags[image] if tag in vocabulary]
+    both = np.array(found[:most], dtype=np.int64).reshape(-1, 2)
+    return Pairs(both[:, 0].copy(), both[:, 1].copy())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scales
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """How features become conditions: ``kind`` of ``FeatureSettings.scaling``, mean and deviation for "standard"."""
+
+    kind: str
+    length: float
+    mean: np.ndarray | None = None
+    deviation: np.ndarray | None = None
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """(n, f) float32, scaled. Raises ``UsageError`` for a feature that is not finite, or zero throughout."""
+        if not np.isfinite(features).all() or not features.any(1).all():
+            raise UsageError("the features of an image are not finite or all zero: use another network or its weights")
+        if self.mean is not None and self.deviation is not None:
+            features = (features - self.mean) / self.deviation
+        if self.kind in ("unit", "centred_unit"):
+            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        return np.ascontiguousarray(features * np.float32(self.length), dtype=np.float32)
+
+
+def fit_scale(train: np.ndarray, settings: FeatureSettings) -> Scale:
+    """The scale of ``settings``, with mean and deviation of the training images' features (n, f)."""
+    if settings.scaling in ("none", "unit"):
+        return Scale(settings.scaling, settings.length)
+    mean = train.mean(0, dtype=np.float64).astype(np.float32)
+    deviation = np.ones_like(mean)
+    if settings.scaling == "standard":
+        deviation = train.std(0, dtype=np.float64).astype(np.float32)
+        deviation[deviation == 0] = 1  # A constant number stays zero.
+    return Scale(settings.scaling, settings.length, mean, deviation)
+
+
+def scaled_words(vocabulary: Vocabulary, length: float) -> np.ndarray:
+    """The word vectors (V, d) float32, each scaled to ``length``; 0 leaves each at its own."""
+    from embeddings.vocabulary import unit_rows
+
+    if length == 0:
+        return vocabulary.vectors
+    return unit_rows(vocabulary.vectors) * np.float32(length)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The frozen network and the word vectors
+
+
+def resolve_features(settings: FeatureSettings, photos: TaggedPhotos, root: Path) -> FeatureSettings:
+    """``settings`` with nothing left open: which network, which weights, which grid. Reads no weights."""
+    name, weights, random_weights = settings.network, settings.weights, settings.random_weights
+    if name == "auto":
+        there = sorted((root / "weights").glob("*.safetensors"))
+        if weights is not None:
+            name = Path(weights).stem
+        elif photos.embedded or random_weights:
+            name, random_weights = MOBILENET, True
+        else:
+            name = there[0].stem if there else "alexnet"
+    plain = name.rpartition("/")[2]
+    local = root / "weights" / f"{plain}.safetensors"
+    if weights is None and not random_weights and local.is_file():
+        weights = str(local)
+    grid = settings.grid
+    if grid is None and plain.partition(".")[0] == MOBILENET:
+        grid = MOBILENET_GRID
+    return replace(settings, network=name, weights=weights, grid=grid, random_weights=random_weights)
+
+
+def load_frozen(settings: FeatureSettings) -> FrozenNetwork:
+    """The network that resolved ``settings`` name."""
+    from embeddings.images.networks import load_network
+
+    return load_network(settings.network, settings.weights, settings.grid, settings.random_weights)
+
+
+def epochs_for(tokens: int) -> int:
+    """Passes over a corpus of so many tokens: word2vec's usual five for a large one, more for a small one."""
+    return min(MOST_EPOCHS, max(USUAL_EPOCHS, -(-TRAINED_TOKENS // max(tokens, 1))))
+
+
+def word_rows(photos: TaggedPhotos, root: Path) -> list[Path]:
+    """Files of YFCC100M rows to train the words of ``photos`` on: the scenes' own, else those under ``root``.
+
+    Raises ``UsageError`` when there are none.
+    """
+    from data.yfcc100m import default_shards
+
+    place = photos.folder if photos.embedded else root
+    shards = default_shards(place)
+    if not shards:
+        raise UsageError(
+            f"no YFCC100M metadata under {place} to train word vectors on: put yfcc100m_dataset-0.bz2 and the like "
+            f"into {place / 'yfcc100m'}, or name a word2vec or GloVe file with --words.vectors"
+        )
+    return shards
+
+
+def word_vectors(
+    settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path, engine: Engine = "local"
+) -> Vocabulary:
+    """The vocabulary of the file that is named, else of skip-gram on YFCC100M rows (``word_rows``).
+
+    Corpus and vectors are kept in ``folder`` and used again; ``engine`` cleans the corpus. Raises ``UsageError`` when
+    the vectors are not of ``dimension`` numbers, or nothing is there to train them on.
+    """
+    from embeddings.vocabulary import Vocabulary
+
+    source = settings.vectors or train_words(settings, dimension, photos, root, folder, engine)
+    vocabulary = Vocabulary.load(source)
+    if settings.centred:
+        vocabulary = centred(vocabulary)
+    found = vocabulary.vectors.shape[1]
+    if found != dimension:
+        raise UsageError(
+            f"{source} holds vectors of {found} numbers, but generator.output_dim is {dimension}: set "
+            f"--generator.output-dim {found} and --discriminator.input-dim {found}, or take other vectors"
+        )
+    return vocabulary
+
+
+def centred(vocabulary: Vocabulary) -> Vocabulary:
+    """The vocabulary with vectors at length 1 minus their mean: what all words share says nothing about one of them.
+
+    A word that points exactly as the mean does keeps its vector. Similar in spirit to Mu and Viswanath (2018), whose
+    further components stay.
+    """
+    from embeddings.vocabulary import Vocabulary, unit_rows
+
+    units = unit_rows(vocabulary.vectors)
+    moved = units - units.mean(0, dtype=np.float64).astype(np.float32)
+    moved = np.where(moved.any(1, keepdims=True), moved, units)
+    result = Vocabulary(vocabulary.words, moved, vocabulary.counts)
+    result.info = vocabulary.info
+    return result
+
+
+def train_words(
+    settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path, engine: Engine = "local"
+) -> Path:
+    """Train word vectors on the rows that belong to ``photos``, unless it was done before; their file."""
+    from filelock import FileLock
+
+    shards = word_rows(photos, root)
+    if photos.embedded:  # By what the rows are: all scenes of a version have the same, however many are rendered.
+        key = b"".join(shard.read_bytes() for shard in shards)
+    else:  # By where they lie, so that another data root trains its own.
+        key = str(shards[0].resolve().parent).encode()
+    name = f"{set_name(photos)}-{hashlib.sha256(key).hexdigest()[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{name}.lock"):  # Runs that start side by side train the words once.
+        return _trained_once(settings, dimension, shards, folder, name, engine)
+
+
+def _trained_once(
+    settings: WordSettings, dimension: int, shards: Sequence[Path], folder: Path, name: str, engine: Engine
+) -> Path:
+    from embeddings.skipgram import SkipGram
+    from experiments.word_vectors.__main__ import Corpus, Train, is_made_by, make_corpus, train
+
+    manifest = make_corpus(Corpus(tuple(map(str, shards)), corpus=folder / f"{name}-corpus", engine=engine))
+    epochs = settings.epochs or epochs_for(manifest["tokens"])
+    path = folder / f"{name}-{dimension}d-min{settings.min_count}-epochs{epochs}.bin"
+    skipgram = SkipGram(vector_size=dimension, min_count=settings.min_count, epochs=epochs)
+    if path.exists() and not is_made_by(path, asdict(skipgram), manifest):
+        path.unlink()  # Of rows that have changed since; every run keeps a copy of its own.
+    train(Train(corpus=folder / f"{name}-corpus", out=path, settings=skipgram))
+    return path
+
+
+def set_name(photos: TaggedPhotos) -> str:
+    """The set's name as part of a file's: "scenes" of "scenes (embedded)", of a user's folder what is plain in it."""
+    return re.sub(r"[^\w.-]+", "-", photos.name.removesuffix(" (embedded)")).strip("-.") or "photos"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# All of it
+
+
+def prepare(
+    config: FlickrConfig,
+    photos: TaggedPhotos,
+    root: Path,
+    cache: Path,
+    *,
+    device: str = "cpu",
+    limit: int | None = None,
+    engine: Engine = "local",
+) -> FlickrData:
+    """Everything the game needs; the features of ``config`` are resolved (``resolve_features``).
+
+    What would be wrong is looked at before what takes long: downloads, training of words, features, in this order.
+    ``cache`` holds features and word vectors of all runs; ``limit`` takes only the first so many photos with a tag.
+    ``engine`` cleans the corpus and computes the features.
+    """
+    tags = tags_of(photos, config.pairs.annotations)
+    tagged = [i for i, of_image in enumerate(tags) if of_image][:limit]
+    counts = {**photos.dropped, "images without a tag": sum(not of_image for of_image in tags)}
+    check_players(config)
+    words = (config.words, config.generator.output_dim, photos, root, cache / "word-vectors", engine)
+    if config.words.vectors is None:
+        word_rows(photos, root)
+    else:
+        vocabulary = word_vectors(*words)
+    network = load_frozen(config.features)
+    check_condition(config, network.dim, network.name)
+    if config.words.vectors is None:
+        vocabulary = word_vectors(*words)
+    check_decoding(vocabulary, config)
+    outside = sum(tag not in vocabulary for i in tagged for tag in tags[i])
+    total = sum(len(tags[i]) for i in tagged)
+    if outside == total:
+        raise UsageError(
+            f"none of the {total:,} tags is among the {len(vocabulary):,} words that have a vector: lower "
+            f"words.min_count (now {config.words.min_count}), or take other word vectors"
+        )
+    counts |= {"tags": total, "tags without a vector": outside}
+    paths = [photos.paths[i] for i in tagged]
+    features, seen, skipped = features_of(network, paths, cache / "features", device, engine)
+    for path, reason in skipped.items():
+        print(f"NOTE: {path} is left out: {reason}.")
+    counts["images not readable"] = len(skipped)
+    rows = np.array(tagged, dtype=np.int64)[seen]
+    kept = tuple(tags[i] for i in rows.tolist())
+    splits = split([sum(tag in vocabulary for tag in of_image) for of_image in kept], config.pairs)
+    scale = fit_scale(features[splits.train], config.features)
+    return FlickrData(
+        photos=photos,
+        rows=rows,
+        tags=kept,
+        user_tags=tuple(photos.tags[i] for i in rows.tolist()),
+        features=scale(features),
+        scale=scale,
+        network=network.describe(),
+        vocabulary=vocabulary,
+        splits=splits,
+        pairs=make_pairs(kept, splits.train, vocabulary, config.pairs.train),
+        counts=counts,
+    )
+
+
+def features_of(
+    network: FrozenNetwork,
+    paths: Sequence[Path],
+    cache: Path | None = None,
+    device: str = "cpu",
+    engine: Engine = "local",
+) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """Features (m, f) of those photos that have any, which of ``paths`` they belong to (m,), why the others have none.
+
+    Features that are all zero have no direction to compare, and are none. ``engine`` computes them. A bar is drawn on
+    a terminal.
+    """
+    from embeddings.images.extract import extract
+
+    compute = engines.run_passes if engine == "ray" else None
+    found = extract(network, paths, cache, device=device, progress=sys.stderr.isatty(), compute=compute)
+    alive = found.vectors.any(1)
+    dead = {str(paths[row]): "its features are all zero" for row in found.rows[~alive].tolist()}
+    return found.vectors[alive], found.rows[alive], {**found.skipped, **dead}
+
+
+def check_players(config: FlickrConfig) -> None:
+    """Raise ``UsageError`` unless both players take real vectors, or nothing, as condition, and x is one size."""
+    for player, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
+        if spec.condition not in ("real", "none"):
+            raise UsageError(
+                f"{player}.condition is {spec.condition}, but photos have no classes: choose real, for their features, "
+                "or none"
+            )
+    if config.generator.condition == "none" != config.discriminator.condition:
+        raise UsageError(
+            "generator.condition is none, so the discriminator has no condition to look at either: set "
+            "--discriminator.condition none"
+        )
+    made, judged = config.generator.output_dim, config.discriminator.input_dim
+    if made != judged:
+        raise UsageError(
+            f"generator.output_dim is {made} and discriminator.input_dim {judged}: both are the size of a word vector, "
+            "so set the two alike"
+        )
+
+
+def check_condition(config: FlickrConfig, dimension: int, name: str) -> None:
+    """Raise ``UsageError`` unless both players take features of ``dimension`` numbers."""
+    for player, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
+        if spec.condition != "none" and spec.condition_dim != dimension:
+            raise UsageError(
+                f"{name} gives {dimension:,} numbers an image, but {player}.condition_dim is {spec.condition_dim:,}: "
+                f"set --generator.condition-dim {dimension} and --discriminator.condition-dim {dimension}, or take "
+                "another network or features.grid"
+            )
+
+
+def decoding_vocabulary(vocabulary: Vocabulary, config: FlickrConfig) -> Vocabulary:
+    """The words that can come out: those seen ``decoding.min_count`` times, where the counts are known."""
+    from embeddings.decoding import restrict
+
+    return vocabulary if vocabulary.counts is None else restrict(vocabulary, config.decoding.min_count)
+
+
+def check_decoding(vocabulary: Vocabulary, config: FlickrConfig) -> None:
+    """Raise ``UsageError``, or ``EmbeddingError``, where too few words are left for decoding."""
+    words = len(decoding_vocabulary(vocabulary, config))
+    if config.decoding.neighbours > words:
+        raise UsageError(
+            f"decoding.neighbours is {config.decoding.neighbours:,}, but only {words:,} words can come out: lower it, "
+            f"or decoding.min_count (now {config.decoding.min_count:,})"
+        )

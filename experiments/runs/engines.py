@@ -1,0 +1,305 @@
+"""Where the stages that outgrow one machine can run beside the command's own processes: on Ray, local or a cluster.
+
+Starts or joins Ray and deals work out there; what the work is, cleaning shards or computing features, is others'.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from experiments import UsageError
+from experiments.runs.cli import MENDABLE, sentence
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from embeddings.images.extract import Found, Passes
+
+#: "local" is this machine without Ray; "ray" is a Ray of its own on all cores, or the cluster at $RAY_ADDRESS.
+Engine = Literal["local", "ray"]
+
+#: Environment of Ray, unless it is set outside: no report of its use to its makers, no advice on its later versions, no
+#: warning of what Ray Data itself does with actors, and nothing about lost workers in the midst of results and bars.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
+}
+
+#: Times that Ray is started on this machine before its failure is told: on a busy one its own waiting is too short.
+STARTS = 3
+
+#: How often a task is begun again whose process or machine was lost, before the command gives up.
+RETRIES = 5
+
+#: Seconds between two looks at how far the tasks are.
+LOOK_EVERY = 0.5
+
+#: Forward passes that an actor makes in one go: about a second of work.
+PASSES_AT_ONCE = 8
+
+
+def check(engine: Engine) -> None:
+    """Raise ``UsageError`` if ``engine`` is not installed: before the work, not in the middle of it."""
+    if engine == "ray" and not all(importlib.util.find_spec(name) for name in ("ray", "pyarrow")):
+        raise UsageError("--engine ray needs Ray, which is not installed: pip install -e .[cluster], or leave it out")
+
+
+@contextmanager
+def cluster(mend: str = "try again, or leave --engine ray out", **here: Any) -> Iterator[Any]:
+    """The module ``ray``, joined to the cluster at $RAY_ADDRESS, else to a Ray started here on all cores.
+
+    What was joined is left at the end and what was started is stopped; within another such block nothing is done.
+    Nothing is printed, no dashboard started and no usage reported. ``here`` holds more of ``ray.init``'s arguments for
+    a start here. Ray must be installed (``check``). Raises ``UsageError`` where no cluster answers, and with ``mend``
+    where Ray does not start.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        what = f"no Ray cluster answers at RAY_ADDRESS {address}"
+        mend = "start one there, set RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS"
+    else:
+        what = "Ray does not start on this machine"
+    where = {"address": address} if address else {"address": "local", "include_dashboard": False, **here}
+    for attempt in range(1, STARTS + 1):
+        try:
+            if address:
+                _knock(address)
+            with _mute():
+                ray.init(**where, logging_level=logging.CRITICAL, log_to_driver=False)
+            break
+        except Exception as error:  # Of many kinds, and of no common one.
+            ray.shutdown()
+            if address or attempt == STARTS:
+                raise UsageError(f"{what} ({sentence(error) or type(error).__name__}): {mend}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise ``OSError`` where nobody listens at ``host:port``: Ray itself would end this process after a long time."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextmanager
+def _mute() -> Iterator[None]:
+    """Nothing on standard error, where Ray's own C++ says that it will say less, as it was asked to."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def run_tasks(
+    function: Callable[..., Any],
+    jobs: Mapping[str, Sequence[Any]],
+    at_once: int = 0,
+    told: Callable[[int, int], object] | None = None,
+) -> Iterator[tuple[str, Any]]:
+    """``function(*job, progress)`` of each job as a Ray task on a core; (name, result) as each is finished.
+
+    ``at_once`` tasks run at a time, 0 as many as there are cores. A task whose process is lost is begun again. The
+    function calls ``progress`` with two counts of what it has just done; ``told``, if given, gets the sums of both
+    over all tasks now and then. Raises what a task raises if a person can mend that, and ``UsageError`` for a task
+    whose process is lost ``RETRIES`` times more.
+    """
+    with cluster() as ray:
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(_task)
+        board: Any = None
+        if told is not None:
+            board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
+            asked = board.so_far.remote()
+        waiting = list(jobs)
+        working: dict[Any, str] = {}
+        finished: dict[str, tuple[int, int]] = {}
+        try:
+            while waiting or working:
+                while waiting and (at_once == 0 or len(working) < at_once):
+                    name = waiting.pop(0)
+                    working[task.remote(function, name, tuple(jobs[name]), board)] = name
+                ready, _ = ray.wait([*working], timeout=LOOK_EVERY)
+                for reference in ready:
+                    name = working.pop(reference)
+                    result, finished[name] = _result(ray, reference, name)
+                    yield name, result
+                if told is not None and ray.wait([asked], timeout=0)[0]:
+                    with suppress(ray.exceptions.RayError):  # The board's process was lost: others tell it anew.
+                        told(*_sums({**ray.get(asked), **finished}))
+                    asked = board.so_far.remote()
+        finally:
+            for reference in working:
+                ray.cancel(reference, force=True)
+        if told is not None:
+            told(*_sums(finished))
+
+
+def _task(function: Callable[..., Any], name: str, job: tuple[Any, ...], board: Any) -> Any:
+    """What a worker does: the result, and the counts in all. They are told from the task's own beginning, so that one
+    begun again corrects them."""
+    counts, looked = [0, 0], time.monotonic()
+
+    def progress(first: int, second: int) -> None:
+        nonlocal looked
+        counts[0] += first
+        counts[1] += second
+        if board is not None and time.monotonic() - looked >= LOOK_EVERY:
+            board.put.remote(name, tuple(counts))
+            looked = time.monotonic()
+
+    return function(*job, progress), tuple(counts)
+
+
+class _Board:
+    """An actor that knows how far each task is."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, tuple[int, int]] = {}
+
+    def put(self, name: str, counts: tuple[int, int]) -> None:
+        """Note the counts of the task ``name``."""
+        self.counts[name] = counts
+
+    def so_far(self) -> dict[str, tuple[int, int]]:
+        """The counts of each task."""
+        return self.counts
+
+
+def _sums(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """The sums over all tasks."""
+    return sum(first for first, _ in counts.values()), sum(second for _, second in counts.values())
+
+
+def _result(ray: Any, reference: Any, name: str) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, MENDABLE):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise UsageError(
+            f"the process that worked on {name} was lost {RETRIES + 1} times ({type(error).__name__}; out of memory?): "
+            "give the command again to go on, with fewer --workers if it is lost again"
+        ) from None
+
+
+def run_passes(passes: Passes) -> Iterator[Found]:
+    """The forward passes of an extraction by Ray Data, in order; for ``embeddings.images.extract``'s ``compute``.
+
+    Each actor has its own copy of the network and a GPU, or as many cores as this process has threads of torch, since
+    their number decides the last bits of what is computed. An actor that is lost is begun again, with what it had in
+    hand. Raises ``UsageError`` where no machine of the cluster is large enough, or the photos are not there.
+    """
+    import torch
+
+    with cluster() as ray:
+        from ray.data import ActorPoolStrategy, DataContext, from_items
+
+        gpu = torch.device(passes.device).type == "cuda"
+        cores, actors = _fit(ray, torch.get_num_threads(), gpu)
+        blocks = -(-len(passes) // PASSES_AT_ONCE)
+        context = DataContext.get_current()
+        context.enable_progress_bars = False  # The extraction draws its own.
+        context.print_on_execution_start = False
+        context.execution_options.preserve_order = True
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        passes.network.module.cpu()
+        # A row is a pass, not an image: however Ray Data cuts blocks, the images of a pass stay together.
+        found = from_items([{"number": i} for i in range(len(passes))], override_num_blocks=blocks).map_batches(
+            _Passes,
+            fn_constructor_args=(ray.put(passes), torch.get_num_threads(), cores, _flushes_denormals()),
+            batch_size=None,
+            batch_format="numpy",
+            compute=ActorPoolStrategy(min_size=1, max_size=min(actors, blocks), initial_size=min(actors, blocks)),
+            num_cpus=cores,
+            num_gpus=1 if gpu else 0,
+        )
+        for block in found.iter_batches(batch_size=None, batch_format="numpy"):
+            reasons = dict(zip(block["image"].tolist(), block["reason"].tolist(), strict=True))
+            failures = {image: reason for image, reason in reasons.items() if reason}
+            for image, reason in failures.items():
+                if os.strerror(errno.ENOENT) in reason and passes.paths[image].exists():
+                    raise UsageError(
+                        f"{passes.paths[image]} is here, but not on another machine of the Ray cluster: put the photos "
+                        "on a disk they share"
+                    )
+            good = [i for i, image in enumerate(reasons) if image not in failures]
+            yield block["image"][good].tolist(), block["vector"][good], failures
+
+
+def _fit(ray: Any, threads: int, gpu: bool) -> tuple[int, int]:
+    """Cores of each actor, and how many actors the cluster holds."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if gpu:
+        machines = [machine for machine in machines if machine.get("GPU", 0) >= 1]
+        cores = min((max(1, int(machine.get("CPU", 0) // machine["GPU"])) for machine in machines), default=1)
+        actors = sum(int(machine["GPU"]) for machine in machines)
+    else:
+        cores, actors = threads, sum(int(machine.get("CPU", 0) // threads) for machine in machines)
+    if not actors:
+        need = "a GPU" if gpu else f"{threads} cores, as many as this process has threads"
+        mend = "give --device cpu" if gpu else "give fewer --threads"
+        raise UsageError(f"no machine of the Ray cluster has {need}: {mend}, or leave --engine ray out")
+    return cores, actors
+
+
+def _flushes_denormals() -> bool:
+    """Whether numbers below the normal ones count as zero in this thread (``cgan.devices.prepare_cpu``)."""
+    import torch
+
+    return float(torch.tensor(1e-40) * 1) == 0
+
+
+class _Passes:
+    """An actor that makes passes."""
+
+    def __init__(self, passes: Any, threads: int, openers: int, flush: bool) -> None:
+        import ray
+
+        self.passes: Passes = ray.get(passes)
+        self.threads, self.flush, self.openers = threads, flush, ThreadPoolExecutor(openers)
+        self.passes.network.module.to(self.passes.device)
+
+    def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Numbers of passes to numbers of images, their vectors, and why one has none ("" where it has)."""
+        import numpy as np
+        import torch
+
+        # Settings of the thread that computes, which the actor may change: as in the command's own process.
+        torch.set_num_threads(self.threads)
+        torch.set_flush_denormal(self.flush)
+        found = self.passes.make(rows["number"].tolist(), self.openers)
+        failures = {image: reason for _, _, failed in found for image, reason in failed.items()}
+        nothing = np.zeros((len(failures), self.passes.network.dim), dtype=np.float32)
+        return {
+            "image": np.array([*(image for images, _, _ in found for image in images), *failures], dtype=np.int64),
+            "vector": np.concatenate([*(vectors for _, vectors, _ in found), nothing]),
+            "reason": np.array([*("" for images, _, _ in found for _ in images), *failures.values()], dtype=object),
+        }

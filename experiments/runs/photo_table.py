@@ -1,0 +1,237 @@
+"""The paper's Table 2 of one run: photos beside user tags, annotations and generated tags, as JSON, Markdown, HTML.
+
+Draws no sample and measures nothing; what stands in the rows is the caller's. Every text in them is taken for hostile.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import UsageError
+from experiments.runs import folder as runs
+
+JSON, MARKDOWN, HTML = "table2.json", "table2.md", "table2.html"
+
+#: Longer side of a thumbnail in pixels.
+THUMBNAIL = 200
+
+#: What marks a right tag: a sign, so that it shows without colour too.
+RIGHT = "✓"
+
+
+@dataclass(frozen=True)
+class PhotoRow:
+    """One photo of Table 2."""
+
+    number: int
+    """The photo's number in its data set."""
+    path: Path
+    """Its image file; one that cannot be read is shown as a placeholder."""
+    user_tags: Sequence[str]
+    annotations: Sequence[str]
+    generated: Sequence[tuple[str, float]]
+    """Generated tags, best first, each with the share (0 to 1) of samples that had it among their nearest words."""
+    right: Collection[str] | None = None
+    """The generated tags that are true; None: those among the photo's user tags and annotations."""
+
+    def is_right(self, tag: str) -> bool:
+        """Whether a generated tag counts as right."""
+        return tag in self.right if self.right is not None else tag in self.user_tags or tag in self.annotations
+
+
+@dataclass(frozen=True)
+class Table2:
+    """What ``table2.json`` holds."""
+
+    title: str
+    rows: tuple[PhotoRow, ...]
+    notice: str | None = None
+    """What a reader must know first, such as that the data is embedded."""
+    caption: str | None = None
+    """How the tags came about."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A photo made small, or why there is none."""
+
+    uri: str | None
+    """The JPEG as a ``data:`` address; None where the photo cannot be read."""
+    width: int = 0
+    height: int = 0
+    fault: str | None = None
+
+
+def write_table2(
+    folder: Path,
+    rows: Iterable[PhotoRow],
+    *,
+    title: str,
+    notice: str | None = None,
+    caption: str | None = None,
+) -> Path:
+    """Write ``table2.json``, ``table2.md`` and ``table2.html`` into ``folder``; returns the path of the last.
+
+    The page needs no other file, no network and no script. Raises ``OSError`` where ``folder`` cannot be written to.
+    """
+    table = Table2(title, tuple(rows), notice, caption)
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.write_json(folder / JSON, as_record(table))
+    runs.write_text(folder / MARKDOWN, as_markdown(table))
+    runs.write_text(folder / HTML, as_html(table))
+    return folder / HTML
+
+
+def as_record(table: Table2) -> dict[str, Any]:
+    """JSON-ready; thumbnails are not in it."""
+    photos = [
+        {
+            "number": int(row.number),
+            "path": str(row.path),
+            "user_tags": list(row.user_tags),
+            "annotations": list(row.annotations),
+            "generated": [[tag, float(share)] for tag, share in row.generated],
+            "right": [tag for tag, _ in row.generated if row.is_right(tag)],
+        }
+        for row in table.rows
+    ]
+    return {"title": table.title, "notice": table.notice, "caption": table.caption, "photos": photos}
+
+
+def read_table2(path: Path) -> Table2:
+    """What ``write_table2`` wrote into a ``table2.json``; raises ``UsageError`` naming a file of another form."""
+    record = runs.read_json(path)
+    try:
+        rows = tuple(
+            PhotoRow(
+                int(photo["number"]),
+                Path(photo["path"]),
+                [str(tag) for tag in photo["user_tags"]],
+                [str(tag) for tag in photo["annotations"]],
+                [(str(tag), float(share)) for tag, share in photo["generated"]],
+                frozenset(str(tag) for tag in photo["right"]),
+            )
+            for photo in record["photos"]
+        )
+        texts = [None if record.get(name) is None else str(record[name]) for name in ("notice", "caption")]
+        return Table2(str(record["title"]), rows, *texts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: not a table of photos ({error!r}); make it anew with its run") from None
+
+
+def as_markdown(table: Table2) -> str:
+    """A heading, the notice, the caption and a table with a row a photo."""
+    parts = [f"# {escape_markdown(table.title)}"]
+    parts += [f"> {escape_markdown(table.notice)}"] if table.notice else []
+    parts += [escape_markdown(table.caption)] if table.caption else []
+    return "\n\n".join([*parts, photos_markdown(table.rows)]) + "\n"
+
+
+def photos_markdown(rows: Sequence[PhotoRow]) -> str:
+    """The photos as a Markdown table; right tags carry a sign, explained below it."""
+    lines = ["| photo | user tags | annotations | generated tags (share of samples) |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        generated = [
+            f"{RIGHT + ' ' if row.is_right(tag) else ''}{escape_markdown(tag)} ({escape_markdown(percent(share))})"
+            for tag, share in row.generated
+        ]
+        cells = (
+            [f"{row.number} ({escape_markdown(row.path.name)})"],
+            [escape_markdown(tag) for tag in row.user_tags],
+            [escape_markdown(tag) for tag in row.annotations],
+            generated,
+        )
+        lines.append(f"| {' | '.join(', '.join(cell) or '—' for cell in cells)} |")
+    return "\n".join([*lines, "", f"{RIGHT} the tag is among the photo's true ones."])
+
+
+def as_html(table: Table2) -> str:
+    """One page with the photos inside it."""
+    return render(
+        "table2.html",
+        title=table.title,
+        notice=table.notice,
+        caption=table.caption,
+        photos=[photo_values(row) for row in table.rows],
+        right_sign=RIGHT,
+    )
+
+
+def photo_values(row: PhotoRow) -> dict[str, Any]:
+    """What the macro ``photo_table`` of ``templates/photos.html`` takes of a photo."""
+    told = row.annotations or row.user_tags
+    return {
+        "number": row.number,
+        "file": row.path.name,
+        "thumbnail": thumbnail(row.path),
+        "alt": f"Photo {row.number}" + (f": {', '.join(told[:8])}" if told else ""),
+        "user_tags": row.user_tags,
+        "annotations": row.annotations,
+        "generated": [(tag, percent(share), row.is_right(tag)) for tag, share in row.generated],
+    }
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of ``experiments/templates`` filled with ``values``, every one escaped, as UTF-8-ready text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("experiments", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return printable(environment.get_template(template).render(values))
+
+
+def thumbnail(path: Path, pixels: int = THUMBNAIL) -> Thumbnail:
+    """The photo as a small upright JPEG, its longer side at most ``pixels``, without the camera's metadata."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as photo:
+            # Lets the JPEG decoder skip detail; twice the size leaves enough for a clean resize.
+            photo.draft("RGB", (2 * pixels, 2 * pixels))
+            small = ImageOps.exif_transpose(photo)
+            if "A" in small.getbands() or "transparency" in small.info:
+                layer = small.convert("RGBA")
+                small = Image.new("RGBA", layer.size, "white")
+                small.alpha_composite(layer)
+            small = small.convert("RGB")
+            small.thumbnail((pixels, pixels))
+        packed = io.BytesIO()
+        small.save(packed, "JPEG", quality=80, optimize=True)
+    # Damaged files raise nearly anything (OSError, ValueError, SyntaxError, struct.error, decompression bombs), and
+    # one photo must not cost the table.
+    except Exception as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        # Pillow's messages name the file by its path; the page names it already.
+        reason = reason.replace(str(path), path.name)
+        return Thumbnail(None, fault=" ".join(reason.split()) or type(error).__name__)
+    text = base64.b64encode(packed.getvalue()).decode("ascii")
+    return Thumbnail(f"data:image/jpeg;base64,{text}", small.width, small.height)
+
+
+def percent(share: float) -> str:
+    """A share in whole per cent; a small one does not read as none at all."""
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+
+
+def escape_markdown(text: str) -> str:
+    """``text`` so that Markdown shows it as it is, in a table's cell too: no markup, link, HTML or formula in it."""
+    line = " ".join(printable(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # An at sign, the colon before // and the dot after www would make GitHub guess links.
+    return re.sub(r"([\\`*_{}\[\]#|~$!@^]|:(?=//)|(?<=www)\.)", r"\\\1", line, flags=re.IGNORECASE)
+
+
+def printable(text: str) -> str:
+    """``text`` with what no UTF-8 file or page may hold (lone surrogates, most control characters) as U+FFFD."""
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", "�", text)

@@ -1,0 +1,271 @@
+"""The form of a run's JSON records, written down once: ``config.json`` and ``result.json`` as dataclasses.
+
+Every command writes them through ``experiments.runs.folder`` and reads them back through msgspec, which checks types,
+ranges and required fields. What is not listed here is not in the files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=0, le=10**12)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Text = Annotated[str, Meta(max_length=10_000)]
+
+#: Revision of the numerics: raised whenever the same seed and settings give other numbers than before.
+#: 0 stands for runs made before it was recorded.
+NUMERICS = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRecord:
+    """The data set a run was trained on."""
+
+    name: Text
+    embedded: bool
+    """True for a stand-in that ships with the code; such a run never fills a row of the paper's tables."""
+    checksum: Text
+    images: Count | None = None
+    """Number of photos, where only a part was taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One start of a run's command: a run that was resumed has several."""
+
+    command: Text
+    git_revision: Text | None
+    started: Text
+    """UTC, ISO 8601."""
+    device: Text
+    threads: Count
+    replicas: Count = 1
+    """Seeds trained at once in this process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What the measuring process ran on."""
+
+    command: Text
+    python: Text
+    platform: Text
+    cpu_cores: Count | None
+    packages: dict[str, str]
+    git_revision: Text | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """The weights that a figure or a file was made from."""
+
+    update: Count
+    sha256: Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """``config.json``: everything that decides a run's numbers, and the history of its starts."""
+
+    experiment: Literal["mnist", "flickr-tags"]
+    preset: Text
+    preset_file: Text | None = None
+    """The JSON file that the preset was read from, if it is not one of this package's."""
+    dataset: DatasetRecord
+    seed: int
+    settings: dict[str, Any]
+    """The preset's settings with the overrides of the command line, as the room's own config class reads them."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Settings by dotted name that differ from the preset's own, without the length of training."""
+    preset_updates: Count | None = None
+    """``stopping.max_updates`` of the preset itself; a smaller one in ``settings`` means that the run was cut short."""
+    device: Text
+    precision: Literal["float32", "bfloat16"]
+    threads: Count | None = None
+    fast: bool = True
+    numerics: Count = 0
+    sessions: list[Session] = field(default_factory=list)
+    network: dict[str, Any] | None = None
+    """flickr-tags: the frozen network of the image features."""
+    notice: Text | None = None
+    """flickr-tags: what a reader must know about the data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParzenScore:
+    """Gaussian Parzen window log-likelihood in nats; the fields of ``cgan.metrics.parzen.ParzenResult``."""
+
+    sigma: float
+    valid_mean: float
+    valid_se: float
+    test_mean: float
+    test_se: float
+    n_samples: Count
+    n_valid: Count
+    n_test: Count
+    dim: Count
+    at_edge: bool
+    sigmas: list[float]
+    valid_means: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiversityRecord:
+    """Intra-class diversity: pixel standard deviation within a class relative to real images (real images: 1)."""
+
+    overall: float | None
+    per_class: list[float | None]
+    twins: list[float | None]
+    finite: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelityRecord:
+    """How often a sample is read as the label it was asked for."""
+
+    share: Share | None
+    per_class: list[float | None]
+    confusion: list[list[int]]
+    """Rows: label asked for; columns: label read by the classifier."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptanceRecord:
+    """What D accepts: rows real and generated, columns own label and wrong label."""
+
+    rows: list[str]
+    columns: list[str]
+    mean: list[list[float | None]]
+    """Mean D(x, y)."""
+    accepted: list[list[float | None]]
+    """Share with D(x, y) > 0.5."""
+    by_label_real: list[list[float | None]]
+    by_label_fake: list[list[float | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOnGenerated:
+    """Accuracy on real test images of a classifier trained on samples, and on as many real images."""
+
+    generated: Share
+    real: Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropoutOn:
+    """The same measures with G's dropout left on while sampling."""
+
+    parzen: ParzenScore
+    diversity: DiversityRecord
+    label_fidelity: FidelityRecord | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MnistResult:
+    """``result.json`` of a finished run of the unimodal experiment."""
+
+    experiment: Literal["mnist"] = "mnist"
+    preset: Text
+    status: Literal["finished"] = "finished"
+    stopped_by: Literal["patience", "max_updates"]
+    dataset: DatasetRecord
+    seed: int
+    updates: Count
+    best_update: Count
+    best_epoch: float
+    seconds: float
+    """Wall time of training, estimates included."""
+    weights: Weights | None = None
+    parzen: ParzenScore
+    faults: list[str]
+    diversity: DiversityRecord
+    classifier_accuracy: Share
+    label_fidelity: FidelityRecord | None = None
+    acceptance: AcceptanceRecord | None = None
+    train_on_generated: TrainOnGenerated | None = None
+    dropout_on: DropoutOn | None = None
+    device: Text
+    precision: Literal["float32", "bfloat16"]
+    threads: Count | None = None
+    sessions: list[Session] = field(default_factory=list)
+    environment: Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A mean over photos with a 95% bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodMeasures:
+    """What one tagging method reaches on the held-out photos."""
+
+    precision_at_10: Interval | None
+    recall_at_10: Interval | None
+    f1_at_10: Interval | None
+    mean_average_precision: Interval | None
+    hit_at_10: Interval | None
+    best_cosine: Interval | None
+    distinct_tags: Count
+    diversity: Interval | None = None
+    """Mean cosine distance between a photo's samples (cgan only)."""
+    cgan_minus_this_precision: Interval | None = None
+    """Paired difference of precision at 10, photo by photo (baselines only)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlickrResult:
+    """``result.json`` of a finished run of the multimodal experiment."""
+
+    experiment: Literal["flickr-tags"] = "flickr-tags"
+    preset: Text
+    status: Literal["finished"] = "finished"
+    stopped_by: Literal["patience", "max_updates"]
+    dataset: DatasetRecord
+    seed: int
+    updates: Count
+    best_update: Count
+    seconds: float
+    weights: Weights | None = None
+    images: dict[str, int]
+    """Photos by split: train, valid, test."""
+    test_images: Count
+    pairs: Count
+    vocabulary: dict[str, int]
+    """``words``: word vectors; ``decoding``: words that can be generated."""
+    left_out: dict[str, int]
+    network: dict[str, Any]
+    measures: dict[str, MethodMeasures]
+    """By method, against user tags and annotations (section 4.2)."""
+    measures_user_tags: dict[str, MethodMeasures]
+    """By method, against user tags alone."""
+    baselines: dict[str, float]
+    """Settings of the baselines, chosen on validation photos."""
+    device: Text
+    precision: Literal["float32", "bfloat16"]
+    threads: Count | None = None
+    sessions: list[Session] = field(default_factory=list)
+    notice: Text | None = None
+    environment: Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivergedResult:
+    """``result.json`` of a run whose training diverged."""
+
+    experiment: Literal["mnist", "flickr-tags"]
+    preset: Text
+    status: Literal["diverged"] = "diverged"
+    reason: Text
+    dataset: DatasetRecord
+    seed: int
+    updates: Count
+    sessions: list[Session] = field(default_factory=list)
+    environment: Environment | None = None

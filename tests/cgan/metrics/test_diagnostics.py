@@ -1,0 +1,481 @@
+"""cgan.diagnostics against scikit-learn, NumPy and closed forms, on real digits and staged collapses."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from scipy import stats
+from sklearn import datasets, metrics, neighbors
+
+from cgan import CganError
+from cgan.metrics import diagnostics
+
+CLASSES = 10
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """scikit-learn's 1,797 real digits of 8 x 8 pixels, in [0, 1]."""
+    images, labels = datasets.load_digits(return_X_y=True)
+    return torch.from_numpy(images / 16).float(), torch.from_numpy(labels).long()
+
+
+@pytest.fixture(scope="module")
+def mnist() -> dict[str, torch.Tensor]:
+    root = os.environ.get("CGAN_DATA")
+    if not root or not (Path(root) / "MNIST" / "raw").is_dir():
+        pytest.skip("CGAN_DATA does not lead to MNIST/raw")
+    from torchvision.datasets import MNIST
+
+    train, test = MNIST(root, train=True), MNIST(root, train=False)
+    return {
+        "images": train.data[:50_000].reshape(-1, 784) / 255,
+        "labels": train.targets[:50_000],
+        "test_images": test.data.reshape(-1, 784) / 255,
+        "test_labels": test.targets,
+    }
+
+
+@pytest.fixture(scope="module")
+def real(mnist: dict[str, torch.Tensor]) -> torch.Tensor:
+    return diagnostics.real_deviation(mnist["images"], mnist["labels"], CLASSES)
+
+
+@pytest.fixture(scope="module")
+def judge(mnist: dict[str, torch.Tensor]) -> diagnostics.Classifier:
+    return diagnostics.train_classifier(mnist["images"], mnist["labels"], CLASSES, seed=0)
+
+
+# ---- the classifier
+
+
+def test_classifier_reads_mnist(mnist: dict[str, torch.Tensor], judge: diagnostics.Classifier) -> None:
+    read = diagnostics.predict(judge, mnist["test_images"])
+    assert metrics.accuracy_score(mnist["test_labels"], read) >= 0.98
+
+
+def test_classifier_learns_from_few_images(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, labels = digits
+    classifier = diagnostics.train_classifier(images[:1200], labels[:1200], CLASSES, seed=3)
+    read = diagnostics.predict(classifier, images[1200:], batch=100)
+    assert metrics.accuracy_score(labels[1200:], read) >= 0.93
+
+
+def test_classifier_depends_on_its_seed_only(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, labels = digits
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = diagnostics.train_classifier(images, labels, CLASSES, seed=5, updates=30)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    again = diagnostics.train_classifier(images, labels, CLASSES, seed=5, updates=30)
+    other = diagnostics.train_classifier(images, labels, CLASSES, seed=6, updates=30)
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    assert not torch.equal(first.layers[0].weight, other.layers[0].weight)
+
+
+def test_classifier_is_the_same_on_any_number_of_threads(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    threads = torch.get_num_threads()
+    states = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            states.append(diagnostics.train_classifier(*digits, CLASSES, seed=5, updates=30).state_dict())
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_classifier_survives_safetensors(digits: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> None:
+    images, labels = digits
+    classifier = diagnostics.train_classifier(images, labels, CLASSES, seed=0, updates=20, hidden=(30, 20, 10))
+    save_file(classifier.state_dict(), tmp_path / "judge.safetensors")
+    restored = diagnostics.classifier_from_state(load_file(tmp_path / "judge.safetensors"))
+    with torch.no_grad():
+        assert torch.equal(restored(images), classifier(images))
+
+
+@pytest.mark.parametrize("state", [{}, {"weight": torch.zeros(3, 2)}, {"layers.0.weight": torch.zeros(3, 2)}])
+def test_foreign_state_is_refused(state: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(CganError, match="not the state of a"):
+        diagnostics.classifier_from_state(state)
+
+
+def test_images_and_labels_must_fit(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, labels = digits
+    with pytest.raises(CganError, match="labels has the shape"):
+        diagnostics.train_classifier(images, labels[:-1], CLASSES, seed=0)
+    with pytest.raises(CganError, match="integers from 0 to 8"):
+        diagnostics.train_classifier(images, labels, 9, seed=0)
+    with pytest.raises(CganError, match="flatten"):
+        diagnostics.train_classifier(images.reshape(-1, 8, 8), labels, CLASSES, seed=0)
+
+
+# ---- label fidelity
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
+def test_label_fidelity_is_sklearns_confusion(pairs: list[tuple[int, int]]) -> None:
+    asked, read = torch.tensor(pairs).T
+    fidelity = diagnostics.label_fidelity(read, asked, 5)
+    np.testing.assert_array_equal(fidelity.confusion, metrics.confusion_matrix(asked, read, labels=np.arange(5)))
+    assert fidelity.share == pytest.approx(metrics.accuracy_score(asked, read))
+    for label in range(5):
+        mine = read[asked == label]
+        expected = (mine == label).double().mean() if len(mine) else float("nan")
+        assert float(fidelity.per_class[label]) == pytest.approx(float(expected), nan_ok=True)
+    plain = json.loads(json.dumps(fidelity.as_dict(), allow_nan=False))
+    assert [value is None for value in plain["per_class"]] == fidelity.per_class.isnan().tolist()
+
+
+# ---- variety
+
+
+def test_variety_is_the_ratio_of_mean_pixel_deviations(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, labels = digits
+    real, samples, asked = images[:1000], images[1000:] ** 2, labels[1000:]
+    found = diagnostics.within_class_variety(samples, asked, real, labels[:1000], CLASSES)
+    expected = [
+        np.std(samples[asked == label].numpy().astype(np.float64), axis=0, ddof=1).mean()
+        / np.std(real[labels[:1000] == label].numpy().astype(np.float64), axis=0, ddof=1).mean()
+        for label in range(CLASSES)
+    ]
+    np.testing.assert_allclose(found.per_class, expected, rtol=1e-5)
+    assert found.overall == pytest.approx(np.mean(expected), rel=1e-5)
+    assert found.finite
+
+
+def test_shrinking_towards_the_class_mean_shrinks_variety_alike(
+    digits: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    images, labels = digits
+    means = torch.stack([images[labels == label].mean(0) for label in range(CLASSES)])[labels]
+    found = diagnostics.within_class_variety(means + 0.25 * (images - means), labels, images, labels, CLASSES)
+    np.testing.assert_allclose(found.per_class, 0.25, rtol=1e-5)
+
+
+def test_unconditional_variety_takes_all_images_as_one_class(
+    digits: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    images, labels = digits
+    found = diagnostics.within_class_variety(images[:500], None, images, labels, CLASSES)
+    expected = np.std(images[:500].numpy(), axis=0, ddof=1).mean() / np.std(images.numpy(), axis=0, ddof=1).mean()
+    assert found.per_class.shape == (1,)
+    assert found.overall == pytest.approx(expected, rel=1e-4)
+
+
+def test_twins_count_repeated_images(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, _ = digits
+    real = diagnostics.real_deviation(images, None, CLASSES)
+    repeated = images[:4].repeat(25, 1)  # 4 * C(25, 2) of the C(100, 2) pairs are of one image
+    assert float(diagnostics.variety(repeated, None, real, CLASSES).twins) == pytest.approx(4 * 300 / 4950)
+    assert float(diagnostics.variety(images[:100], None, real, CLASSES).twins) == 0
+
+
+def test_classes_with_too_few_images_have_no_variety(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, labels = digits
+    real = diagnostics.real_deviation(images, labels, CLASSES)
+    found = diagnostics.variety(images[:3], torch.tensor([2, 2, 5]), real, CLASSES)
+    assert (~found.per_class.isnan()).nonzero().flatten().tolist() == [2]
+    assert found.overall == float(found.per_class[2])
+    plain = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert plain["per_class"][5] is None and plain["twins"][5] is None
+    with pytest.raises(CganError, match="without labels"):
+        diagnostics.variety(images, None, real, CLASSES)
+
+
+# ---- the verdict on real and on broken samples, all judged by the classifier
+
+
+def faults(judge: diagnostics.Classifier, real: torch.Tensor, samples: torch.Tensor, asked: torch.Tensor) -> list[str]:
+    fidelity = diagnostics.label_fidelity(diagnostics.predict(judge, samples), asked, CLASSES)
+    return diagnostics.verdict(fidelity, diagnostics.variety(samples, asked, real, CLASSES), CLASSES)
+
+
+@pytest.mark.parametrize("count", [100, 2_000])
+def test_real_images_are_healthy(
+    mnist: dict[str, torch.Tensor], judge: diagnostics.Classifier, real: torch.Tensor, count: int
+) -> None:
+    assert faults(judge, real, mnist["test_images"][:count], mnist["test_labels"][:count]) == []
+
+
+def test_each_kind_of_collapse_is_named(
+    mnist: dict[str, torch.Tensor], judge: diagnostics.Classifier, real: torch.Tensor
+) -> None:
+    samples, asked = mnist["test_images"][:2_000], mnist["test_labels"][:2_000]
+    images, labels = mnist["images"], mnist["labels"]
+    generator = torch.Generator().manual_seed(0)
+    typical = torch.stack([images[labels == label][0] for label in range(CLASSES)])
+
+    (constant,) = faults(judge, real, typical[asked], asked)
+    assert constant.startswith("constant images: the samples of every label are nearly alike")
+
+    one_constant = torch.where((asked == 3)[:, None], typical[3], samples)
+    (constant,) = faults(judge, real, one_constant, asked)
+    assert constant.startswith("constant images: the samples of label 3 are nearly alike (pixel deviation 0.00")
+
+    three = torch.stack([images[labels == label][:3] for label in range(CLASSES)])
+    repeated = three[asked, torch.randint(3, (len(asked),), generator=generator)]
+    assert faults(judge, real, repeated, asked) == ["few images: the samples of every label repeat about 3 images"]
+
+    means = torch.stack([images[labels == label].mean(0) for label in range(CLASSES)])[asked]
+    (narrow,) = faults(judge, real, means + 0.4 * (samples - means), asked)
+    assert narrow.startswith("little variety: the samples of every label vary 0.3")
+
+    noise = torch.rand(samples.shape, generator=generator)
+    assert [fault.split(":")[0] for fault in faults(judge, real, noise, asked)] == [
+        "too much variety",
+        "labels ignored",
+    ]
+
+    shuffled = faults(judge, real, samples, asked[torch.randperm(len(asked), generator=generator)])
+    assert shuffled[-1] in [f"labels ignored: {share}% are read as asked, chance is 10%" for share in (9, 10, 11)]
+
+    ones = mnist["test_images"][mnist["test_labels"] == 1]
+    swapped = samples.clone()
+    swapped[asked == 8] = ones[: int((asked == 8).sum())]
+    *_, unseen = faults(judge, real, swapped, asked)  # ones vary about half as much as eights
+    assert unseen.startswith("label 8 looks never trained, or lost: ")
+    assert "its own are most often read as 1 (" in unseen
+
+    mixed = samples.clone()  # every third 8 is shown still
+    eights = (asked == 8).nonzero().flatten()
+    mixed[eights[torch.arange(len(eights)) % 3 > 0]] = ones[: int((torch.arange(len(eights)) % 3 > 0).sum())]
+    (misread,) = [fault for fault in faults(judge, real, mixed, asked) if "asked for" in fault]
+    assert misread.startswith("asked for 8, mostly read as 1 (6")
+
+    swapped[0, 0] = float("nan")
+    assert "not finite" in faults(judge, real, swapped, asked)[0]
+
+
+def test_scattered_readings_are_named_with_their_share() -> None:
+    asked = torch.arange(3).repeat_interleave(10)
+    read = asked.clone()
+    read[:10] = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
+    fidelity = diagnostics.label_fidelity(read, asked, 3)
+    assert diagnostics.verdict(fidelity, None, 3) == ["asked for 0, read as 0 in only 40%, as 1 in 30%"]
+
+
+def test_one_reading_for_all_is_named() -> None:
+    fidelity = diagnostics.label_fidelity(torch.full((100,), 7), torch.arange(100) % 10, CLASSES)
+    assert diagnostics.verdict(fidelity, None, CLASSES) == [
+        "labels ignored: 10% are read as asked, chance is 10%, and 100% of all samples are read as 7"
+    ]
+
+
+def test_unconditional_samples_must_cover_the_classes(
+    mnist: dict[str, torch.Tensor], judge: diagnostics.Classifier
+) -> None:
+    images, labels = mnist["test_images"], mnist["test_labels"]
+    real = diagnostics.real_deviation(mnist["images"], None, CLASSES)
+
+    def verdict(samples: torch.Tensor) -> list[str]:
+        variety = diagnostics.variety(samples, None, real, CLASSES)
+        read = diagnostics.predict(judge, samples)
+        return diagnostics.verdict(None, variety, CLASSES, predicted=read)
+
+    assert verdict(images[:1_000]) == []
+    (missing,) = verdict(images[labels >= 2][:1_000])
+    assert missing.startswith("the samples cover only 8 of the 10 classes: labels 0 and 1 missing")
+    few_others = torch.cat([images[labels == 0], images[:800]])
+    (crowded,) = verdict(few_others)
+    assert crowded.startswith("the samples crowd into one class") and crowded.endswith("read as 0")
+    assert any(fault.startswith("constant images: the samples are") for fault in verdict(images[:1].repeat(99, 1)))
+
+
+# ---- what D accepts
+
+
+def table_d(table: torch.Tensor):
+    """A discriminator that looks its logit up: an image's first pixel is its class."""
+    return lambda images, labels: table[images[:, 0].long(), labels][:, None]
+
+
+def test_acceptance_is_the_tables_means() -> None:
+    generator = torch.Generator().manual_seed(1)
+    table = torch.randn(4, 4, generator=generator)
+    table.fill_diagonal_(3.0)
+    real_labels = torch.randint(4, (700,), generator=generator)
+    asked = torch.randint(4, (300,), generator=generator)
+    shown = torch.zeros_like(asked)  # every sample looks like class 0, whatever was asked for
+    found = diagnostics.acceptance_matrix(
+        table_d(table), real_labels[:, None].float(), real_labels, shown[:, None].float(), asked, 4,
+        generator=torch.Generator().manual_seed(9), batch=128,
+    )  # fmt: skip
+    d = 1 / (1 + np.exp(-table.double().numpy()))
+    np.testing.assert_allclose(found.by_label_real, d)
+    np.testing.assert_allclose(found.by_label_fake, np.tile(d[0], (4, 1)))
+    assert float(found.mean[0, 0]) == pytest.approx(d[0, 0])
+    assert float(found.mean[1, 0]) == pytest.approx(d[0][asked].mean())
+    assert float(found.accepted[0, 0]) == 1
+    assert float(found.accepted[1, 0]) == pytest.approx((d[0] > 0.5)[asked].mean())
+    expected = np.mean([(d[label].sum() - d[label, label]) / 3 for label in real_labels])
+    assert float(found.mean[0, 1]) == pytest.approx(expected, abs=4 * d.std() / 700**0.5)
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_an_image_is_accepted_when_d_exceeds_one_half() -> None:
+    labels = torch.arange(2).repeat(50)
+    images = labels[:, None].float()
+    table = torch.tensor([0.45, 0.55]).logit()[:, None].expand(2, 2)  # by class, whatever label is shown
+    found = diagnostics.acceptance_matrix(
+        table_d(table), images, labels, images, labels, 2, generator=torch.Generator()
+    )
+    np.testing.assert_allclose(found.mean, 0.5, rtol=1e-6)
+    assert (found.accepted == 0.5).all()
+
+
+def test_wrong_labels_are_wrong_uniform_and_from_the_generator() -> None:
+    calls: list[torch.Tensor] = []
+
+    def d(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        calls.append(labels.clone())
+        return torch.zeros(len(labels))
+
+    own = torch.arange(3000) % 3
+    images = torch.zeros(3000, 2)
+    for _ in range(2):
+        generator = torch.Generator().manual_seed(4)
+        diagnostics.acceptance_matrix(d, images, own, images, own, 3, generator=generator, batch=3000)
+    half = len(calls) // 2
+    assert all(torch.equal(a, b) for a, b in zip(calls[:half], calls[half:], strict=True))
+    assert torch.equal(calls[0], own)
+    steps = (calls[1] - own) % 3
+    assert set(steps.tolist()) == {1, 2}
+    assert stats.chisquare(torch.bincount(steps)[1:]).pvalue > 1e-3
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(range(5)), st.integers(0, 1000))
+def test_renaming_the_classes_permutes_the_matrices_exactly(order: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(80, 6, generator=generator)
+    labels = torch.randint(5, (80,), generator=generator)
+    weights = torch.randn(6, 5, generator=generator)
+    names = torch.tensor(order)  # class i is now called names[i]
+    renamed = torch.empty_like(weights)
+    renamed[:, names] = weights
+
+    def matrices(weights: torch.Tensor, labels: torch.Tensor) -> diagnostics.AcceptanceMatrix:
+        def d(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return (x * weights[:, y].T).sum(1)
+
+        return diagnostics.acceptance_matrix(
+            d, images, labels, images**2, labels, 5, generator=torch.Generator().manual_seed(0), per_class=7
+        )
+
+    before, after = matrices(weights, labels), matrices(renamed, names[labels])
+    for old, new in (
+        (before.by_label_real, after.by_label_real),
+        (before.by_label_fake, after.by_label_fake),
+    ):
+        np.testing.assert_array_equal(new[names][:, names], old)
+
+
+def test_classes_without_images_have_an_empty_row() -> None:
+    labels = torch.tensor([0, 0, 2])
+    images = torch.zeros(3, 1)
+    found = diagnostics.acceptance_matrix(
+        lambda x, y: torch.zeros(len(x)), images, labels, images, labels, 3, generator=torch.Generator()
+    )
+    assert found.by_label_real.isnan().all(1).tolist() == [False, True, False]
+    assert found.as_dict()["by_label_real"][1] == [None] * 3
+    with pytest.raises(CganError, match="at least two classes"):
+        diagnostics.acceptance_matrix(
+            lambda x, y: torch.zeros(len(x)),
+            images,
+            labels * 0,
+            images,
+            labels * 0,
+            1,
+            generator=torch.Generator(),
+        )
+
+
+# ---- neighbours, training on samples, interpolation
+
+
+def test_nearest_neighbours_are_sklearns(mnist: dict[str, torch.Tensor]) -> None:
+    queries, references = mnist["test_images"][:150], mnist["images"][:4_000]
+    reference = neighbors.NearestNeighbors(n_neighbors=5, algorithm="brute").fit(references.double().numpy())
+    distances, indices = reference.kneighbors(queries.double().numpy())
+    found, found_distances = diagnostics.nearest_neighbours(queries, references, 5, block=64)
+    np.testing.assert_array_equal(found, indices)
+    np.testing.assert_allclose(found_distances, distances, rtol=1e-5)
+
+
+def test_an_image_is_its_own_neighbour_at_distance_zero(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images = digits[0] + 100.0  # far from zero, where |q|^2 - 2 q.r + |r|^2 loses its digits
+    indices, distances = diagnostics.nearest_neighbours(images, images, 1)
+    assert torch.equal(indices[:, 0], torch.arange(len(images)))
+    assert (distances == 0).all()
+
+
+def test_near_ties_far_from_the_centre_are_told_apart() -> None:
+    # Two clusters 2,000 apart: squared norms near a million leave float32 steps of 1/16, far above the differences.
+    offsets = torch.arange(8)[:, None] / 128
+    references = torch.cat([1000 + offsets, -1000 - offsets]) * torch.ones(4)
+    indices, distances = diagnostics.nearest_neighbours(references, references, 2)
+    assert torch.equal(indices[:, 0], torch.arange(16))
+    np.testing.assert_allclose(distances[:, 1], 2 / 128)
+
+
+def test_as_many_neighbours_as_references_and_no_more() -> None:
+    references = torch.tensor([[0.0], [3.0], [1.0]])
+    indices, distances = diagnostics.nearest_neighbours(torch.tensor([[0.9]]), references, 3)
+    assert indices.tolist() == [[2, 0, 1]]
+    np.testing.assert_allclose(distances, [[0.1, 0.9, 2.1]], rtol=1e-5)
+    with pytest.raises(CganError, match="k is 4, and there are 3"):
+        diagnostics.nearest_neighbours(torch.tensor([[0.9]]), references, 4)
+
+
+def test_training_on_real_images_beats_training_on_worse_ones(mnist: dict[str, torch.Tensor]) -> None:
+    images, labels = mnist["images"][:5_000], mnist["labels"][:5_000]
+    test = mnist["test_images"][:2_000], mnist["test_labels"][:2_000]
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        real = diagnostics.train_on_generated(images, labels, *test, seed=0, max_train=2_000)
+        again = diagnostics.train_on_generated(images, labels, *test, seed=0, max_train=2_000)
+        blurred = diagnostics.train_on_generated((images + 2 * noise) / 3, labels, *test, seed=0, max_train=2_000)
+        wrong = diagnostics.train_on_generated(images, (labels + 1) % 10, *test, seed=0, max_train=2_000)
+        hopeless = diagnostics.train_on_generated(noise, labels, *test, seed=0, max_train=2_000)
+    assert real == again
+    assert 0.84 < real < 0.95 and blurred < real and hopeless < 0.3 and wrong < 0.1
+    with pytest.raises(CganError, match="all the same"):
+        diagnostics.train_on_generated(images, labels * 0, *test, seed=0)
+    with pytest.raises(CganError, match="not finite"):
+        diagnostics.train_on_generated(images * float("nan"), labels, *test, seed=0)
+
+
+def test_linear_interpolation() -> None:
+    start, end = torch.tensor([0.0, 1.0]), torch.tensor([1.0, -1.0])
+    path = diagnostics.interpolate(start, end, 5)
+    np.testing.assert_allclose(path, np.linspace(start.numpy(), end.numpy(), 5), atol=1e-7)
+    with pytest.raises(CganError, match="at least 2"):
+        diagnostics.interpolate(start, end, 1)
+
+
+def test_spherical_interpolation_walks_the_great_circle_evenly() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, end = torch.randn(2, 100, generator=generator)
+    end = end / end.norm() * start.norm()
+    path = diagnostics.interpolate(start, end, 7, spherical=True)
+    np.testing.assert_allclose(path[[0, -1]], torch.stack([start, end]), atol=1e-5)
+    np.testing.assert_allclose(path.norm(dim=1), float(start.norm()), rtol=1e-5)
+    gaps = (path[1:] - path[:-1]).norm(dim=1)
+    np.testing.assert_allclose(gaps, float(gaps[0]), rtol=1e-4)
+    parallel = diagnostics.interpolate(start, 2 * start, 3, spherical=True)
+    np.testing.assert_allclose(parallel[1], 1.5 * start, rtol=1e-5)

@@ -1,0 +1,319 @@
+"""The Parzen estimator against scikit-learn, closed forms, numerical integrals and float64 NumPy on real MNIST."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import KernelDensity
+
+from cgan import CganError
+from cgan.metrics import parzen
+from cgan.metrics.parzen import choose_sigma, default_sigmas, evaluate, log_likelihoods, mean_and_se, sigma_grid
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def reference(queries: np.ndarray, samples: np.ndarray, sigmas: tuple[float, ...]) -> np.ndarray:
+    """The formula in float64 (S, m), distances by the expansion of the square: in float64 it loses nothing here."""
+    q, s = queries.astype(np.float64), samples.astype(np.float64)
+    squares = np.maximum((q * q).sum(1)[:, None] + (s * s).sum(1)[None] - 2 * q @ s.T, 0)
+    nearest = squares.min(1)
+    rows = []
+    for sigma in sigmas:
+        kernels = np.exp((nearest[:, None] - squares) / (2 * sigma**2)).mean(1)
+        rows.append(np.log(kernels) - nearest / (2 * sigma**2) - q.shape[1] / 2 * math.log(2 * math.pi * sigma**2))
+    return np.array(rows)
+
+
+@pytest.fixture(scope="module")
+def mnist() -> dict[str, np.ndarray]:
+    """MNIST's training and test images, float32 (n, 784) in [0, 1], read without the project's own reader."""
+    folder = Path(os.environ.get("CGAN_DATA", "")) / "MNIST" / "raw"
+    names = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+    if "CGAN_DATA" not in os.environ or not all((folder / name).exists() for name in names.values()):
+        pytest.skip("needs real MNIST: CGAN_DATA names no folder with MNIST/raw")
+    return {
+        split: np.fromfile(folder / name, np.uint8, offset=16).reshape(-1, 784).astype(np.float32) / np.float32(255)
+        for split, name in names.items()
+    }
+
+
+# ---------------------------------------------------------------------------------------------------
+# The density
+
+
+@pytest.mark.parametrize("d", [1, 3, 300])
+def test_equals_scikit_learns_kernel_density(d: int) -> None:
+    samples, queries = uniform(70, d), 1.5 * uniform(40, d, seed=1)
+    sigmas = (0.05, 0.2, 1.0, 7.0)
+    ours = log_likelihoods(queries, samples, sigmas)
+    assert ours.shape == (4, 40) and ours.dtype == torch.float64
+    for sigma, row in zip(sigmas, ours, strict=True):
+        density = KernelDensity(bandwidth=sigma, rtol=1e-10).fit(samples.double().numpy())
+        np.testing.assert_allclose(row, density.score_samples(queries.double().numpy()), atol=2e-3, rtol=1e-5)
+
+
+def test_a_single_centre_is_a_gaussian() -> None:
+    centre, queries = uniform(1, 784), uniform(5, 784, seed=1)
+    queries[0] = centre[0]
+    for sigma, row in zip(default_sigmas(), log_likelihoods(queries, centre, default_sigmas()), strict=True):
+        square = (queries.double() - centre.double()).square().sum(1)
+        closed = -square / (2 * sigma**2) - 784 / 2 * math.log(2 * math.pi * sigma**2)
+        np.testing.assert_allclose(row, closed, atol=1e-2)
+        assert row[0].item() == pytest.approx(-784 / 2 * math.log(2 * math.pi * sigma**2), abs=1e-2)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5])
+def test_the_density_integrates_to_one(sigma: float) -> None:
+    grid = torch.linspace(-4, 5, 1801, dtype=torch.float64)
+    line = log_likelihoods(grid[:, None], uniform(9, 1), [sigma])[0].exp()
+    assert torch.trapezoid(line, grid).item() == pytest.approx(1, abs=1e-5)
+    grid = grid[::10]
+    plane = log_likelihoods(torch.cartesian_prod(grid, grid), uniform(9, 2), [sigma])[0].exp()
+    volume = torch.trapezoid(torch.trapezoid(plane.view(len(grid), len(grid)), grid), grid)
+    assert volume.item() == pytest.approx(1, abs=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 300), st.integers(0, 2**31))
+def test_neither_the_order_of_samples_nor_a_common_shift_matters(n: int, m: int, d: int, seed: int) -> None:
+    samples, queries = uniform(n, d, seed=seed, dtype=torch.float64), uniform(m, d, seed=seed + 1, dtype=torch.float64)
+    sigmas = (0.1, 1.0)
+    once = log_likelihoods(queries, samples, sigmas)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(log_likelihoods(queries, samples[order], sigmas), once, atol=2e-3, rtol=1e-6)
+    shifted = log_likelihoods(queries + 1e6, samples + 1e6, sigmas)
+    torch.testing.assert_close(shifted, once, atol=2e-3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("memory_mib", [1, 2, 16])
+def test_block_sizes_and_threads_do_not_change_the_result(memory_mib: int, threads: int) -> None:
+    samples, queries = uniform(900, 784), uniform(130, 784, seed=1)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        plan = parzen._plan(130, 900, 784, "cpu", threads, memory_mib)
+        assert memory_mib == 16 or (plan.sample_rows < 900 and plan.query_rows < 130), "the blocks must really differ"
+        ours = log_likelihoods(queries, samples, default_sigmas(), memory_mib=memory_mib)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(ours, reference(queries.numpy(), samples.numpy(), default_sigmas()), atol=5e-3)
+
+
+def test_repeats_to_the_bit() -> None:
+    samples, queries = uniform(1500, 784), uniform(700, 784, seed=1)
+    first = log_likelihoods(queries, samples, default_sigmas())
+    assert all(torch.equal(log_likelihoods(queries, samples, default_sigmas()), first) for _ in range(3))
+
+
+def test_far_from_every_sample_the_density_does_not_underflow() -> None:
+    far = log_likelihoods(torch.full((1, 2), 3000.0), torch.zeros(3, 2), [0.1])
+    assert far.item() == pytest.approx(-2 * 3000**2 / 0.02 - math.log(2 * math.pi * 0.01), rel=1e-6)
+
+
+def test_kernels_of_one_query_may_differ_by_hundreds_of_nats() -> None:
+    samples = torch.tensor([[0.0], [0.5], [9.0]])
+    ours = log_likelihoods(torch.tensor([[0.1], [8.8]]), samples, [0.1])
+    expected = reference(np.array([[0.1], [8.8]]), samples.numpy(), (0.1,))
+    np.testing.assert_allclose(ours, expected, atol=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Precision, state, memory
+
+
+def test_float32_stays_within_a_hundredth_of_a_nat_of_float64_on_mnist(mnist: dict[str, np.ndarray]) -> None:
+    chosen = np.random.default_rng(0).permutation(50_000)[:10_000]
+    samples = mnist["train"][chosen]
+    queries = np.concatenate([mnist["train"][50_000:50_250], mnist["test"][:150], samples[:50]])
+    ours = log_likelihoods(torch.from_numpy(queries), torch.from_numpy(samples), default_sigmas())
+    difference = np.abs(ours.numpy() - reference(queries, samples, default_sigmas()))
+    assert difference.max() < 3e-3  # the requirement is 1e-2
+    assert difference[-1].max() < 1e-4
+
+
+def precision_state() -> tuple[object, ...]:
+    return (
+        torch.get_float32_matmul_precision(),
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.mkldnn.matmul.fp32_precision,
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+    )
+
+
+def test_reduced_precision_elsewhere_does_not_reach_it_and_stays_in_force() -> None:
+    samples, queries = uniform(400, 784).requires_grad_(), uniform(200, 784, seed=1)
+    plain = log_likelihoods(queries, samples, default_sigmas())
+    assert not plain.requires_grad
+    before = precision_state()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        reduced = precision_state()
+        with torch.autocast("cpu", torch.bfloat16):
+            within = log_likelihoods(queries, samples, default_sigmas())
+            assert torch.is_autocast_enabled("cpu")
+        assert precision_state() == reduced != before
+        with pytest.raises(CganError):
+            log_likelihoods(queries / 0, samples, [0.1])
+        assert precision_state() == reduced
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert torch.equal(within, plain)
+
+
+def test_the_precision_settings_of_one_backend_alone_are_kept() -> None:
+    backend = torch.backends.cuda.matmul
+    before = backend.fp32_precision
+    try:
+        backend.fp32_precision = "tf32"
+        with parzen._full_float32("cpu"):
+            assert backend.fp32_precision == "ieee"
+        assert backend.fp32_precision == "tf32"
+    finally:
+        backend.fp32_precision = before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_the_gpu_agrees_with_float64(mnist: dict[str, np.ndarray]) -> None:
+    samples, queries = mnist["train"][:10_000], mnist["test"][:500]
+    torch.set_float32_matmul_precision("high")
+    try:
+        ours = log_likelihoods(torch.from_numpy(queries), torch.from_numpy(samples).cuda(), default_sigmas())
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert np.abs(ours.numpy() - reference(queries, samples, default_sigmas())).max() < 1e-2
+
+
+PEAK = """
+    import resource, sys, torch
+    from cgan.metrics.parzen import log_likelihoods
+    n, m, memory = map(int, sys.argv[1:])
+    torch.set_num_threads(2)
+    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    log_likelihoods(torch.rand(600, 784), torch.rand(600, 784), [0.1, 1.0], memory_mib=8)  # the libraries' own
+    samples, queries = torch.rand(n, 784), torch.rand(m, 784)
+    before = peak()
+    log_likelihoods(queries, samples, [0.1, 1.0], memory_mib=memory)
+    print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
+@pytest.mark.parametrize(("n", "m"), [(40_000, 300), (300, 40_000)])
+def test_memory_stays_under_the_bound_whatever_the_sizes(n: int, m: int) -> None:
+    # Without blocks: 120 MiB for the centred samples or queries, and twice 46 MiB for distances and kernels.
+    script = [sys.executable, "-c", textwrap.dedent(PEAK), str(n), str(m), "32"]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 32 + 8  # the result and its temporaries are 2 MiB, allocators keep some
+
+
+# ---------------------------------------------------------------------------------------------------
+# The procedure
+
+
+def test_sigma_grid_is_numpys_logspace() -> None:
+    np.testing.assert_allclose(default_sigmas(), np.logspace(-1, 0, 10), rtol=1e-14)
+    assert default_sigmas()[0] == 0.1 and default_sigmas()[-1] == 1.0
+    assert sigma_grid(0.2, 0.2, 1) == (0.2,)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(-0.1, 1, 10), (0, 1, 10), (1, 0.1, 10), (0.1, 1, 1), (0.1, 1, 0), (math.nan, 1, 3), (1, math.inf, 3)]
+)
+def test_sigma_grid_refuses_what_is_no_grid(arguments: tuple[float, float, int]) -> None:
+    with pytest.raises(CganError, match="sigmas from"):
+        sigma_grid(*arguments)
+
+
+def test_mean_and_standard_error_are_numpys() -> None:
+    values = uniform(50)
+    mean, se = mean_and_se(values)
+    assert mean == pytest.approx(values.numpy().astype(float).mean())
+    assert se == pytest.approx(values.numpy().astype(float).std() / math.sqrt(50))
+    assert mean_and_se(torch.tensor([3.0])) == (3.0, 0.0)
+    with pytest.raises(CganError, match="at least one"):
+        mean_and_se(torch.empty(0))
+
+
+def test_sigma_is_chosen_on_validation_and_the_test_set_scored_at_it_alone() -> None:
+    samples, valid, test = uniform(300, 5), uniform(80, 5, seed=1), uniform(90, 5, seed=2) + 0.3
+    sigmas = sigma_grid(0.02, 2, 12)
+    expected = reference(valid.numpy(), samples.numpy(), sigmas).mean(1)
+    index, scores = choose_sigma(valid, samples, sigmas)
+    assert index == expected.argmax() and [score.sigma for score in scores] == list(sigmas)
+    np.testing.assert_allclose([score.mean for score in scores], expected, atol=1e-3)
+    result = evaluate(samples, valid, test, sigmas)
+    row = reference(test.numpy(), samples.numpy(), (sigmas[index],))[0]
+    assert result.sigma == sigmas[index] and result.sigmas == sigmas and not result.at_edge
+    assert result.test_mean == pytest.approx(row.mean(), abs=1e-3)
+    assert result.test_se == pytest.approx(row.std() / math.sqrt(90), abs=1e-3)
+    assert (result.valid_mean, result.valid_se) == (scores[index].mean, scores[index].se)
+    assert (result.n_samples, result.n_valid, result.n_test, result.dim) == (300, 80, 90, 5)
+
+
+@pytest.mark.parametrize(("sigmas", "edge"), [((0.001, 0.01), True), ((5.0, 50.0), True), ((0.3,), False)])
+def test_a_best_sigma_at_the_grids_edge_is_told(sigmas: tuple[float, ...], edge: bool) -> None:
+    assert evaluate(uniform(60, 3), uniform(20, 3, seed=1), uniform(20, 3, seed=2), sigmas).at_edge is edge
+
+
+def test_real_training_images_score_what_theis_et_al_report(mnist: dict[str, np.ndarray]) -> None:
+    """The control of 243 nats (Theis et al. 2016), as re-measured with sigma chosen on 1,000 validation images."""
+    chosen = np.random.default_rng(0).permutation(50_000)[:10_000]
+    samples, valid, test = mnist["train"][chosen], mnist["train"][50_000:51_000], mnist["test"]
+    result = evaluate(*map(torch.from_numpy, (samples, valid, test)))
+    assert result.sigma == pytest.approx(0.167, abs=1e-3)
+    assert result.test_mean == pytest.approx(243, abs=3) and result.test_se == pytest.approx(2.1, abs=0.1)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("queries", "samples", "sigmas", "message"),
+    [
+        (torch.zeros(3), torch.zeros(3, 1), [1.0], "queries must be"),
+        (torch.zeros(3, 1), torch.zeros(3, 1, 1), [1.0], "samples must be"),
+        (torch.zeros(3, 1), torch.zeros(0, 1), [1.0], "samples must be"),
+        (torch.zeros(0, 1), torch.zeros(3, 1), [1.0], "queries must be"),
+        (torch.zeros(3, 1, dtype=torch.uint8), torch.zeros(3, 1), [1.0], "uint8"),
+        (torch.zeros(3, 2), torch.zeros(3, 4), [1.0], "2 values each and samples 4"),
+        (torch.zeros(3, 1), torch.zeros(3, 1), [], "no sigma"),
+        (torch.zeros(3, 1), torch.zeros(3, 1), [1.0, -1.0], "sigma is -1"),
+        (torch.zeros(3, 1), torch.zeros(3, 1), [0.0], "sigma is 0"),
+        (torch.zeros(3, 1), torch.zeros(3, 1), [math.nan], "sigma is nan"),
+        (torch.zeros(3, 1), torch.zeros(3, 1), [math.inf], "sigma is inf"),
+        (torch.zeros(3, 1), torch.tensor([[0.0], [math.nan]]), [1.0], "samples hold NaN"),
+        (torch.tensor([[0.0], [math.inf], [0.0]]), torch.zeros(3, 1), [1.0], "queries hold NaN or infinity.* row 1"),
+        (torch.full((3, 1), 1e25), torch.tensor([[-1e25], [1e25]]), [1.0], "overflow float32"),
+    ],
+)
+def test_mistakes_are_told(queries: torch.Tensor, samples: torch.Tensor, sigmas: list[float], message: str) -> None:
+    with pytest.raises(CganError, match=message):
+        log_likelihoods(queries, samples, sigmas)
+
+
+def test_too_little_memory_names_what_is_enough() -> None:
+    wide = torch.zeros(2, 200_000)
+    with pytest.raises(CganError, match=r"give at least \d+") as error:
+        log_likelihoods(wide, wide, [1.0], memory_mib=1)
+    enough = int(str(error.value).split()[-1])
+    assert log_likelihoods(wide, wide, [1.0], memory_mib=enough).shape == (1, 2)

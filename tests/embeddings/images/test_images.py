@@ -1,0 +1,634 @@
+"""Photos of every kind opened; features against forward passes written by hand; the cache through damage and kills."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.numpy import load_file
+from safetensors.torch import save_file
+
+from embeddings import EmbeddingError
+from embeddings.images import extract as images
+from embeddings.images.cache import FeatureCache
+from embeddings.images.extract import FrozenNetwork, ImageFeatures, extract, find_images, load_network, open_image
+from embeddings.images.networks import Preprocessing
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Tiny networks are slower in several threads, by far where the cores have other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def network() -> FrozenNetwork:
+    return load_network("test_resnet", random_weights=True)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Twelve different pictures, tall and wide, JPEG and PNG."""
+    folder = tmp_path_factory.mktemp("photos")
+    return [save(folder / f"im{n}.{'png' if n % 3 else 'jpg'}", (60 + 30 * n, 300 - 20 * n), n) for n in range(1, 13)]
+
+
+def picture(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    """Soft random colours."""
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+
+
+def save(path: Path, size: tuple[int, int], seed: int = 0) -> Path:
+    picture(size, seed).save(path)
+    return path
+
+
+def counting(network: FrozenNetwork, paths: list[Path], **settings) -> tuple[ImageFeatures, int]:
+    """Features, and how many images went through the network for them."""
+    seen: list[int] = []
+    hook = network.module.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    try:
+        features = extract(network, paths, progress=False, **settings)
+    finally:
+        hook.remove()
+    return features, sum(seen)
+
+
+def prepared(path: Path, size: int, crop_pct: float, how: Image.Resampling, mean: float, std: float) -> torch.Tensor:
+    """(1, 3, size, size): scaled and cut in one step by Pillow's box, which no transform of torchvision uses."""
+    image = Image.open(path).convert("RGB")
+    short = int(size / crop_pct)
+    scaled = [short if side == min(image.size) else int(short * side / min(image.size)) for side in image.size]
+    corner = [round((side - size) / 2) for side in scaled]
+    ratio = [side / to for side, to in zip(image.size, scaled, strict=True)]
+    box = (corner[0] * ratio[0], corner[1] * ratio[1], (corner[0] + size) * ratio[0], (corner[1] + size) * ratio[1])
+    pixels = np.asarray(image.resize((size, size), how, box), dtype=np.float64)
+    return torch.from_numpy(((pixels / 255 - mean) / std).transpose(2, 0, 1)[None]).float()
+
+
+# Features against forward passes written out by hand.
+
+
+def test_fc7_of_alexnet(photos: list[Path]) -> None:
+    network = load_network("alexnet", random_weights=True)
+    assert (network.name, network.dim, network.weights) == ("torchvision/alexnet", 4096, "random")
+    w = network.module.model.state_dict()
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    expected = []
+    for path in photos[:3]:
+        x = prepared(path, 224, 0.875, Image.Resampling.BILINEAR, mean, std)
+        for layer, stride, padding, pool in ((0, 4, 2, 1), (3, 1, 2, 1), (6, 1, 1, 0), (8, 1, 1, 0), (10, 1, 1, 1)):
+            x = F.conv2d(x, w[f"features.{layer}.weight"], w[f"features.{layer}.bias"], stride, padding).relu()
+            x = F.max_pool2d(x, 3, 2) if pool else x
+        x = x.flatten(1)
+        for layer in (1, 4):
+            x = F.linear(x, w[f"classifier.{layer}.weight"], w[f"classifier.{layer}.bias"]).relu()
+        expected.append(x)
+    features = extract(network, photos[:3], workers=0, progress=False)
+    assert features.vectors.dtype == np.float32 and features.rows.tolist() == [0, 1, 2]
+    # The two ways of scaling round some pixels to neighbouring values.
+    reference = torch.cat(expected).numpy()
+    assert np.abs(features.vectors - reference).max() < 0.01 * np.abs(reference).max()
+    assert (reference == 0).any() and not (features.vectors < 0).any()
+
+
+@pytest.mark.parametrize("grid", [None, 2, 3])
+def test_a_timm_network_from_a_file_in_half_precision(tmp_path: Path, photos: list[Path], grid: int | None) -> None:
+    import timm
+
+    torch.manual_seed(3)
+    model = timm.create_model("test_resnet", num_classes=10).eval()
+    half = {name: tensor.half() for name, tensor in model.state_dict().items() if "num_batches" not in name}
+    metadata = {"mean": "[0.25, 0.25, 0.25]", "std": "0.5", "input_size": "(3, 96, 96)", "crop_pct": "0.75"}
+    file = tmp_path / "w.safetensors"
+    save_file(half, file, metadata)
+    network = load_network("timm/test_resnet", file, grid)
+    model.load_state_dict(half, strict=False)
+    inputs = [prepared(path, 96, 0.75, Image.Resampling.BILINEAR, 0.25, 0.5) for path in photos]
+    with torch.no_grad():
+        maps = torch.cat([model.forward_features(x) for x in inputs]).double().numpy()
+    side = maps.shape[-1]
+    cells = [slice(side * i // (grid or 1), -(-side * (i + 1) // (grid or 1))) for i in range(grid or 1)]
+    reference = np.stack([maps[:, :, r, c].mean((2, 3)) for r in cells for c in cells], 2).reshape(len(photos), -1)
+    features = extract(network, photos, workers=0, progress=False)
+    assert features.vectors.shape == (12, network.dim) == reference.shape
+    assert np.abs(features.vectors - reference).max() < 0.01 * np.abs(reference).max()
+    # One photo's input, as preprocess() gives it.
+    assert network.preprocess(open_image(photos[0])).sub(inputs[0][0]).abs().max() <= 1.01 / 255 / 0.5
+    assert json.loads(json.dumps(network.describe()))["preprocessing"]["input_size"] == [3, 96, 96]
+
+
+def test_neither_batches_nor_workers_nor_threads_change_a_vector(network: FrozenNetwork, photos: list[Path]) -> None:
+    reference = extract(network, photos, workers=0, batch_size=12, progress=False).vectors
+    assert np.unique(reference, axis=0).shape == reference.shape
+    stop = threading.Event()
+
+    def multiply() -> None:
+        while not stop.wait(0.001):
+            torch.rand(50, 50) @ torch.rand(50, 50)
+
+    # Another thread is often inside torch: also when the loader processes begin.
+    busy = threading.Thread(target=multiply)
+    busy.start()
+    try:
+        for workers, batch_size in ((0, 1), (0, 5), (2, 3), (2, None)):
+            found = extract(network, photos, workers=workers, batch_size=batch_size, progress=False)
+            assert found.rows.tolist() == list(range(12))
+            np.testing.assert_allclose(found.vectors, reference, rtol=0, atol=1e-5 * np.abs(reference).max())
+    finally:
+        stop.set()
+        busy.join()
+    # Where processes begin as new interpreters, they get the photos to load by pickle.
+    loading = images.Photos(photos, network.preprocessing.transform(), network.preprocessing.scaled())
+    assert torch.equal(pickle.loads(pickle.dumps(loading))[3][1], loading[3][1])
+
+
+def mobilenet(state: dict[str, np.ndarray], x: torch.Tensor) -> torch.Tensor:
+    """MobileNet v1 with TensorFlow's padding, from its paper (Howard et al. 2017, table 1): (n, 1024, 7, 7)."""
+    w = {name: torch.from_numpy(array).float() for name, array in state.items()}
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        mean, variance, scale, bias = (w[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+        return F.batch_norm(x, mean, variance, scale, bias).clamp(0, 6)
+
+    def three(x: torch.Tensor, name: str, stride: int, groups: int) -> torch.Tensor:
+        # SAME: of the padding that an even size needs at stride 2, the odd pixel is below and to the right.
+        x = F.pad(x, (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1))
+        return F.conv2d(x, w[f"{name}.weight"], None, stride, groups=groups)
+
+    x = norm(three(x, "conv_stem", 2, 1), "bn1")
+    for stage, blocks in enumerate((1, 2, 2, 6, 2)):
+        for block in range(blocks):
+            name = f"blocks.{stage}.{block}"
+            x = norm(three(x, f"{name}.conv_dw", 2 if stage and not block else 1, x.shape[1]), f"{name}.bn1")
+            x = norm(F.conv2d(x, w[f"{name}.conv_pw.weight"]), f"{name}.bn2")
+    return x
+
+
+def test_the_shared_weights_on_real_photos(shared: Path) -> None:
+    file = shared / "weights" / "mobilenetv1_100.safetensors"
+    network = load_network("mobilenetv1_100", file, grid=2)
+    assert network.dim == 4096 and network.settings == {"pad_type": "same"}
+    paths = find_images([shared / "flickr-mini" / "mirflickr"])[:140]
+    features = extract(network, paths, progress=False)
+    assert not features.skipped
+
+    state = load_file(file)
+    inputs = torch.cat([prepared(path, 224, 0.875, Image.Resampling.BICUBIC, 0.5, 0.5) for path in paths[:3]])
+    reference = mobilenet(state, inputs).unfold(2, 4, 3).unfold(3, 4, 3).mean((4, 5)).flatten(1).numpy()
+    assert np.abs(features.vectors[:3] - reference).max() < 0.05 * reference.max()
+    assert np.corrcoef(features.vectors[:3].ravel(), reference.ravel())[0, 1] > 0.9999
+
+    # What they are for: photos near one another have tags in common, far more than photos do by chance.
+    folder = shared / "flickr-mini" / "mirflickr" / "meta" / "tags"
+    tags = [set((folder / f"tags{path.stem[2:]}.txt").read_text().split()) for path in paths]
+    units = features.vectors / np.linalg.norm(features.vectors, axis=1, keepdims=True)
+    cosines = units @ units.T
+    np.fill_diagonal(cosines, -1)
+    common = np.array([[len(a & b) for b in tags] for a in tags])
+    near = np.take_along_axis(common, np.argsort(-cosines, axis=1)[:, :3], 1).mean()
+    chance = common[~np.eye(len(tags), dtype=bool)].mean()
+    assert near > 1.7 * chance
+
+
+@pytest.fixture
+def shared() -> Path:
+    root = Path(os.environ.get("CGAN_DATA", "nowhere"))
+    if not (root / "flickr-mini").is_dir() or not (root / "weights").is_dir():
+        pytest.skip("no flickr-mini and weights under CGAN_DATA")
+    return root
+
+
+# Photos of every kind.
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def header_of_a_png(width: int, height: int) -> bytes:
+    """A few bytes that announce an image of any size."""
+
+    def chunk(name: bytes, contents: bytes) -> bytes:
+        body = name + contents
+        return len(contents).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + b"\x08\x02\0\0\0") + chunk(b"IDAT", zlib.compress(b"\0" * 999))
+
+
+JPEG = encoded(picture((90, 70)), "JPEG")
+PNG = encoded(picture((90, 70)), "PNG")
+UNREADABLE = {
+    "empty.jpg": (b"", "empty"),
+    "text.jpg": (b"<html>Photo not found</html>", "not an image"),
+    "cut.jpg": (JPEG[: len(JPEG) // 2], "truncated"),
+    "cut.png": (PNG[: len(PNG) // 2], "cannot be read"),
+    "header.jpg": (JPEG[:20], "not an image|cannot be read"),
+    "damaged.png": (PNG[:60] + bytes(200) + PNG[260:], "cannot be read"),
+    "bomb.png": (header_of_a_png(12_000, 9_000), "too large: more than 89,478,485 pixels"),
+    "worse.png": (header_of_a_png(60_000, 60_000), "too large: more than 89,478,485 pixels"),
+    "strip.png": (encoded(Image.new("RGB", (40_000, 2)), "PNG"), "long and narrow"),
+    "nan.tif": (encoded(Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)), "TIFF"), "not finite"),
+}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_cannot_be_read_is_skipped_by_name(
+    tmp_path: Path, network: FrozenNetwork, photos: list[Path], workers: int
+) -> None:
+    for name, (contents, _) in UNREADABLE.items():
+        (tmp_path / name).write_bytes(contents)
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    reasons = {name: reason for name, (_, reason) in UNREADABLE.items()}
+    reasons |= {"folder.jpg": "not a file", "pipe.jpg": "not a file", "gone.jpg": "No such file"}
+    bad = [tmp_path / name for name in reasons]
+    mixed = [path for pair in zip(bad, photos, strict=False) for path in pair] + bad[len(photos) :]
+    features = extract(network, mixed, tmp_path / "cache", workers=workers, batch_size=4, progress=False)
+    assert {Path(path).name for path in features.skipped} == set(reasons)
+    for path, reason in features.skipped.items():
+        assert any(part in reason for part in reasons[Path(path).name].split("|")), (path, reason)
+        assert "\n" not in reason
+    assert [mixed[row] for row in features.rows] == photos
+    np.testing.assert_allclose(features.vectors, extract(network, photos, progress=False).vectors, atol=1e-5)
+    nothing = extract(network, bad, workers=workers, progress=False)
+    assert nothing.vectors.shape == (0, network.dim) and len(nothing.skipped) == len(bad)
+
+
+def colour(image: Image.Image, at: tuple[int, int] = (5, 5)) -> tuple[int, ...]:
+    assert image.mode == "RGB"
+    return image.getpixel(at)
+
+
+@pytest.mark.parametrize(
+    ("kind", "image", "options", "expected"),
+    [
+        ("PNG", Image.new("L", (20, 10), 77), {}, (77, 77, 77)),
+        ("PNG", Image.new("1", (20, 10), 1), {}, (255, 255, 255)),
+        ("PNG", Image.new("LA", (20, 10), (100, 0)), {}, (255, 255, 255)),
+        ("PNG", Image.new("RGBA", (20, 10), (200, 0, 100, 51)), {}, (244, 204, 224)),
+        ("PNG", Image.new("RGB", (20, 10), (9, 8, 7)), {"transparency": (9, 8, 7)}, (255, 255, 255)),
+        ("PNG", Image.new("RGB", (20, 10), (9, 8, 7)).quantize(4), {}, (9, 8, 7)),
+        ("PNG", Image.new("RGB", (20, 10), (9, 8, 7)).quantize(4), {"transparency": 0}, (255, 255, 255)),
+        ("PNG", Image.fromarray(np.full((10, 20), 0x80FF, dtype=np.uint16)), {}, (128, 128, 128)),
+        ("TIFF", Image.fromarray(np.full((10, 20), 0x4040, dtype=np.uint16)), {}, (64, 64, 64)),
+        ("TIFF", Image.fromarray(np.linspace(-7, 1, 200, dtype=np.float32).reshape(10, 20)), {}, (134, 134, 134)),
+        ("TIFF", Image.fromarray(np.full((10, 20), 0.5, dtype=np.float32)), {}, (0, 0, 0)),
+        ("TIFF", Image.new("CMYK", (20, 10), (255, 0, 0, 0)), {}, (0, 255, 255)),
+        ("JPEG", Image.new("CMYK", (20, 10), (0, 255, 255, 0)), {"quality": 100}, (255, 0, 0)),
+        ("GIF", Image.new("RGB", (20, 10), "red"), {"save_all": True, "append_images": [Image.new("RGB", (20, 10))]},
+         (255, 0, 0)),
+    ],
+)  # fmt: skip
+def test_every_mode_comes_out_as_rgb(tmp_path: Path, kind: str, image: Image.Image, options: dict, expected) -> None:
+    path = tmp_path / f"image.{kind.lower()}"
+    image.save(path, kind, **options)
+    opened = open_image(path)
+    assert opened.size == (20, 10)
+    np.testing.assert_allclose(colour(opened), expected, atol=2)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize(("orientation", "corner"), [(1, (5, 5)), (3, (34, 14)), (6, (14, 5)), (8, (5, 34))])
+def test_photos_are_turned_upright(tmp_path: Path, kind: str, orientation: int, corner: tuple[int, int]) -> None:
+    image = Image.new("RGB", (40, 20), "blue")
+    image.paste("red", (0, 0, 20, 10))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "turned", kind, exif=exif)
+    opened = open_image(tmp_path / "turned")
+    assert opened.size == ((40, 20) if orientation in (1, 3) else (20, 40))
+    np.testing.assert_allclose(colour(opened, corner), (255, 0, 0), atol=8)
+
+
+def test_damaged_exif_loses_no_photo(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded(picture((40, 30)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12\xff\xff garbage"))
+    assert open_image(path).size == (40, 30)
+
+
+def test_large_jpegs_are_decoded_small_but_not_too_small(tmp_path: Path) -> None:
+    path = save(tmp_path / "large.jpg", (1900, 1500))
+    assert open_image(path).size == (1900, 1500)
+    assert open_image(path, 256).size == (950, 750)
+    assert open_image(path, 800).size == (1900, 1500)
+    once = np.asarray(open_image(path).resize((300, 237)), dtype=float)
+    twice = np.asarray(open_image(path, 256).resize((300, 237)), dtype=float)
+    assert np.abs(once - twice).mean() < 1
+
+
+def test_images_are_found_in_natural_order(tmp_path: Path, photos: list[Path]) -> None:
+    for name in ("im10.jpg", "im2.JPG", "im1.png", "a/b/im3.webp", "notes.txt", ".hidden.jpg", "a/tags1.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_images([tmp_path, tmp_path / "notes.txt", tmp_path / "im2.JPG"])
+    assert [str(path.relative_to(tmp_path)) for path in found] == [
+        "a/b/im3.webp", "im1.png", "im2.JPG", "im10.jpg", "notes.txt",
+    ]  # fmt: skip
+    (tmp_path / "none").mkdir()
+    with pytest.raises(EmbeddingError, match=r"none: no images"):
+        find_images([tmp_path / "none"])
+    with pytest.raises(EmbeddingError, match=r"missing.jpg: no such file"):
+        find_images([tmp_path / "missing.jpg"])
+
+
+# What was computed is kept.
+
+
+def copies(photos: list[Path], folder: Path) -> list[Path]:
+    folder.mkdir()
+    for path in photos:
+        (folder / path.name).write_bytes(path.read_bytes())
+    return [folder / path.name for path in photos]
+
+
+def test_images_are_known_by_their_contents(tmp_path: Path, network: FrozenNetwork, photos: list[Path]) -> None:
+    cache = tmp_path / "cache"
+    paths = copies(photos, tmp_path / "photos")
+    # What follows the end of an image harms nothing.
+    paths[0].write_bytes(photos[0].read_bytes().ljust(200_000, b"\0"))
+    first, forwards = counting(network, paths[:10], cache=cache)
+    assert forwards == 10
+    second, forwards = counting(network, paths[:10], cache=cache, workers=2, batch_size=3)
+    assert forwards == 0
+    np.testing.assert_array_equal(second.vectors, first.vectors)
+    # Another name, another order, one twice, and one more.
+    renamed = paths[4].rename(tmp_path / "photos" / "other name.png")
+    third, forwards = counting(network, [paths[10], renamed, paths[0], renamed, paths[0]], cache=cache)
+    assert forwards == 1 and third.rows.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(third.vectors[1:], first.vectors[[4, 0, 4, 0]])
+    # The same name with other contents of the same length.
+    status = paths[0].stat()
+    paths[0].write_bytes(photos[11].read_bytes().ljust(200_000, b"\0"))
+    os.utime(paths[0], ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert counting(network, paths[:1], cache=cache)[1] == 1
+    # Other weights, and the same by another way of pooling, are other features.
+    assert counting(dataclasses.replace(network, weights="a.safetensors"), paths[1:4], cache=cache)[1] == 0
+    other = dataclasses.replace(network, checksum="0" * 64)
+    assert counting(other, paths[1:4], cache=cache)[1] == 3
+    assert counting(load_network("test_resnet", grid=1, random_weights=True), paths[1:4], cache=cache)[1] == 3
+    assert not [path for path in cache.rglob("*") if path.suffix == ".tmp"]
+
+
+def test_times_and_sizes_save_reading_but_only_of_unchanged_files(tmp_path: Path, network, photos: list[Path]) -> None:
+    cache = tmp_path / "cache"
+    paths = copies(photos[:3], tmp_path / "photos")
+    extract(network, paths, cache, progress=False)
+    assert not (cache / "images.json").exists()  # Just written: they may change within the clock's steps.
+    time.sleep(2.1)
+    extract(network, paths, cache, progress=False)
+    memo = json.loads((cache / "images.json").read_text())
+    assert set(memo) == set(map(str, paths))
+    # Believed without reading: two checksums exchanged by hand exchange the vectors.
+    memo[str(paths[0])][3], memo[str(paths[1])][3] = memo[str(paths[1])][3], memo[str(paths[0])][3]
+    (cache / "images.json").write_text(json.dumps(memo))
+    true = extract(network, paths, progress=False).vectors
+    exchanged = extract(network, paths, cache, progress=False).vectors
+    np.testing.assert_allclose(exchanged, true[[1, 0, 2]], atol=1e-5)
+    # Not believed when touched, nor when it is not what was written.
+    os.utime(paths[0])
+    os.utime(paths[1])
+    np.testing.assert_allclose(extract(network, paths, cache, progress=False).vectors, true, atol=1e-5)
+    for damage in ("", "[]", '{"a": 1}', json.dumps({str(paths[0]): [1, 2, 3, "no checksum"]})):
+        (cache / "images.json").write_text(damage)
+        np.testing.assert_allclose(extract(network, paths, cache, progress=False).vectors, true, atol=1e-5)
+
+
+def test_a_damaged_file_is_named_and_made_anew(
+    tmp_path: Path, network: FrozenNetwork, photos: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = extract(network, photos, tmp_path, progress=False).vectors
+    [part] = tmp_path.rglob("*.safetensors")
+    whole = part.read_bytes()
+    middle = whole.rindex(first[5].tobytes()) + 10
+    for damaged, computed in (
+        (whole[:-100], 12),
+        (b"", 12),
+        (b"not safetensors at all", 12),
+        (whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], 1),
+    ):
+        part.write_bytes(damaged)
+        features, forwards = counting(network, photos, cache=tmp_path)
+        assert forwards == computed
+        np.testing.assert_allclose(features.vectors, first, atol=1e-5)
+        note = capsys.readouterr().err
+        assert note.count("\n") == 1 and note.startswith(f"note: {part}: ") and "damaged" in note
+        assert counting(network, photos, cache=tmp_path)[1] == 0
+        capsys.readouterr()
+        part.write_bytes(whole)
+
+
+def test_many_images_take_many_files(tmp_path: Path, network, photos: list[Path], monkeypatch) -> None:
+    monkeypatch.setattr("embeddings.images.cache.PART", 4 * network.dim * 4)
+    monkeypatch.setattr(images, "SAVE_EVERY", 0.0)
+    first = extract(network, photos[:11], tmp_path, batch_size=3, workers=0, progress=False).vectors
+    parts = sorted(tmp_path.rglob("*.safetensors"))
+    assert [len(load_file(part)["images"]) for part in parts] == [4, 4, 3]
+    monkeypatch.undo()
+    found, forwards = counting(network, photos, cache=tmp_path)
+    assert forwards == 1
+    np.testing.assert_array_equal(found.vectors[:11], first)
+
+
+def test_an_interrupt_right_after_saving_saves_nothing_twice(
+    tmp_path: Path, network, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = FeatureCache.add
+
+    def interrupted(self: FeatureCache, *arguments: object) -> None:
+        add(self, *arguments)
+        monkeypatch.setattr(FeatureCache, "add", add)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(images, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(FeatureCache, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        extract(network, photos, tmp_path, batch_size=2, workers=0, progress=False)
+    [part] = tmp_path.rglob("*.safetensors")
+    saved = load_file(part)
+    assert len(set(map(bytes, saved["images"]))) == len(saved["images"]) == 2
+    found = extract(network, photos, tmp_path, progress=False)
+    np.testing.assert_array_equal(found.vectors[:2], saved["vectors"])
+
+
+RUN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background job has it ignored.
+import sys
+from pathlib import Path
+from embeddings.images import extract as images
+images.SAVE_EVERY = 0.0
+network = images.load_network("test_resnet", random_weights=True)
+images.extract(network, images.find_images([sys.argv[1]]), sys.argv[2], workers=1, batch_size=1, progress=False)
+"""
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_a_broken_off_run_goes_on_where_it_was(tmp_path: Path, network: FrozenNetwork, kill: signal.Signals) -> None:
+    folder, cache = tmp_path / "photos", tmp_path / "cache"
+    folder.mkdir()
+    paths = [save(folder / f"im{n}.png", (20, 20), n) for n in range(150)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(folder), str(cache)], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while not list(cache.rglob("0.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert running.poll() is None, running.communicate()[1]
+    running.send_signal(kill)
+    running.communicate(timeout=30)
+    assert running.returncode != 0
+    [part] = cache.rglob("0.safetensors")
+    kept = len(load_file(part)["images"])
+    assert 1 <= kept < 150
+    features, forwards = counting(network, paths, cache=cache)
+    assert forwards == 150 - kept and not features.skipped
+    few = [0, 1, 149]
+    alone = extract(network, [paths[n] for n in few], progress=False).vectors
+    np.testing.assert_allclose(features.vectors[few], alone, atol=1e-5)
+
+
+class Deadly(Preprocessing):
+    """Ends the process that is to scale a photo."""
+
+    def transform(self):
+        return lambda image: os._exit(image.width)
+
+
+def test_a_dead_loader_process_is_one_sentence(network: FrozenNetwork, photos: list[Path]) -> None:
+    deadly = Deadly(**dataclasses.asdict(network.preprocessing))
+    with pytest.raises(EmbeddingError, match="a process that reads images died"):
+        extract(dataclasses.replace(network, preprocessing=deadly), photos, workers=1, progress=False)
+
+
+# What cannot be done is one sentence.
+
+
+def weights_of(network: FrozenNetwork) -> dict[str, torch.Tensor]:
+    state = network.module.model.state_dict()
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("conv1.0.weight"), r"do not fit timm/test_resnet: conv1.0.weight is missing"),
+        (lambda w: w.update({"extra.weight": torch.ones(2)}), r"the network has no extra.weight"),
+        (lambda w: w.update({"bn1.bias": torch.ones(5)}), r"bn1.bias is 5 in the file and \d+ in the network"),
+        (lambda w: w["bn1.bias"].fill_(torch.nan), r"bn1.bias holds numbers that are not finite"),
+    ],
+)
+def test_weights_that_do_not_fit(tmp_path: Path, network: FrozenNetwork, change, message: str) -> None:
+    state = weights_of(network)
+    file = tmp_path / "w.safetensors"
+    save_file(state, file)
+    assert load_network("test_resnet", file).checksum == network.checksum
+    change(state)
+    save_file(state, file, {"architecture": "timm other"})
+    with pytest.raises(EmbeddingError, match=message + r" \(the file says it is of timm other\)"):
+        load_network("test_resnet", file)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"mean": "grey"},
+        {"mean": "0.1, 0.2"},
+        {"std": "0"},
+        {"input_size": "3, 0, 10"},
+        {"input_size": "1, 160, 160"},
+        {"crop_pct": "-1"},
+        {"interpolation": "best"},
+        {"crop_mode": "none"},
+        {"pad_type": "same"},
+    ],
+)
+def test_metadata_that_cannot_be_followed(tmp_path: Path, network: FrozenNetwork, metadata: dict[str, str]) -> None:
+    file = tmp_path / "w.safetensors"
+    save_file(weights_of(network), file, metadata)
+    with pytest.raises(EmbeddingError, match=f"(?i){next(iter(metadata)) if '1, 1' not in str(metadata) else 'RGB'}"):
+        load_network("test_resnet", file)
+
+
+def test_the_shared_files_way_to_say_its_input(tmp_path: Path, network: FrozenNetwork) -> None:
+    file = tmp_path / "w.safetensors"
+    save_file(weights_of(network), file, {"input": "RGB 128x128, (x/255-0.25)/0.75"})
+    found = load_network("test_resnet", file).preprocessing
+    assert (found.input_size, found.mean, found.std) == ((3, 128, 128), (0.25,) * 3, (0.75,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "resnet5O"}, r"no network is named 'resnet5O'.* \(near it: .*resnet50"),
+        ({"name": "torchvision/resnet50"}, "no network is named"),
+        ({"name": "hf-hub:someone/thing"}, "no network is named"),
+        ({"name": "test_resnet.no_such_tag"}, "no weights by the tag 'no_such_tag'"),
+        ({"name": "test_vit", "grid": 2, "random_weights": True}, "no feature map to pool"),
+        ({"name": "test_resnet", "grid": 0, "random_weights": True}, "grid of timm/test_resnet is 0"),
+        ({"name": "test_resnet", "weights": "x.safetensors", "random_weights": True}, "not both"),
+        ({"name": "test_resnet", "weights": "nowhere.safetensors"}, "nowhere.safetensors: no such weights file"),
+        ({"name": "test_resnet", "weights": __file__}, "not a readable safetensors file"),
+    ],
+)
+def test_networks_that_cannot_be_had(arguments: dict, message: str) -> None:
+    with pytest.raises(EmbeddingError, match=message) as caught:
+        load_network(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_network_the_mend_is_a_file(tmp_path: Path) -> None:
+    code = (
+        "from embeddings import EmbeddingError, images\n"
+        "try:\n"
+        "    images.load_network('mobilenetv1_100')\n"
+        "except EmbeddingError as error:\n"
+        "    print(error)"
+    )
+    # No earlier downloads, and a host that does not exist.
+    environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    environment |= {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "https://host.invalid"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.count("\n") == 1
+    assert done.stdout.startswith("the weights of timm/mobilenetv1_100 could not be downloaded")
+    assert "--weights" in done.stdout
+
+
+def test_settings_out_of_range(network: FrozenNetwork, photos: list[Path]) -> None:
+    for arguments in ({"paths": []}, {"paths": photos, "workers": -1}, {"paths": photos, "batch_size": 0}):
+        with pytest.raises(EmbeddingError):
+            extract(network, **arguments)
+
+
+def test_random_weights_are_the_same_each_time_and_leave_no_trace(network: FrozenNetwork, photos: list[Path]) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    again = load_network("test_resnet", random_weights=True)
+    extract(again, photos[:3], workers=2, progress=False)
+    assert torch.equal(torch.rand(3), expected) and not torch.is_inference_mode_enabled()
+    assert again.checksum == network.checksum and again.describe() == network.describe()
+    assert not again.module.training and not any(p.requires_grad for p in again.module.parameters())

@@ -1,0 +1,343 @@
+"""Rival taggers and measures of tags: against scikit-learn, SciPy, closed forms and slow transcriptions."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn import metrics
+
+from embeddings.vocabulary import Vocabulary
+from experiments import UsageError
+from experiments.flickr_tags import baselines as tagging
+from experiments.flickr_tags import measures
+
+TAGS = [f"t{number:02}" for number in range(40)]
+
+
+def random_case(seed: int, images: int = 30, ranked: int = 40) -> tuple[list[list[str]], list[set[str]]]:
+    """Rankings of ``ranked`` tags each, and from 1 to 12 true tags, right ones likelier among the first."""
+    rng = np.random.default_rng(seed)
+    truth = [set(rng.choice(TAGS, rng.integers(1, 13), replace=False)) for _ in range(images)]
+    scores = rng.standard_normal((images, len(TAGS)))
+    scores += np.array([[tag in true for tag in TAGS] for true in truth])
+    return [[TAGS[i] for i in row[:ranked]] for row in (-scores).argsort(1)], truth
+
+
+def indicator(tags: list, first: int | None = None) -> np.ndarray:
+    return np.array([[tag in list(of_image)[:first] for tag in TAGS] for of_image in tags])
+
+
+def vocabulary_of(words: list[str], dimension: int = 6, seed: int = 0) -> Vocabulary:
+    return Vocabulary(words, np.random.default_rng(seed).standard_normal((len(words), dimension)))
+
+
+# Measures
+
+
+def test_precision_recall_and_f1_are_scikit_learns() -> None:
+    rankings, truth = random_case(0)
+    for image in range(len(truth)):
+        true, predicted = indicator(truth[image : image + 1])[0], indicator(rankings[image : image + 1], 10)[0]
+        expected = metrics.precision_recall_fscore_support(true, predicted, average="binary", zero_division=0)[:3]
+        one = (rankings[image : image + 1], truth[image : image + 1])
+        found = [measure(*one)[0] for measure in (measures.precision, measures.recall, measures.f1)]
+        assert found == pytest.approx(expected)
+
+
+def test_average_precision_is_scikit_learns_where_every_tag_is_ranked() -> None:
+    rankings, truth = random_case(1)
+    scores = np.array([[-ranking.index(tag) for tag in TAGS] for ranking in rankings])
+    true = indicator(truth)
+    expected = [metrics.average_precision_score(*pair) for pair in zip(true, scores, strict=True)]
+    found = measures.average_precision(rankings, truth)
+    np.testing.assert_allclose(found, expected)
+    assert found.mean() == pytest.approx(metrics.label_ranking_average_precision_score(true, scores))
+
+
+def test_average_precision_of_a_cut_ranking() -> None:
+    truth = [{"a", "b", "c"}]
+    assert measures.average_precision([["a", "x", "b"]], truth)[0] == pytest.approx((1 + 2 / 3) / 3)
+    assert measures.average_precision([["a", "x", "b"]], truth, at=2)[0] == pytest.approx(1 / 2)
+    assert measures.average_precision([["b", "a", "x", "y"]], truth, at=2)[0] == 1
+    assert measures.average_precision([[]], truth)[0] == 0
+
+
+def test_a_short_ranking_is_measured_as_if_the_rest_were_wrong() -> None:
+    rankings, truth = [["a", "b"]], [["a", "c", "c"]]
+    assert measures.precision(rankings, truth)[0] == pytest.approx(1 / 10)
+    assert measures.recall(rankings, truth)[0] == pytest.approx(1 / 2)
+    assert measures.f1(rankings, truth)[0] == pytest.approx(2 / 12)
+    assert measures.precision(rankings, truth, at=1)[0] == measures.hit(rankings, truth, at=1)[0] == 1
+
+
+def test_hit_and_distinct() -> None:
+    rankings = [["a", "b", "c"], ["b", "c", "d"]]
+    assert measures.hit(rankings, [["c"], ["a"]]).tolist() == [1, 0]
+    assert measures.hit(rankings, [["c"], ["a"]], at=2).tolist() == [0, 0]
+    assert measures.distinct(rankings) == 4
+    assert measures.distinct(rankings, at=1) == 2
+
+
+def test_an_image_without_true_tags_is_left_out_and_counted() -> None:
+    rankings, truth = [["a"], ["a"], ["b"]], [["a"], [], ["a"]]
+    of_images = measures.per_image(rankings, truth, vocabulary_of(["a", "b"]))
+    assert set(of_images) == {"precision", "recall", "f1", "average_precision", "hit", "best_cosine"}
+    for values in of_images.values():
+        assert np.isnan(values).tolist() == [False, True, False]
+    interval = measures.bootstrap(of_images["hit"])
+    assert (interval.mean, interval.n, interval.left_out) == (0.5, 2, 1)
+    nothing = measures.bootstrap(np.full(3, np.nan))
+    assert np.isnan([nothing.mean, nothing.low, nothing.high]).all() and (nothing.n, nothing.left_out) == (0, 3)
+
+
+def test_a_ranking_with_a_tag_twice_or_of_no_image_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"image 1 .* twice"):
+        measures.precision([["a"], ["b", "b"]], [["a"], ["b"]])
+    with pytest.raises(ValueError):
+        measures.precision([["a"]], [["a"], ["b"]])
+
+
+def test_best_cosine_word_by_word() -> None:
+    rankings, truth = random_case(2, images=12)
+    vocabulary = vocabulary_of(TAGS[:25])
+    vectors = vocabulary.vectors.astype(np.float64)
+    found = measures.best_cosine(rankings, truth, vocabulary, at=5)
+    for image in range(12):
+        best = []
+        for tag in truth[image]:
+            if tag in vocabulary:
+                left = vectors[vocabulary.index(tag)]
+                rights = [vectors[vocabulary.index(other)] for other in rankings[image][:5] if other in vocabulary]
+                best.append(max(left @ r / np.sqrt((left @ left) * (r @ r)) for r in rights))
+        assert found[image] == pytest.approx(np.mean(best) if best else np.nan, abs=1e-6, nan_ok=True)
+    assert 0 < np.isnan(found).sum() < 12
+
+
+def test_best_cosine_of_near_misses_and_unknown_words() -> None:
+    vocabulary = Vocabulary(["chair", "table", "sky"], np.array([[1, 0], [1, 1], [0, -1]], dtype=np.float32))
+    truth = [["chair"], ["chair"], ["chair"], ["unknown"], ["chair", "sky", "unknown"]]
+    rankings = [["chair"], ["sky", "table"], ["unknown"], ["chair"], ["sky", "table"]]
+    expected = [1, np.sqrt(0.5), 0, np.nan, (np.sqrt(0.5) + 1) / 2]
+    np.testing.assert_allclose(measures.best_cosine(rankings, truth, vocabulary), expected, atol=1e-6)
+
+
+def test_sample_diversity_pair_by_pair(monkeypatch) -> None:
+    drawn = np.random.default_rng(3).standard_normal((4, 7, 5)).astype(np.float32) * 3
+    units = drawn.astype(np.float64) / np.linalg.norm(drawn.astype(np.float64), axis=2, keepdims=True)
+    expected = [np.mean([1 - a @ b for a, b in itertools.combinations(image, 2)]) for image in units]
+    np.testing.assert_allclose(measures.sample_diversity(drawn), expected)
+    monkeypatch.setattr(measures, "_HELD", 80)
+    np.testing.assert_allclose(measures.sample_diversity(drawn), expected)
+    same = np.tile(drawn[:, :1], (1, 50, 1))
+    np.testing.assert_allclose(measures.sample_diversity(same), 0, atol=1e-12)
+    assert (measures.sample_diversity(same) >= 0).all()
+    assert np.isnan(measures.sample_diversity(drawn[:, :1])).all()
+    assert measures.sample_diversity(np.array([[[1.0, 0], [-2, 0]]])) == pytest.approx([2])
+
+
+def test_bootstrap_interval_is_scipys() -> None:
+    values = np.random.default_rng(5).exponential(size=120)
+    interval = measures.bootstrap(values, resamples=20_000, level=0.9)
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=np.random.default_rng(6)
+    ).confidence_interval
+    se = values.std() / np.sqrt(120)
+    assert interval.mean == pytest.approx(values.mean()) and (interval.n, interval.left_out) == (120, 0)
+    # The ends themselves vary by about se / 70 between 20,000 draws and others.
+    assert interval.low == pytest.approx(expected.low, abs=se / 10)
+    assert interval.high == pytest.approx(expected.high, abs=se / 10)
+
+
+def test_bootstrap_covers_the_true_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(7)
+    intervals = [measures.bootstrap(rng.standard_normal(80), resamples=400, level=0.8, seed=i) for i in range(400)]
+    covered = np.mean([interval.low <= 0 <= interval.high for interval in intervals])
+    assert abs(covered - 0.8) < 0.07  # three and a half standard errors
+
+
+def test_bootstrap_of_a_constant_by_seed_and_in_parts(monkeypatch) -> None:
+    assert measures.bootstrap(np.full(9, 0.25)) == measures.Interval(0.25, 0.25, 0.25, 9, 0)
+    values = np.random.default_rng(8).standard_normal(50)
+    once = measures.bootstrap(values, seed=3)
+    assert measures.bootstrap(values, seed=3) == once != measures.bootstrap(values, seed=4)
+    monkeypatch.setattr(measures, "_HELD", 999)
+    assert measures.bootstrap(values, seed=3) == once
+
+
+def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
+    rng = np.random.default_rng(9)
+    easy = rng.uniform(size=200)
+    worse, better = easy + 0.01 * rng.standard_normal(200), easy + 0.02
+    apart = [measures.bootstrap(values) for values in (worse, better)]
+    assert apart[0].high > apart[1].low
+    paired = measures.paired_difference(better, worse)
+    assert 0 < paired.low < paired.mean < paired.high < 0.03
+    better[0] = worse[1] = np.nan
+    assert measures.paired_difference(better, worse).left_out == 2
+    with pytest.raises(ValueError, match="same images"):
+        measures.paired_difference(better, worse[:-1])
+
+
+# Rivals
+
+
+def test_commonest_tags_by_images_then_by_the_alphabet() -> None:
+    tags = [["b", "a", "c", "c", "c"], ["d", "b"], [], ["a", "e"]]
+    assert tagging.tag_frequencies(tags) == [("a", 2), ("b", 2), ("c", 1), ("d", 1), ("e", 1)]
+    assert tagging.commonest(tags, 2, words=3) == [["a", "b", "c"]] * 2
+    assert tagging.commonest(tags, 1) == [["a", "b", "c", "d", "e"]]
+
+
+def slow_vote(train: np.ndarray, tags: list[list[str]], query: np.ndarray, neighbours: int, words: int) -> list[str]:
+    train, query = train.astype(np.float64), query.astype(np.float64)
+    cosines = [float(row @ query / np.sqrt((row @ row) * (query @ query))) for row in train]
+    voters = sorted(range(len(train)), key=lambda i: -cosines[i])[:neighbours]
+    votes: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    frequency = Counter(tag for of_image in tags for tag in set(of_image))
+    for voter in voters:
+        for tag in set(tags[voter]):
+            votes[tag] += 1
+            sums[tag] += cosines[voter]
+    return sorted(frequency, key=lambda tag: (-votes[tag], -round(sums[tag], 5), -frequency[tag], tag))[:words]
+
+
+@pytest.mark.parametrize("neighbours", [1, 4, 20, 99])
+def test_votes_one_by_one(neighbours: int, monkeypatch) -> None:
+    rng = np.random.default_rng(10)
+    train, queries = (np.maximum(rng.standard_normal((n, 30)), 0).astype(np.float32) for n in (60, 11))
+    tags = [list(rng.choice(TAGS, rng.integers(0, 7))) for _ in range(60)]
+    monkeypatch.setattr(tagging, "_PRODUCTS", 200)  # several blocks of queries
+    for words in (10, 100):
+        rankings = tagging.vote(train, tags, queries, neighbours, words)
+        assert rankings == [slow_vote(train, tags, query, neighbours, words) for query in queries]
+
+
+def test_ties_of_votes() -> None:
+    """Both of the two voters have a tag of their own: the nearer one's first; then the untouched by frequency."""
+    train = np.array([[1, 0.5], [1, 0], [-1, 0], [-1, 0.1]])
+    tags = [["far"], ["near", "also"], ["rest", "also"], ["rest", "last"]]
+    ranking = tagging.vote(train, tags, np.array([[2.0, 0]]), 2)[0]
+    assert ranking == ["also", "near", "far", "rest", "last"]
+
+
+def test_mean_vectors_are_of_directions() -> None:
+    vocabulary = Vocabulary(["a", "b"], np.array([[3, 0], [0, 1]], dtype=np.float32))
+    rows, vectors = tagging.mean_tag_vectors([["a", "b", "b"], ["unknown"], ["a"], []], vocabulary)
+    assert rows.tolist() == [0, 2]
+    np.testing.assert_allclose(vectors, [[0.5, 0.5], [1, 0]])
+    assert tagging.mean_tag_vectors([[]], vocabulary)[1].shape == (0, 2)
+
+
+@pytest.mark.parametrize(("images", "alpha"), [(25, 1e-3), (25, 30.0), (200, 2.0)])
+def test_ridge_solves_the_normal_equations(images: int, alpha: float) -> None:
+    rng = np.random.default_rng(11)
+    train, queries = (rng.uniform(size=(n, 40)).astype(np.float32) for n in (images, 9))
+    vectors = rng.standard_normal((images, 6)).astype(np.float32)
+    vocabulary = vocabulary_of(TAGS)
+    x, t = train.astype(np.float64), vectors.astype(np.float64)
+    xc, tc = x - x.mean(0), t - t.mean(0)
+    weights = np.linalg.solve(xc.T @ xc + alpha * np.eye(40), xc.T @ tc)
+    predicted = (queries - x.mean(0)) @ weights + t.mean(0)
+    np.testing.assert_allclose(tagging._ridge_vectors(train, vectors, queries, alpha), predicted, atol=1e-8)
+    words = vocabulary.vectors.astype(np.float64)
+    cosines = predicted @ words.T / np.linalg.norm(words, axis=1)
+    rankings = tagging.ridge(train, vectors, queries, vocabulary, alpha, words=7)
+    assert rankings == [[TAGS[i] for i in row[:7]] for row in (-cosines).argsort(1)]
+    assert len(tagging.ridge(train, vectors, queries, vocabulary, alpha)[0]) == len(TAGS)
+
+
+def test_the_penalty_is_the_validation_images_choice() -> None:
+    """A noisy linear truth in more dimensions than images: no penalty and a great one both lose."""
+    rng = np.random.default_rng(12)
+    vocabulary = vocabulary_of(TAGS, dimension=8)
+    truth = rng.standard_normal((60, 8))
+    train, valid = (rng.standard_normal((n, 60)) for n in (80, 60))
+    vectors = train @ truth + 20 * rng.standard_normal((80, 8))
+    wanted = [row[:3] for row in tagging.nearest_words(valid @ truth, vocabulary)]
+
+    def score(rankings: list[list[str]]) -> float:
+        return float(measures.precision(rankings, wanted, at=3).mean())
+
+    chosen, tried = tagging.choose_alpha(train, vectors, valid, vocabulary, score)
+    assert [alpha for alpha, _ in tried] == list(tagging.alpha_grid(train))
+    assert tried[chosen][1] == max(value for _, value in tried) > tried[0][1]
+    assert tried[-1][1] == score(tagging.ridge(train, vectors, valid, vocabulary, tried[-1][0]))
+    level, _ = tagging.choose_alpha(train, vectors, valid, vocabulary, lambda rankings: 1.0, [1.0, 9.0, 3.0])
+    assert level == 1
+
+
+def test_the_grid_of_penalties_follows_the_features_scale() -> None:
+    features = np.random.default_rng(13).uniform(size=(20, 5))
+    grid = tagging.alpha_grid(features)
+    np.testing.assert_allclose(tagging.alpha_grid(features * 10 + 7), np.multiply(grid, 100))
+    assert grid[-1] == pytest.approx(100 * features.var(0).sum()) and grid[0] == pytest.approx(grid[-1] / 1e6)
+
+
+def nonlinear_case(seed: int = 14) -> tuple[Vocabulary, list[np.ndarray], list[list[list[str]]]]:
+    """Tags told by the product of two features' signs, which no linear map can follow."""
+    rng = np.random.default_rng(seed)
+    vocabulary = vocabulary_of(["same", "other", *TAGS[:8]], dimension=6)
+    features = [rng.standard_normal((n, 12)).astype(np.float32) * 0.2 + 3 for n in (600, 100, 60)]
+    for rows in features:
+        rows[:, :2] += np.sign(rows[:, :2] - 3)
+    signs = [np.sign((rows[:, 0] - 3) * (rows[:, 1] - 3)) for rows in features]
+    return vocabulary, features, [[["same" if s > 0 else "other"] for s in part] for part in signs]
+
+
+def test_the_mlp_learns_what_a_linear_map_cannot() -> None:
+    vocabulary, (train, valid, test), (train_tags, valid_tags, test_tags) = nonlinear_case()
+    vectors, valid_vectors = (tagging.mean_tag_vectors(tags, vocabulary)[1] for tags in (train_tags, valid_tags))
+    before = torch.random.get_rng_state()
+    net = {"hidden": 64, "epochs": 60, "seed": 1, "words": 3}
+    rankings = tagging.mlp(train, vectors, valid, valid_vectors, test, vocabulary, **net)
+    assert torch.equal(before, torch.random.get_rng_state())
+    short = [
+        tagging.mlp(train, vectors, valid, valid_vectors, test, vocabulary, hidden=64, epochs=3, seed=seed)
+        for seed in (1, 1, 2)
+    ]
+    assert short[0] == short[1] != short[2]
+    assert all(len(ranking) == 3 for ranking in rankings)
+    right = measures.precision(rankings, test_tags, at=1).mean()
+    linear = tagging.ridge(train, vectors, test, vocabulary, 1.0)
+    assert right > 0.9 > 0.75 > measures.precision(linear, test_tags, at=1).mean()
+
+
+def test_the_mlp_stops_where_validation_images_are_best() -> None:
+    """Validation tags opposite to the training ones: the first epoch is the best, and its weights are what counts."""
+    vocabulary, (train, valid, test), (train_tags, valid_tags, _) = nonlinear_case()
+    vectors, valid_vectors = (tagging.mean_tag_vectors(tags, vocabulary)[1] for tags in (train_tags, valid_tags))
+    net = {"hidden": 64, "patience": 2, "seed": 1}
+    short, long = (
+        tagging.mlp(train, vectors, valid, -valid_vectors, test, vocabulary, epochs=epochs, **net)
+        for epochs in (1, 10_000)
+    )
+    assert short == long
+
+
+def test_features_that_do_not_fit_are_one_sentence() -> None:
+    vocabulary, (train, valid, test), (train_tags, valid_tags, _) = nonlinear_case()
+    vectors, valid_vectors = (tagging.mean_tag_vectors(tags, vocabulary)[1] for tags in (train_tags, valid_tags))
+    sick, blank = test.copy(), test.copy()
+    sick[7, 3] = np.nan
+    blank[5] = 0
+    with pytest.raises(UsageError, match=r"query image 5 .* all zero"):
+        tagging.vote(train, train_tags, blank)
+    with pytest.raises(UsageError, match="600 training images have 599 tag lists"):
+        tagging.vote(train, train_tags[1:], test)
+    for queries, says in ((sick, "query features of image 7 .* not finite"), (test[:, 1:], "features of 11 numbers")):
+        with pytest.raises(UsageError, match=says):
+            tagging.vote(train, train_tags, queries)
+        with pytest.raises(UsageError, match=says):
+            tagging.ridge(train, vectors, queries, vocabulary, 1.0)
+        with pytest.raises(UsageError, match=says):
+            tagging.mlp(train, vectors, valid, valid_vectors, queries, vocabulary)
+    with pytest.raises(UsageError, match="100 validation images have 99 word vectors"):
+        tagging.mlp(train, vectors, valid, valid_vectors[1:], test, vocabulary)
+    with pytest.raises(UsageError, match="diverged in epoch 1"):
+        tagging.mlp(train, vectors, valid, valid_vectors, test, vocabulary, hidden=8, learning_rate=1e38)

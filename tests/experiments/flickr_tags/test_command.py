@@ -1,0 +1,434 @@
+"""The multimodal experiment as a user types it, on 40 rendered scenes: whole runs, kills, mistakes, hostile tags."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import html
+import json
+import math
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gensim.models import KeyedVectors
+from PIL import Image
+from safetensors.numpy import load_file as load_arrays
+from safetensors.torch import load_file, save_file
+from sklearn.linear_model import Ridge
+
+from embeddings.vocabulary import Vocabulary
+from experiments.flickr_tags.__main__ import main
+from experiments.flickr_tags.presets import FLICKR_PRESETS
+from experiments.runs import cli
+from tests.experiments import commands, flickr_runs
+from tests.experiments.conftest import FlickrRun
+
+METHODS = {"cgan", "commonest", "vote", "ridge", "mlp"}
+MEASURES = {
+    "precision_at_10", "recall_at_10", "f1_at_10", "mean_average_precision", "hit_at_10", "best_cosine",
+}  # fmt: skip
+
+
+def result_of(run: FlickrRun) -> dict[str, Any]:
+    return json.loads((run.folder / "result.json").read_text())
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv without the clock."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+# ---- a whole run
+
+
+def test_a_run_leaves_the_folder_that_the_design_names(flickr_run: FlickrRun) -> None:
+    names = {path.name for path in flickr_run.folder.iterdir()}
+    pictures = {"curves.png", "precision.png", "precision_user_tags.png"}
+    assert names >= {"config.json", "metrics.csv", "checkpoint.safetensors", "best.safetensors", "result.json"}
+    assert names >= {"table2.md", "table2.html", "table2.json", "vocabulary.bin", "vocabulary.json"} | pictures
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any(name.startswith(".") for name in names)
+    for name in pictures:
+        Image.open(flickr_run.folder / name).verify()
+    assert [int(row["update"]) for row in metrics(flickr_run.folder)] == [20, 80, 160, 240]
+    # Nothing was written into the data root, and no bar into what is no terminal.
+    assert not list(flickr_run.root.iterdir())
+    assert flickr_run.done.stderr == ""
+
+
+def test_the_result_has_every_measure_of_five_methods_with_finite_intervals(flickr_run: FlickrRun) -> None:
+    result = result_of(flickr_run)
+    assert result["status"] == "finished" and result["seed"] == 1 and result["updates"] == 240
+    assert result["images"] == {"train": 28, "valid": 6, "test": 6} and result["test_images"] == 6
+    best = max(metrics(flickr_run.folder), key=lambda row: float(row["valid_average_precision"]))
+    assert result["best_update"] == int(best["update"])
+    for against in ("measures", "measures_user_tags"):
+        assert result[against].keys() == METHODS
+        for method, row in result[against].items():
+            assert row.keys() >= MEASURES | {"distinct_tags", "diversity"}
+            for name in MEASURES:
+                low, value, high = (row[name][key] for key in ("low", "value", "high"))
+                assert -1 <= low <= value <= high <= 1 and math.isfinite(low + high), (method, name)
+            assert row["distinct_tags"] >= 10
+            assert (row["diversity"] is not None) == (method == "cgan")
+            assert ("cgan_minus_this_precision" in row) == (method != "cgan")
+    assert {"command", "git_revision", "packages"} <= result["environment"].keys()
+
+
+def test_every_output_says_that_these_are_no_photos(flickr_run: FlickrRun) -> None:
+    assert flickr_run.done.stdout.startswith("NOTE: no photos lie under ")
+    for text in (
+        flickr_run.done.stdout,
+        json.dumps(result_of(flickr_run)),
+        (flickr_run.folder / "table2.md").read_text(),
+        (flickr_run.folder / "table2.html").read_text(),
+    ):
+        assert "rendered scenes with invented tags, not photos" in text
+        assert "random" in text
+    assert result_of(flickr_run)["dataset"]["embedded"] is True
+    assert all(row["dataset"] == "scenes (embedded)" for row in metrics(flickr_run.folder))
+
+
+def test_overrides_reach_the_record_and_presets_print_in_the_help(flickr_run: FlickrRun) -> None:
+    config = json.loads((flickr_run.folder / "config.json").read_text())
+    settings = config["settings"]
+    assert config["preset"] == "paper" and config["experiment"] == "flickr-tags"
+    assert settings["generator"]["condition_dim"] == 64 and settings["words"]["epochs"] == 1
+    assert settings["discriminator"]["joint"] == ["maxout:16x3,dropout=0.5"]
+    assert settings["stopping"]["max_updates"] == 240 and settings["features"]["network"] == "test_vit"
+    shown = commands.run("flickr_tags", "--help")
+    assert shown.returncode == 0 and all(name in shown.stdout for name in FLICKR_PRESETS)
+    shown = commands.run("flickr_tags", "paper", "--help")
+    for option in ("--features.scaling", "--words.min-count", "--decoding.samples", "--pairs.train", "--images"):
+        assert option in shown.stdout
+    assert "150000" in shown.stdout and "maxout:1000x3,dropout=0.5" in shown.stdout
+    loaded = "import sys, experiments.flickr_tags, experiments.tag; print({'torch', 'gensim'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", loaded], cwd=commands.ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """The command within this process: exit status, what it printed, what it said on standard error."""
+    capsys.readouterr()
+    status = cli.run(main, [str(argument) for argument in arguments[1:]])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def assert_refused(capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...], *words: str) -> str:
+    """Status 2 and one sentence with ``words``; what was printed before it."""
+    status, out, errors = call(capsys, *arguments)
+    lines = [line for line in errors.splitlines() if line.strip()]
+    assert status == 2 and len(lines) == 1 and lines[0].startswith("error: "), errors
+    for word in words:
+        assert word in lines[0], lines[0]
+    return out
+
+
+def test_a_finished_run_is_shown_for_its_own_settings_only(
+    flickr_run: FlickrRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = flickr_runs.arguments(flickr_run.runs, flickr_run.root)
+    before = {path: path.read_bytes() for path in flickr_run.folder.iterdir()}
+    shown = commands.run(*command, "--resume")
+    assert shown.returncode == 0 and "is finished" in shown.stdout, shown.stderr
+    assert "Conditional adversarial net" in shown.stdout and "MLP regression" in shown.stdout and "NOTE" in shown.stdout
+    assert_refused(capsys, command, "finished run", "--name")
+    # Refused before the words would be trained anew.
+    out = assert_refused(capsys, (*command, "--resume", "--words.epochs", 2), "words.epochs", "another name")
+    assert "epochs in" not in out
+    images = [39 if argument == flickr_runs.IMAGES else argument for argument in command]
+    assert_refused(
+        capsys, (*images, "--resume", "--name", flickr_run.folder.name), "cannot resume with another", "dataset"
+    )
+    assert {path: path.read_bytes() for path in flickr_run.folder.iterdir()} == before
+
+
+def test_killed_and_resumed_it_ends_bit_for_bit_the_same(flickr_run: FlickrRun) -> None:
+    arguments = (*flickr_runs.arguments(flickr_run.runs, flickr_run.root), "--name", "killed", "--resume")
+    folder = flickr_run.folder.with_name("killed")
+    for wanted in (1, 3):
+        process = commands.start(*arguments)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if (folder / "metrics.csv").exists() and len(metrics(folder)) >= wanted:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not (folder / "result.json").exists()
+    done = commands.run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert metrics(folder) == metrics(flickr_run.folder)
+    for name in ("best.safetensors", "checkpoint.safetensors", "scale.safetensors"):
+        ours, theirs = load_file(folder / name), load_file(flickr_run.folder / name)
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            assert value.numpy().tobytes() == theirs[key].numpy().tobytes(), (name, key)
+    ours, theirs = (json.loads((place / "result.json").read_text()) for place in (folder, flickr_run.folder))
+    assert ours["measures"] == theirs["measures"] and ours["measures_user_tags"] == theirs["measures_user_tags"]
+    assert (folder / "table2.json").read_bytes() == (flickr_run.folder / "table2.json").read_bytes()
+    assert len(ours["sessions"]) == 3
+
+
+# ---- the figures of the result, computed again from the files
+
+
+class Files:
+    """What the files say, read with nothing of the experiment's own: tags, words, features, splits."""
+
+    def __init__(self, run: FlickrRun) -> None:
+        scenes = run.runs / "cache" / f"scenes-{flickr_runs.IMAGES}"
+        numbers = range(1, flickr_runs.IMAGES + 1)
+        labels: dict[int, list[str]] = {number: [] for number in numbers}
+        for path in sorted((scenes / "mirflickr25k_annotations_v080").glob("*.txt")):
+            if path.stem != "README" and not path.stem.endswith("_r1"):
+                for line in path.read_text().split():
+                    labels[int(line)].append("plant" if path.stem == "plant_life" else path.stem)
+        self.user_tags, self.tags, self.features = [], [], []
+        (trained,) = (run.runs / "cache" / "word-vectors").glob("*epochs1.bin")
+        keyed = KeyedVectors.load_word2vec_format(trained, binary=True)
+        self.words, self.vectors = keyed.index_to_key, keyed.vectors.astype(np.float64)
+        self.counts = json.loads(trained.with_suffix(".json").read_text())["counts"]
+        known: dict[bytes, np.ndarray] = {}
+        for path in (run.runs / "cache" / "features").glob("*/*.safetensors"):
+            arrays = load_arrays(path)
+            known |= {row.tobytes(): v for row, v in zip(arrays["images"], arrays["vectors"], strict=True)}
+        for number in numbers:
+            tags = (scenes / "mirflickr" / "meta" / "tags" / f"tags{number}.txt").read_text().split()
+            if tags or labels[number]:
+                self.user_tags.append(set(tags))
+                self.tags.append({*tags, *labels[number]})
+                image = (scenes / "mirflickr" / f"im{number}.jpg").read_bytes()
+                self.features.append(known[hashlib.sha256(image).digest()].astype(np.float64))
+        self.train = range(int(0.7 * len(self.tags)))
+        rest = range(len(self.train), len(self.tags))
+        self.valid, self.test = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        # The paper preset's scale: off the training images' mean, at one length (which no angle depends on).
+        raw = np.array(self.features)
+        self.x = raw - raw[list(self.train)].mean(0)
+        self.x *= 20 / np.linalg.norm(self.x, axis=1, keepdims=True)
+        self.known = [self.tags[i] & set(self.words) for i in self.train]
+        # What can come out: seen 50 times, and a tag of a training photo (2% of 28 photos is one).
+        often = {word for word, count in zip(self.words, self.counts, strict=True) if count >= 50}
+        self.possible = often & set().union(*self.known)
+
+    def frequencies(self) -> list[str]:
+        counts = Counter(tag for of_image in self.known for tag in of_image)
+        return sorted(counts, key=lambda tag: (-counts[tag], tag))
+
+    def unit(self, words: set[str]) -> np.ndarray:
+        rows = self.vectors[[self.words.index(word) for word in sorted(words)]]
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def assert_measures(row: dict[str, Any], rankings: list[list[str]], truth: list[set[str]], files: Files) -> None:
+    """Each measure of ``row`` against a plain loop over images; ``rankings`` hold 100 words, or all there are."""
+    found: dict[str, list[float]] = {name: [] for name in MEASURES}
+    for ranking, true in zip(rankings, truth, strict=True):
+        if not true:
+            continue
+        right = [tag for tag in ranking[:10] if tag in true]
+        found["precision_at_10"].append(len(right) / 10)
+        found["recall_at_10"].append(len(right) / len(true))
+        found["f1_at_10"].append(2 * len(right) / (10 + len(true)))
+        found["hit_at_10"].append(float(bool(right)))
+        places = [place for place, tag in enumerate(ranking[:100], 1) if tag in true]
+        found["mean_average_precision"].append(
+            sum(i / place for i, place in enumerate(places, 1)) / min(len(true), 100)
+        )
+        if wanted := true & set(files.words):
+            cosines = files.unit(wanted) @ files.unit(set(ranking[:10])).T
+            found["best_cosine"].append(cosines.max(1).mean())
+    for name, values in found.items():
+        if name == "mean_average_precision" and len(rankings[0]) == 10:
+            continue  # Only ten words are kept of the generated ones.
+        assert row[name]["value"] == pytest.approx(np.mean(values), abs=1e-6), name
+    assert row["distinct_tags"] == len({tag for ranking in rankings for tag in ranking[:10]})
+
+
+def test_the_rows_of_the_result_are_what_the_files_give(flickr_run: FlickrRun) -> None:
+    files, result = Files(flickr_run), result_of(flickr_run)
+    table = json.loads((flickr_run.folder / "table2.json").read_text())
+    order = files.frequencies()
+
+    def commonest(image: int) -> list[str]:
+        return order[:100]
+
+    def vote(image: int) -> list[str]:
+        cosines = files.x[: len(files.train)] @ files.x[image] / 400
+        voters = np.argsort(-cosines)[: result["rivals"]["vote_neighbours"]].tolist()
+        votes = {tag: [cosines[i] for i in voters if tag in files.known[i]] for tag in order}
+        return sorted(order, key=lambda tag: (-len(votes[tag]), -math.fsum(votes[tag]), order.index(tag)))[:100]
+
+    having = [i for i in files.train if files.known[i]]
+    targets = np.array([files.unit(files.known[i]).mean(0) for i in having])
+    ridge_map = Ridge(alpha=result["rivals"]["ridge_alpha"]).fit(files.x[having], targets)
+
+    def ridge(image: int) -> list[str]:
+        cosines = files.unit(files.possible) @ ridge_map.predict(files.x[[image]])[0]
+        return [sorted(files.possible)[i] for i in np.argsort(-cosines)[:100]]
+
+    generated = {row["number"]: [tag for tag, _ in row["generated"]] for row in table["photos"]}
+    assert len(generated) == len(files.test) and set.union(*map(set, generated.values())) <= files.possible
+    for method, rank in (
+        ("commonest", commonest), ("vote", vote), ("ridge", ridge), ("cgan", lambda image: generated[image + 1]),
+    ):  # fmt: skip
+        rankings = [rank(image) for image in files.test]
+        for against, truth in (("measures", files.tags), ("measures_user_tags", files.user_tags)):
+            assert_measures(result[against][method], rankings, [truth[i] for i in files.test], files)
+
+
+def test_pairs_and_what_was_left_out_are_counted(flickr_run: FlickrRun) -> None:
+    files, result = Files(flickr_run), result_of(flickr_run)
+    assert result["pairs"] == sum(map(len, files.known))
+    left_out = result["left_out"]
+    assert left_out["tags"] == sum(map(len, files.tags))
+    assert left_out["tags without a vector"] == sum(len(tags - set(files.words)) for tags in files.tags)
+    assert left_out["images without a tag"] == flickr_runs.IMAGES - len(files.tags)
+    assert result["vocabulary"] == {
+        "words": len(files.words),
+        "decoding": len(files.possible),
+    }
+
+
+# ---- mistakes
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own folder of a dozen photos, with word vectors of 16 numbers beside it."""
+    folder = flickr_runs.folder_of_photos(tmp_path_factory.mktemp("own"))
+    words = ["dog", "sea", "sky", "tree", "car", "flower", "cloud", "clouds", "water", "house", *"abcdefghijklmnop"]
+    vectors = np.random.default_rng(0).standard_normal((len(words), 16)).astype(np.float32)
+    Vocabulary(words, vectors, None).save(folder / "words.bin")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CGAN_DATA", raising=False)
+
+
+def spoilt(photos: Path, folder: Path) -> Path:
+    """A copy of the photos to damage."""
+    return Path(shutil.copytree(photos, folder))
+
+
+def own(dataset: Path, *more: object) -> tuple[object, ...]:
+    return ("flickr_tags", "paper", *flickr_runs.NETS, *flickr_runs.LENGTH, "--dataset", dataset, *more)
+
+
+def test_damaged_folders_are_refused_in_one_sentence(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
+    (empty / "mirflickr").mkdir(parents=True)
+    stray = spoilt(photos, tmp_path / "stray")
+    (stray / "mirflickr" / "meta" / "tags" / "tags77.txt").write_text("dog\n")
+    wrong = spoilt(photos, tmp_path / "wrong")
+    (wrong / "mirflickr25k_annotations_v080" / "sky.txt").write_text("1\n99999\n")
+    few = spoilt(photos, tmp_path / "few")
+    for number in range(3, 13):
+        (few / "mirflickr" / "meta" / "tags" / f"tags{number}.txt").write_text("")
+    for path in (few / "mirflickr25k_annotations_v080").glob("*.txt"):
+        path.write_text("1\n")
+    vectors = ("--words.vectors", photos / "words.bin")
+    for folder, words in (
+        (empty, ("no image named im1.jpg",)),
+        (stray, ("tags77.txt", "no im77.jpg")),
+        (wrong, ("sky.txt, line 2", "99,999")),
+        (tmp_path / "none", ("neither a folder nor a set of photos",)),
+        (few, ("2 images", "take more images")),
+    ):
+        assert_refused(capsys, own(folder, "--runs", tmp_path / "runs", *vectors), *words)
+    assert not list((tmp_path / "runs").rglob("config.json"))
+
+
+def test_what_does_not_fit_is_refused_before_anything_long(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(load_network_weights(), tmp_path / "test_vit.safetensors")
+    vectors = ("--words.vectors", photos / "words.bin")
+    weights = ("--features.no-random-weights", "--features.weights", tmp_path / "test_vit.safetensors")
+    for more, words in (
+        ((*vectors, *weights, "--features.network", "test_efficientnet"), ("do not fit timm/test_efficientnet",)),
+        ((*vectors, "--features.network", "test_efficientnet"), ("gives 256 numbers", "--generator.condition-dim 256")),
+        ((*vectors, "--features.network", "no_such_net"), ("no network is named 'no_such_net'",)),
+        ((*vectors, "--generator.output-dim", 8), ("output_dim is 8 and discriminator.input_dim 16",)),
+        (
+            (*vectors, "--generator.output-dim", 8, "--discriminator.input-dim", 8),
+            ("vectors of 16 numbers", "output_dim is 8"),
+        ),
+        (("--words.vectors", tmp_path / "none.bin"), ("none.bin", "No such file")),
+        ((*vectors, "--decoding.neighbours", 27), ("only 26 words can come out",)),
+        (("--data-root", tmp_path), ("no YFCC100M metadata", "--words.vectors")),
+        ((*vectors, "--device", "cuda:77"), ("cuda:77",)),
+        ((*vectors, "--name", "a/b"), ("--name",)),
+        ((*vectors, "--images", 3), ("--images 3",)),
+    ):
+        assert_refused(capsys, own(photos, "--runs", tmp_path / "runs", *more), *words)
+    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+
+
+def load_network_weights() -> dict[str, Any]:
+    """The weights of the small network, as a file of them would hold."""
+    import timm
+
+    return timm.create_model("test_vit", num_classes=0).state_dict()
+
+
+def test_a_game_that_diverges_is_refused_and_recorded(
+    flickr_run: FlickrRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (*flickr_runs.arguments(flickr_run.runs, flickr_run.root), "--name", "lost")
+    status, _, last = call(capsys, *command, "--training.learning-rate", "1e8", "--training.averaging", 0)
+    assert status == 2 and last.startswith("error: ") and "learning_rate" in last
+    folder = flickr_run.folder.with_name("lost")
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "diverged" and result["reason"] in last
+    assert not (folder / "table2.html").exists()
+
+
+# ---- a user's own folder
+
+
+def test_hostile_tags_come_out_escaped(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A script as a user tag of every photo and as a word of the vocabulary, so that it can be generated as well."""
+    hostile = "<script>alert(1)</script>"
+    folder = spoilt(photos, tmp_path / "my photos")
+    for path in (folder / "mirflickr" / "meta" / "tags").iterdir():
+        path.write_text(path.read_text() + f"{hostile}\n")
+    (folder / "mirflickr" / "im3.jpg").write_bytes(b"no image")
+    words = [hostile, *"abcdefghijklmnopqrstuv"]
+    vectors = np.random.default_rng(0).standard_normal((len(words), 16)).astype(np.float32)
+    Vocabulary(words, vectors, None).save(tmp_path / "words.bin")
+    vectors = ("--words.vectors", tmp_path / "words.bin", "--decoding.min-photos", 0)
+    # Every photo has the same one tag in the vocabulary: a game that the preset's steps are too long for.
+    training = ("--training.batch-size", 5, "--training.learning-rate", 0.01)
+    status, out, errors = call(capsys, *own(folder, "--runs", tmp_path / "runs", *vectors, *training))
+    assert status == 0, errors
+    assert "im3.jpg is left out: not an image" in out
+    made = tmp_path / "runs" / "flickr-tags" / "paper-my-photos-seed1"
+    page = (made / "table2.html").read_text()
+    assert "<script" not in page and html.escape(hostile) in page
+    markdown = (made / "table2.md").read_text()
+    assert "<script" not in markdown and "&lt;script&gt;" in markdown
+    table = json.loads((made / "table2.json").read_text())
+    assert all(hostile in row["user_tags"] for row in table["photos"])
+    assert any(hostile in [tag for tag, _ in row["generated"]] for row in table["photos"])
+    result = json.loads((made / "result.json").read_text())
+    assert result["left_out"]["images not readable"] == 1 and result["dataset"]["embedded"] is False
+    # The page needs no other file and no network.
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)

@@ -1,0 +1,341 @@
+"""What the Flickr experiment stands on, against slow plain transcriptions of what it should be."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.mirflickr import TaggedPhotos
+from data.scenes.scenes import render_scene
+from embeddings.vocabulary import Vocabulary
+from experiments import UsageError
+from experiments.flickr_tags import dataset as flickr_data
+from experiments.flickr_tags.presets import FLICKR_PRESETS, FeatureSettings, FlickrConfig, PairSettings, WordSettings
+
+WORDS = ["dog", "sea", "sky", "plant", "tree", "car"]
+
+
+def made_photos(
+    tags: list[tuple[str, ...]],
+    annotations: list[tuple[str, ...]] | None = None,
+    relevant: list[tuple[str, ...]] | None = None,
+    folder: Path = Path("nowhere"),
+    embedded: bool = False,
+    name: str = "made",
+) -> TaggedPhotos:
+    nothing: list[tuple[str, ...]] = [()] * len(tags)
+    return TaggedPhotos(
+        name=name,
+        embedded=embedded,
+        folder=folder,
+        numbers=np.arange(1, len(tags) + 1),
+        paths=tuple(folder / f"im{i + 1}.jpg" for i in range(len(tags))),
+        tags=tuple(tags),
+        annotations=tuple(annotations or nothing),
+        relevant=tuple(relevant or nothing),
+        checksum="0",
+    )
+
+
+def made_vocabulary(words: list[str] = WORDS, dimension: int = 8) -> Vocabulary:
+    rng = np.random.default_rng(0)
+    return Vocabulary(words, rng.standard_normal((len(words), dimension)).astype(np.float32), None)
+
+
+# ---- tags, splits, pairs
+
+words = st.sampled_from([*WORDS, "ünder", "<b>", "nikon"])
+labels = st.sampled_from(["sky", "sea", "plant_life", "tree", "car"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.lists(words, unique=True), st.lists(labels, unique=True), st.lists(labels, unique=True))))
+def test_tags_are_the_users_then_the_words_of_the_labels(
+    photos: list[tuple[list[str], list[str], list[str]]],
+) -> None:
+    made = made_photos(*([tuple(part) for part in column] for column in zip(*photos, strict=True))) if photos else None
+    if made is None:
+        return
+    for which, place in (("potential", 1), ("relevant", 2), ("none", None)):
+        found = flickr_data.tags_of(made, which)
+        for photo, tags in zip(photos, found, strict=True):
+            expected = list(photo[0])
+            for label in sorted(photo[place], key=photo[place].index) if place else []:
+                word = "plant" if label == "plant_life" else label
+                if word not in expected:
+                    expected.append(word)
+            assert list(tags) == expected
+
+
+def slow_split(counts: list[int], settings: PairSettings) -> tuple[list[int], list[int], list[int]]:
+    """Image by image: it trains as long as pairs are missing and the share is not reached."""
+    train: list[int] = []
+    held = 0
+    for image, count in enumerate(counts):
+        if held >= settings.train or len(train) + 1 > settings.train_share * len(counts):
+            break
+        train.append(image)
+        held += count
+    rest = list(range(len(train), len(counts)))
+    return train, rest[: len(rest) // 2], rest[len(rest) // 2 :]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(0, 6), max_size=40),
+    st.integers(1, 120),
+    st.sampled_from([0.1, 0.25, 0.5, 0.7, 0.95]),
+)
+def test_the_first_images_train_and_no_image_is_on_two_sides(counts: list[int], most: int, share: float) -> None:
+    pairs = PairSettings(train=most, train_share=share)
+    expected = slow_split(counts, pairs)
+    if not all(sum(counts[i] for i in part) for part in expected):
+        with pytest.raises(UsageError, match="cannot be split"):
+            flickr_data.split(counts, pairs)
+        return
+    found = flickr_data.split(counts, pairs)
+    parts = [part.tolist() for part in (found.train, found.valid, found.test)]
+    assert parts == [list(part) for part in expected]
+    assert sorted(itertools.chain(*parts)) == list(range(len(counts)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(words, unique=True, max_size=5), min_size=1, max_size=12), st.integers(1, 30), st.data())
+def test_pairs_are_the_first_in_the_images_order(tags: list[list[str]], most: int, data: st.DataObject) -> None:
+    vocabulary = made_vocabulary()
+    images = np.arange(data.draw(st.integers(0, len(tags))))
+    expected = []
+    for image in images:
+        for tag in tags[image]:
+            if tag in WORDS and len(expected) < most:
+                expected.append((image, WORDS.index(tag)))
+    pairs = flickr_data.make_pairs(tags, images, vocabulary, most)
+    assert list(zip(pairs.images.tolist(), pairs.words.tolist(), strict=True)) == expected
+    assert pairs.images.dtype == pairs.words.dtype == np.int64
+
+
+def test_a_cut_within_an_image_drops_its_further_tags_and_nothing_else() -> None:
+    tags = [("dog", "sea"), ("sky", "tree", "car"), ("dog",), ("sea",), ("sky",), ("car",)]
+    pairs_settings = PairSettings(train=3, train_share=0.7)
+    splits = flickr_data.split([len(of_image) for of_image in tags], pairs_settings)
+    assert splits.train.tolist() == [0, 1] and splits.valid.tolist() == [2, 3] and splits.test.tolist() == [4, 5]
+    pairs = flickr_data.make_pairs(tags, splits.train, made_vocabulary(), 3)
+    assert pairs.images.tolist() == [0, 0, 1] and pairs.words.tolist() == [0, 1, 2]
+
+
+# ---- scales
+
+
+@pytest.mark.parametrize("kind", ["none", "standard", "unit", "centred_unit"])
+def test_scales_are_what_float64_gives(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    raw = (rng.gamma(0.5, 3.0, (50, 7)) + 1e-3).astype(np.float32)
+    raw[:, 3] = 4.0  # A number that never changes has no deviation to divide by.
+    train = raw[:30]
+    scale = flickr_data.fit_scale(train, FeatureSettings(scaling=kind, length=3.5))
+    exact, exact_train = raw.astype(np.float64), train.astype(np.float64)
+    if kind == "standard":
+        deviation = exact_train.std(0)
+        exact = (exact - exact_train.mean(0)) / np.where(deviation > 0, deviation, 1)
+    elif kind == "centred_unit":
+        exact = exact - exact_train.mean(0)
+    if kind in ("unit", "centred_unit"):
+        exact = exact / np.sqrt((exact**2).sum(1, keepdims=True))
+    found = scale(raw)
+    assert found.dtype == np.float32 and found.flags.c_contiguous
+    np.testing.assert_allclose(found, 3.5 * exact, rtol=2e-5, atol=2e-5)
+    # What was fitted is of the training images alone.
+    assert np.array_equal(flickr_data.fit_scale(train, FeatureSettings(scaling=kind, length=3.5))(raw[30:]), found[30:])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
+def test_features_without_a_direction_are_refused(bad: float) -> None:
+    features = np.ones((3, 4), dtype=np.float32)
+    features[1] = bad
+    with pytest.raises(UsageError, match="not finite or all zero"):
+        flickr_data.Scale("unit", 1.0)(features)
+
+
+def test_words_take_a_length_or_keep_their_own() -> None:
+    vocabulary = made_vocabulary()
+    scaled = flickr_data.scaled_words(vocabulary, 5.0)
+    exact = vocabulary.vectors.astype(np.float64)
+    np.testing.assert_allclose(scaled, 5 * exact / np.linalg.norm(exact, axis=1, keepdims=True), rtol=1e-5)
+    assert np.array_equal(flickr_data.scaled_words(vocabulary, 0.0), vocabulary.vectors)
+
+
+def test_centred_words_lack_what_all_share() -> None:
+    vocabulary = made_vocabulary()
+    units = vocabulary.vectors.astype(np.float64)
+    units = units / np.linalg.norm(units, axis=1, keepdims=True)
+    found = flickr_data.centred(vocabulary)
+    np.testing.assert_allclose(found.vectors, units - units.mean(0), atol=1e-6)
+    assert found.words == vocabulary.words
+    # Where all words point the same way, nothing would be left of any.
+    same = Vocabulary(["a", "b"], np.ones((2, 4), dtype=np.float32), None)
+    np.testing.assert_allclose(flickr_data.centred(same).vectors, 0.5, atol=1e-6)
+
+
+# ---- the frozen network
+
+
+@pytest.mark.parametrize(
+    ("given", "there", "embedded", "expected"),
+    [
+        # auto: weights under the data root, else alexnet, else (scenes) random weights, so that nothing is downloaded.
+        ({}, [], False, ("alexnet", None, None, False)),
+        ({}, ["vgg16"], False, ("vgg16", "vgg16", None, False)),
+        ({}, ["mobilenetv1_100"], False, ("mobilenetv1_100", "mobilenetv1_100", 2, False)),
+        ({}, ["vgg16", "alexnet"], False, ("alexnet", "alexnet", None, False)),
+        ({}, [], True, ("mobilenetv1_100", None, 2, True)),
+        ({}, ["alexnet"], True, ("mobilenetv1_100", None, 2, True)),
+        ({"random_weights": True}, ["alexnet"], False, ("mobilenetv1_100", None, 2, True)),
+        ({"weights": "x/vgg16.safetensors"}, ["alexnet"], True, ("vgg16", "x/vgg16.safetensors", None, False)),
+        # A name stays, and takes the weights of its own name.
+        ({"network": "vgg16"}, ["alexnet"], False, ("vgg16", None, None, False)),
+        ({"network": "vgg16"}, ["alexnet", "vgg16"], True, ("vgg16", "vgg16", None, False)),
+        ({"network": "torchvision/vgg16"}, ["vgg16"], False, ("torchvision/vgg16", "vgg16", None, False)),
+        ({"network": "vgg16", "random_weights": True}, ["vgg16"], False, ("vgg16", None, None, True)),
+        ({"network": "vgg16", "weights": "y.safetensors"}, ["vgg16"], False, ("vgg16", "y.safetensors", None, False)),
+        ({"network": "timm/mobilenetv1_100.ra4_e3600_r224_in1k"}, [], False,
+         ("timm/mobilenetv1_100.ra4_e3600_r224_in1k", None, 2, False)),
+        ({"network": "mobilenetv1_100", "grid": 1}, [], False, ("mobilenetv1_100", None, 1, False)),
+        ({"network": "alexnet", "grid": 3}, [], False, ("alexnet", None, 3, False)),
+    ],
+)  # fmt: skip
+def test_every_combination_of_network_and_weights_resolves(
+    given: dict[str, object], there: list[str], embedded: bool, expected: tuple[object, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "weights").mkdir()
+    for name in there:
+        (tmp_path / "weights" / f"{name}.safetensors").touch()
+    asked = FeatureSettings(**given)  # type: ignore[arg-type]
+    found = flickr_data.resolve_features(asked, made_photos([("dog",)], embedded=embedded), tmp_path)
+    name, weights, grid, random = expected
+    if weights in there:
+        weights = str(tmp_path / "weights" / f"{weights}.safetensors")
+    assert (found.network, found.weights, found.grid, found.random_weights) == (name, weights, grid, random)
+    assert (found.scaling, found.length) == (asked.scaling, asked.length)
+    # What is resolved stays.
+    assert flickr_data.resolve_features(found, made_photos([("dog",)], embedded=embedded), tmp_path) == found
+
+
+def test_photos_without_features_are_named_and_the_others_keep_their_places(tmp_path: Path) -> None:
+    paths = []
+    for number in range(1, 5):
+        paths.append(tmp_path / f"im{number}.jpg")
+        render_scene(1, number).image.save(paths[-1])
+    paths[1].write_bytes(b"no image")
+    paths.append(tmp_path / "gone.jpg")
+    network = flickr_data.load_frozen(FeatureSettings(network="test_vit", random_weights=True))
+    vectors, rows, skipped = flickr_data.features_of(network, paths)
+    assert rows.tolist() == [0, 2, 3] and vectors.shape == (3, network.dim)
+    assert set(skipped) == {str(paths[1]), str(paths[4])}
+    # A network that sees nothing at all.
+    for parameter in network.module.parameters():
+        parameter.zero_()
+    vectors, rows, skipped = flickr_data.features_of(network, paths)
+    assert len(vectors) == len(rows) == 0 and skipped[str(paths[0])] == "its features are all zero"
+
+
+# ---- the word vectors
+
+
+@pytest.mark.parametrize(
+    ("tokens", "epochs"),
+    [(0, 50), (1, 50), (10_000_000, 50), (10_000_001, 50), (100_000_000, 5), (99_999_999, 6), (30_000_000, 17),
+     (10**10, 5)],
+)  # fmt: skip
+def test_a_small_corpus_is_passed_over_more_often(tokens: int, epochs: int) -> None:
+    """So that 500 million tokens are seen, in 5 passes at least and 50 at most."""
+    assert flickr_data.epochs_for(tokens) == epochs
+    assert epochs in (5, 50) or (epochs - 1) * tokens < 500_000_000 <= epochs * tokens
+
+
+def test_vectors_of_another_dimension_are_refused_with_the_mend(tmp_path: Path) -> None:
+    made_vocabulary().save(tmp_path / "v.bin")
+    named = WordSettings(vectors=str(tmp_path / "v.bin"))
+    photos = made_photos([("dog",)])
+    assert flickr_data.word_vectors(named, 8, photos, tmp_path, tmp_path).words == WORDS
+    with pytest.raises(UsageError, match=r"v\.bin.* 8 numbers.*output_dim is 200.*--generator.output-dim 8"):
+        flickr_data.word_vectors(named, 200, photos, tmp_path, tmp_path)
+
+
+def test_without_rows_the_place_for_them_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"yfcc100m_dataset-0\.bz2.*--words\.vectors"):
+        flickr_data.word_rows(made_photos([("dog",)]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("scenes (embedded)", "scenes"), ("flickr-mini", "flickr-mini"), ("my photos 2020", "my-photos-2020"),
+        ("", "photos"), ("..", "photos"), ("a/b", "a-b"), ("été <b>", "été-b"),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_set_becomes_part_of_a_plain_file_name(name: str, expected: str) -> None:
+    assert flickr_data.set_name(made_photos([("dog",)], name=name)) == expected
+
+
+# ---- what does not fit is refused before anything long
+
+
+def changed(**changes: Any) -> FlickrConfig:
+    """The paper's preset with ``generator_output_dim=3`` and the like, or several fields: ``generator={...}``."""
+    config = FLICKR_PRESETS["paper"]()
+    for name, value in changes.items():
+        player, _, field = name.partition("_")
+        fields = {field: value} if field else value
+        config = replace(config, **{player: replace(getattr(config, player), **fields)})
+    return config
+
+
+NO_CONDITION = {"condition": "none", "condition_dim": 0, "condition_branch": ()}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"generator_output_dim": 100}, "output_dim is 100 and discriminator.input_dim 200"),
+        ({"discriminator_input_dim": 50}, "output_dim is 200 and discriminator.input_dim 50"),
+        ({"generator_condition": "one_hot"}, "generator.condition is one_hot"),
+        ({"discriminator_condition": "one_hot"}, "discriminator.condition is one_hot"),
+        ({"generator": NO_CONDITION}, "--discriminator.condition none"),
+    ],
+)
+def test_players_that_cannot_play_together_are_refused(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        flickr_data.check_players(changed(**fields))
+
+
+def test_every_preset_can_play() -> None:
+    for make in FLICKR_PRESETS.values():
+        flickr_data.check_players(make())
+        flickr_data.check_condition(make(), 4096, "network")
+
+
+def test_a_network_of_another_size_is_refused_with_the_mend() -> None:
+    with pytest.raises(UsageError, match=r"test_vit gives 64 numbers.*4,096.*--generator\.condition-dim 64"):
+        flickr_data.check_condition(changed(), 64, "test_vit")
+    with pytest.raises(UsageError, match=r"discriminator\.condition_dim"):
+        flickr_data.check_condition(changed(generator_condition_dim=64), 64, "test_vit")
+
+
+def test_decoding_needs_as_many_words_as_neighbours() -> None:
+    config = FLICKR_PRESETS["paper"]()
+    vocabulary = made_vocabulary()
+    with pytest.raises(UsageError, match="neighbours is 20, but only 6 words"):
+        flickr_data.check_decoding(vocabulary, config)
+    few = replace(config, decoding=replace(config.decoding, neighbours=3, min_count=5))
+    flickr_data.check_decoding(vocabulary, few)
+    counted = Vocabulary(WORDS, vocabulary.vectors, [9, 8, 7, 5, 4, 3])
+    assert len(flickr_data.decoding_vocabulary(counted, few)) == 4
+    with pytest.raises(UsageError, match="only 2 words"):
+        flickr_data.check_decoding(counted, replace(few, decoding=replace(few.decoding, min_count=8)))

@@ -1,0 +1,201 @@
+"""What the Flickr experiment measures, against plain transcriptions."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cgan.networks import Discriminator, Generator
+from cgan.settings import TrainingSettings
+from cgan.specs import DiscriminatorSpec, GeneratorSpec, Layer
+from cgan.trainer import Examples, Trainer
+from embeddings import EmbeddingError
+from embeddings.vocabulary import Vocabulary
+from experiments import UsageError
+from experiments.flickr_tags.dataset import FlickrData, Pairs, Splits, fit_scale
+from experiments.flickr_tags.evaluate import Estimator, compare, rivals, sampled, tag, taggable
+from experiments.flickr_tags.measures import precision
+from experiments.flickr_tags.presets import FLICKR_PRESETS, FlickrConfig
+from tests.experiments.flickr_tags.test_dataset import made_photos
+
+WORDS = [f"word{i}" for i in range(40)]
+
+
+def made_data(images: int, seed: int = 0) -> FlickrData:
+    rng = np.random.default_rng(seed)
+    tags = [tuple(rng.choice(WORDS[:30], size=6, replace=False).tolist()) for _ in range(images)]
+    train = int(0.7 * images)
+    vectors = rng.standard_normal((len(WORDS), 8)).astype(np.float32)
+    features = rng.random((images, 5)).astype(np.float32)
+    config = FLICKR_PRESETS["paper"]()
+    return FlickrData(
+        photos=made_photos(tags),
+        rows=np.arange(images),
+        tags=tuple(tags),
+        user_tags=tuple(tags),
+        features=features,
+        scale=fit_scale(features, config.features),
+        network={"checksum": "0"},
+        vocabulary=Vocabulary(WORDS, vectors, list(range(400, 360, -1))),
+        splits=Splits(np.arange(train), np.arange(train, images - 10), np.arange(images - 10, images)),
+        pairs=Pairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)),
+        counts={},
+    )
+
+
+def decoding(**settings: int) -> FlickrConfig:
+    config = FLICKR_PRESETS["paper"]()
+    return replace(config, decoding=replace(config.decoding, neighbours=3, **settings))
+
+
+@pytest.mark.parametrize(
+    ("images", "min_photos", "least"), [(100, 10, 2), (100, 1, 1), (1000, 10, 10), (1000, 150, 14)]
+)
+def test_only_words_of_so_many_training_photos_come_out(images: int, min_photos: int, least: int) -> None:
+    data = made_data(images)
+    counts = Counter(tag for i in data.splits.train.tolist() for tag in data.tags[i])
+    expected = [word for word in WORDS if counts[word] >= least]
+    found = taggable(data, decoding(min_photos=min_photos))
+    assert found.words == expected
+    for word in expected:
+        np.testing.assert_array_equal(
+            found.vectors[found.index(word)], data.vocabulary.vectors[data.vocabulary.index(word)]
+        )
+    assert found.counts is not None and data.vocabulary.counts is not None
+    assert found.counts.tolist() == [data.vocabulary.counts[data.vocabulary.index(word)] for word in expected]
+
+
+def test_zero_lets_every_frequent_word_out() -> None:
+    data = made_data(100)
+    assert taggable(data, decoding(min_photos=0)).words == WORDS
+    assert taggable(data, decoding(min_photos=0, min_count=391)).words == WORDS[:10]
+
+
+def test_too_few_words_is_one_sentence_with_both_settings() -> None:
+    with pytest.raises(UsageError, match=r"only 10 words .* decoding.min_photos or decoding.neighbours"):
+        config = decoding(min_photos=0, min_count=391)
+        taggable(made_data(100), replace(config, decoding=replace(config.decoding, neighbours=11)))
+
+
+class Echo:
+    """Stands where a generator does: its sample of a condition is the condition, numbered by the draw."""
+
+    def sample(self, y, n, rng):
+        return torch.cat([y, torch.arange(n, dtype=y.dtype)[:, None]], 1)
+
+
+def test_every_image_gets_its_own_samples_in_order() -> None:
+    features = np.arange(30, dtype=np.float32).reshape(10, 3)
+    blocks = list(sampled(Echo(), features, 4, torch.Generator()))  # type: ignore[arg-type]
+    vectors = np.concatenate(blocks)
+    assert vectors.shape == (10, 4, 4)
+    np.testing.assert_array_equal(vectors[:, :, :3], np.repeat(features[:, None], 4, axis=1))
+    np.testing.assert_array_equal(vectors[:, :, 3].ravel(), np.arange(40))
+
+
+def test_the_comparison_is_of_the_same_photos() -> None:
+    data = made_data(100)
+    truth = [data.tags[i] for i in range(50)]
+    rng = np.random.default_rng(1)
+    rankings = {name: [rng.permutation(WORDS).tolist() for _ in truth] for name in ("cgan", "vote")}
+    rows = compare(rankings, truth, data.vocabulary, 10, np.full(50, 0.25))
+    first, second = (precision(rankings[name], truth, 10) for name in ("cgan", "vote"))
+    for name, values in (("cgan", first), ("vote", second)):
+        interval = rows[name]["precision_at_10"]
+        assert interval["value"] == pytest.approx(values.mean(), abs=1e-12)
+        assert interval["low"] < values.mean() < interval["high"]
+    difference = rows["vote"]["cgan_minus_this_precision"]
+    assert difference["value"] == pytest.approx((first - second).mean(), abs=1e-12)
+    assert rows["cgan"]["diversity"] == {"value": 0.25, "low": 0.25, "high": 0.25}
+    assert rows["vote"]["diversity"] is None and "cgan_minus_this_precision" not in rows["cgan"]
+
+
+# ---- estimates while it trains
+
+
+def small_trainer(data: FlickrData, seed: int = 1) -> Trainer:
+    """A game of the data's sizes, real but small."""
+    layers = (Layer.parse("relu:12"),)
+    width, size = data.features.shape[1], data.vocabulary.vectors.shape[1]
+    condition = {"condition": "real", "condition_dim": width, "condition_branch": layers, "input_branch": layers}
+    generator = Generator(
+        GeneratorSpec(input_dim=4, noise="normal", output_dim=size, output="linear", **condition),  # type: ignore[arg-type]
+        torch.Generator().manual_seed(seed),
+    )
+    discriminator = Discriminator(
+        DiscriminatorSpec(input_dim=size, **condition),  # type: ignore[arg-type]
+        torch.Generator().manual_seed(seed + 1),
+    )
+    words = torch.from_numpy(data.vocabulary.vectors)
+    index = torch.arange(20)
+    examples = Examples(words, torch.from_numpy(data.features), index, index)
+    return Trainer(generator, discriminator, examples, TrainingSettings(batch_size=10), seed=seed)
+
+
+def test_tags_are_the_protocol_word_for_word() -> None:
+    """100 samples an image, the nearest words of each, the commonest: with a dictionary and a loop."""
+    data = made_data(60)
+    config = decoding(samples=7, min_photos=0)
+    generator = small_trainer(data).G
+    found = tag(generator, data.features[:5], data.vocabulary, config, torch.Generator().manual_seed(3), words=6)
+    vectors = np.concatenate(list(sampled(generator, data.features[:5], 7, torch.Generator().manual_seed(3))))
+    units = data.vocabulary.vectors / np.linalg.norm(data.vocabulary.vectors, axis=1, keepdims=True)
+    for image in range(5):
+        counts: Counter[str] = Counter()
+        sums: Counter[str] = Counter()
+        cosines = vectors[image] @ units.T / np.linalg.norm(vectors[image], axis=1, keepdims=True)
+        for sample in cosines:
+            for rank in np.argsort(-sample)[:3]:
+                counts[WORDS[rank]] += 1
+                sums[WORDS[rank]] += float(sample[rank])
+        best = sorted(counts, key=lambda word: (-counts[word], -sums[word]))[:6]
+        assert found.rankings[image] == best
+        np.testing.assert_allclose(found.decoded.shares[image][: len(best)], [counts[w] / 7 for w in best], rtol=1e-6)
+        pairs = [(i, j) for i in range(7) for j in range(7) if i != j]
+        own = vectors[image] / np.linalg.norm(vectors[image], axis=1, keepdims=True)
+        assert found.diversity[image] == pytest.approx(np.mean([1 - own[i] @ own[j] for i, j in pairs]), abs=1e-5)
+
+
+def test_an_estimate_sees_validation_images_alone_and_repeats_itself() -> None:
+    data = made_data(60)
+    config = replace(decoding(samples=5), estimate_images=4)
+    trainer, cpu = small_trainer(data), torch.device("cpu")
+    first = Estimator(config, data, cpu)(trainer)
+    assert math.isfinite(first.score) and first.score == first.columns["valid_average_precision"]
+    assert Estimator(config, data, cpu)(trainer) == first
+    changed = data.features.copy()
+    changed[data.splits.test] *= -3
+    others = tuple(("word0",) if i in data.splits.test else tags for i, tags in enumerate(data.tags))
+    assert Estimator(config, replace(data, features=changed, tags=others), cpu)(trainer) == first
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_dead_generator_does_not_look_alive(value: float) -> None:
+    """Vectors without a direction would decode to the vocabulary's first words, which score like the commonest tags."""
+    data = made_data(60)
+    trainer = small_trainer(data)
+    with torch.no_grad():
+        for parameter in trainer.G.parameters():
+            parameter.fill_(value)
+    assert math.isnan(Estimator(decoding(samples=5), data, torch.device("cpu"))(trainer).score)
+    with pytest.raises(EmbeddingError, match="zero" if value == 0 else "not finite"):
+        tag(trainer.G, data.features[:3], data.vocabulary, decoding(samples=5), torch.Generator())
+
+
+def test_rivals_never_see_a_test_images_tags() -> None:
+    data = made_data(60)
+    config = decoding(min_photos=0)
+    words = taggable(data, config)
+    found, chosen = rivals(data, words, 1, lambda ranking: float(len({tuple(row) for row in ranking})))
+    hidden = tuple(() if i in data.splits.test else tags for i, tags in enumerate(data.tags))
+    again, same = rivals(
+        replace(data, tags=hidden), words, 1, lambda ranking: float(len({tuple(row) for row in ranking}))
+    )
+    assert again == found and same == chosen
+    assert found.keys() == {"commonest", "vote", "ridge", "mlp"}
+    assert all(len(ranking) == len(data.splits.test) for ranking in found.values())

@@ -1,0 +1,242 @@
+"""Tags for anybody's photos from a trained run, as a user asks for them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cgan import checkpoint as checkpoints
+from data.scenes.scenes import render_scene
+from embeddings.vocabulary import Vocabulary
+from experiments.flickr_tags.tag import load_tagger, main
+from experiments.runs import cli
+from tests.experiments import commands, flickr_runs
+from tests.experiments.conftest import FlickrRun
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scenes that the run has not seen, one in a folder within, and a broken file among them."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "more").mkdir()
+    render_scene(7, 1).image.save(folder / "one.jpg")
+    render_scene(7, 2).image.save(folder / "more" / "two.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 not much of a photo")
+    return folder
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """The command within this process: exit status, what it printed, what it said on standard error."""
+    capsys.readouterr()
+    status = cli.run(main, [str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def assert_refused(capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...], *words: str) -> None:
+    status, _, errors = call(capsys, *arguments)
+    lines = [line for line in errors.splitlines() if line.strip()]
+    assert status == 2 and len(lines) == 1 and lines[0].startswith("error: "), errors
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def words_of(run: FlickrRun) -> set[str]:
+    return set(Vocabulary.load(run.folder / "vocabulary.bin").words)
+
+
+def test_a_folder_is_tagged_and_a_broken_photo_is_named(flickr_run: FlickrRun, photos: Path) -> None:
+    done = commands.run("tag", flickr_run.folder, photos)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    note = lines.pop(0)
+    assert note.startswith("NOTE: ") and "rendered scenes" in note and note.endswith("a network with random weights.")
+    assert [line for line in lines if not line.startswith(" ")] == [
+        str(photos / "more" / "two.png"), str(photos / "one.jpg"),
+    ]  # fmt: skip
+    for line in lines[1::2]:
+        tags = [entry.rpartition(" ") for entry in line.strip().split(", ")]
+        assert len(tags) == 10 and {tag for tag, _, _ in tags} <= words_of(flickr_run)
+        assert all(share.endswith("%") for _, _, share in tags)
+    # The broken one is named, on standard error, where no bar is drawn either.
+    (note,) = done.stderr.splitlines()
+    assert note.startswith(f"NOTE: {photos / 'broken.jpg'} is left out: ")
+
+
+def test_a_run_whose_output_biases_started_from_the_data_can_tag(flickr_run: FlickrRun, tmp_path: Path) -> None:
+    folder = shutil.copytree(flickr_run.folder, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"]["generator"]["output_bias"] = "marginals"
+    (folder / "config.json").write_text(json.dumps(config))
+    found, expected = (load_tagger(run).generator.output.bias for run in (folder, flickr_run.folder))
+    assert found.tolist() == expected.tolist()
+
+
+def test_json_holds_paths_with_tags_and_shares(
+    flickr_run: FlickrRun, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, out = photos / "one.jpg", photos / "more" / "two.png", tmp_path / "new" / "tags.json"
+    status, printed, _ = call(capsys, flickr_run.folder, one, two, one, "--json", out, "--top", 3)
+    assert status == 0 and str(one) in printed
+    record = json.loads(out.read_text())
+    assert list(record) == [str(one), str(two)]
+    for tags in record.values():
+        assert len(tags) == 3 and len({tag for tag, _ in tags}) == 3
+        assert all(isinstance(tag, str) and 0 < share <= 1 for tag, share in tags)
+        shares = [share for _, share in tags]
+        assert shares == sorted(shares, reverse=True)
+    # To standard output, and nothing but it.
+    status, printed, errors = call(capsys, flickr_run.folder, one, two, "--json", "-", "--top", 3)
+    assert status == 0 and json.loads(printed) == record and errors == ""
+    # Other noise moves the shares of what is not always near.
+    every = [call(capsys, flickr_run.folder, one, "--json", "-", "--top", 60, "--seed", seed)[1] for seed in (1, 2, 1)]
+    assert every[0] == every[2] != every[1] and json.loads(every[1]).keys() == {str(one)}
+    # Shares count samples of a hundred.
+    assert all(abs(100 * share - round(100 * share)) < 1e-6 for tags in record.values() for _, share in tags)
+
+
+def test_photos_are_tagged_as_the_run_tagged_its_own(flickr_run: FlickrRun, capsys: pytest.CaptureFixture[str]) -> None:
+    """Table 2's photos, in its order, with the noise that the run gave them."""
+    table = json.loads((flickr_run.folder / "table2.json").read_text())
+    paths = [row["path"] for row in table["photos"]]
+    from cgan.devices import seeded
+    from experiments.flickr_tags import tag as module
+    from experiments.flickr_tags.dataset import features_of
+    from experiments.flickr_tags.evaluate import tag
+
+    tagger = module.load_tagger(flickr_run.folder)
+    features, rows, skipped = features_of(tagger.network, [Path(path) for path in paths])
+    assert len(rows) == len(paths) and not skipped
+    rng = seeded(tagger.record["seed"], "samples")
+    found = tag(tagger.generator, tagger.scale(features), tagger.vocabulary, tagger.config, rng)
+    for row, ranking in zip(table["photos"], found.rankings, strict=True):
+        assert [word for word, _ in row["generated"]] == ranking[:10]
+
+
+def test_only_broken_photos_is_a_failure(
+    flickr_run: FlickrRun, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, printed, errors = call(capsys, flickr_run.folder, photos / "broken.jpg", "--json", "-")
+    assert status == 1 and json.loads(printed) == {} and "broken.jpg is left out" in errors
+
+
+def test_mistakes_are_one_sentence(
+    flickr_run: FlickrRun, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, run = photos / "one.jpg", flickr_run.folder
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "config.json").write_text('{"experiment": "mnist"}')
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.json").write_text('{"experiment": "flickr-tags", "settings": {}}')
+    (tmp_path / "early").mkdir()
+    for name in ("config.json", "vocabulary.bin", "vocabulary.json", "scale.safetensors"):
+        shutil.copy(run / name, tmp_path / "early" / name)
+    for arguments, words in (
+        ((tmp_path / "none", one), ("none", "no such folder")),
+        ((tmp_path / "empty", one), ("config.json", "no such file")),
+        ((tmp_path / "digits", one), ("not of a run of experiments.flickr_tags",)),
+        ((tmp_path / "half", one), ("config.json", "network is missing")),
+        ((tmp_path / "early", one), ("best.safetensors", "--resume")),
+        ((run, tmp_path / "gone.jpg"), ("gone.jpg", "no such file or folder")),
+        ((run, tmp_path / "empty"), ("empty", "no images in this folder")),
+        ((run, one, "--top", 0), ("--top 0",)),
+        ((run, one, "--device", "cuda:77"), ("cuda:77",)),
+        ((run, one, "--weights", tmp_path / "x.safetensors"), ("either a weights file or random weights",)),
+    ):
+        assert_refused(capsys, arguments, *words)
+    done = commands.run("tag", run)
+    assert done.returncode == 2 and "photos" in (done.stderr + done.stdout).lower() and "Traceback" not in done.stderr
+
+
+def test_files_of_another_kind_are_named(
+    flickr_run: FlickrRun, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, one = tmp_path / "run", photos / "one.jpg"
+    names = ("config.json", "vocabulary.bin", "vocabulary.json", "scale.safetensors", "best.safetensors")
+    tensors, kept = checkpoints.load(flickr_run.folder / "scale.safetensors")
+    config = json.loads((flickr_run.folder / "config.json").read_text())
+
+    def refused(*words: str) -> None:
+        assert_refused(capsys, (folder, one), *words)
+        for name in names:
+            shutil.copy(flickr_run.folder / name, folder / name)
+
+    folder.mkdir()
+    for name in names:
+        shutil.copy(flickr_run.folder / name, folder / name)
+    for changes in ({"network": {}}, {"network": None}, {"dataset": "scenes"}):
+        (folder / "config.json").write_text(json.dumps(config | changes))
+        refused("config.json", f"{next(iter(changes))} is missing or damaged")
+    (folder / "vocabulary.json").unlink()
+    refused("vocabulary.json", "no such file")
+    (folder / "vocabulary.json").write_text("{}")
+    refused("vocabulary.json", "restore")
+    shutil.copy(folder / "best.safetensors", folder / "scale.safetensors")
+    refused("scale.safetensors", "not the scale")
+    short = {name: tensor[:10] for name, tensor in tensors.items()}
+    for held, record in ((short, kept), ({}, kept), (tensors, kept | {"kind": "other"})):
+        checkpoints.save(folder / "scale.safetensors", held, record)
+        refused("scale.safetensors", "not the scale")
+    for place, words in ((folder, "that is a folder"), (one / "tags.json", "one.jpg is a file")):
+        assert_refused(capsys, (folder, one, "--json", place), "--json", words)
+
+
+def test_weights_that_moved_are_named_again_and_others_are_refused(
+    flickr_run: FlickrRun, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    def weights(seed: int) -> dict[str, Any]:
+        torch.manual_seed(seed)
+        return timm.create_model("test_vit", num_classes=0).state_dict()
+
+    save_file(weights(1), tmp_path / "test_vit.safetensors")
+    save_file(weights(2), tmp_path / "other.safetensors")
+    dataset = flickr_runs.folder_of_photos(tmp_path / "own")
+    words = ["sea", "sky", "tree", "water", "clouds", *(f"word{i}" for i in range(30))]
+    vectors = np.random.default_rng(0).standard_normal((len(words), 16)).astype(np.float32)
+    Vocabulary(words, vectors, None).save(tmp_path / "words.bin")
+    run = ("--dataset", dataset, "--runs", tmp_path / "runs", "--name", "r", "--decoding.min-photos", 0)
+    given = ("--features.no-random-weights", "--features.weights", tmp_path / "test_vit.safetensors")
+    vectors_at = ("--words.vectors", tmp_path / "words.bin")
+    from experiments.flickr_tags import __main__ as flickr_tags
+
+    nets = (*flickr_runs.NETS, *flickr_runs.LENGTH, "--training.batch-size", 5)
+    arguments = ["paper", *map(str, (*nets, *run, *given, *vectors_at))]
+    assert cli.run(flickr_tags.main, arguments) == 0, capsys.readouterr().err
+    folder, one = tmp_path / "runs" / "flickr-tags" / "r", photos / "one.jpg"
+    status, before, _ = call(capsys, folder, one, "--json", "-")
+    assert status == 0
+    (tmp_path / "elsewhere").mkdir()
+    moved = tmp_path / "elsewhere" / "weights.safetensors"
+    (tmp_path / "test_vit.safetensors").rename(moved)
+    assert_refused(capsys, (folder, one), "test_vit.safetensors", "--weights")
+    status, after, _ = call(capsys, folder, one, "--weights", moved, "--json", "-")
+    assert status == 0 and after == before
+    assert_refused(capsys, (folder, one, "--weights", tmp_path / "other.safetensors"), "are not those", "--weights")
+    # The run itself goes on from the new place too: what is in the file counts, not where it lies.
+    arguments[arguments.index(str(tmp_path / "test_vit.safetensors"))] = str(moved)
+    assert cli.run(flickr_tags.main, [*arguments, "--resume"]) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_a_photo_named_by_nobody_with_care_is_shown_safely(
+    flickr_run: FlickrRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Control characters in a name would reach the terminal."""
+    path = tmp_path / "\x1b[31mred.png"
+    try:
+        Image.new("RGB", (40, 40), "red").save(path)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    status, printed, _ = call(capsys, flickr_run.folder, path)
+    assert status == 0 and "\x1b" not in printed and "red.png" in printed

@@ -1,0 +1,369 @@
+"""``python -m experiments.parzen``: anybody's files, a run's folder, the two controls, and every mistake."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KernelDensity
+
+from cgan import checkpoint as checkpoints
+from cgan.devices import seeded
+from cgan.networks import Discriminator, Generator
+from experiments import UsageError
+from experiments.mnist.presets import MNIST_PRESETS
+from experiments.mnist.sampling import samples_of_run
+from experiments.parzen import __main__ as parzen
+from experiments.parzen.sample_files import read_images
+from experiments.runs import cli
+from experiments.runs import folder as runs
+from tests.experiments import commands
+
+
+def images(n: int, d: int = 4, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((n, d), dtype=np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder of a user with good files: s.npy, v.npy and t.npy."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CGAN_DATA", raising=False)
+    for seed, (name, n) in enumerate({"s": 200, "v": 40, "t": 50}.items()):
+        np.save(f"{name}.npy", images(n, seed=seed))
+    return tmp_path
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """The command in this process, ended as from a shell."""
+
+    def inner(*arguments: object) -> Done:
+        status = cli.run(parzen.main, [str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Done(status, out, err)
+
+    return inner
+
+
+FILES = ("--samples", "s.npy", "--valid", "v.npy", "--test", "t.npy")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---------------------------------------------------------------------------------------------------
+# What it does
+
+
+def test_as_a_user_types_it_it_prints_draws_and_writes_what_scikit_learn_finds(folder: Path) -> None:
+    out = ("--json", "out.json", "--plot", "out.png")
+    environment = {**commands.environment(), "PYTHONPATH": str(commands.ROOT)}
+    done = subprocess.run(
+        commands.command("parzen", *FILES, *out), cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    result = json.loads(Path("out.json").read_text())
+    sigmas = np.logspace(-1, 0, 10)
+    densities = [KernelDensity(bandwidth=sigma).fit(np.load("s.npy")) for sigma in sigmas]
+    curve = [density.score(np.load("v.npy")) / 40 for density in densities]
+    best = int(np.argmax(curve))
+    test = densities[best].score_samples(np.load("t.npy"))
+    assert result["sigma"] == pytest.approx(sigmas[best])
+    np.testing.assert_allclose(result["valid_means"], curve, atol=1e-4)
+    assert result["valid_mean"] == pytest.approx(max(curve), abs=1e-4)
+    assert result["test_mean"] == pytest.approx(test.mean(), abs=1e-4)
+    assert result["test_se"] == pytest.approx(test.std() / math.sqrt(50), abs=1e-4)
+    assert result["valid_se"] > 0
+    assert (result["n_samples"], result["n_valid"], result["n_test"], result["dim"]) == (200, 40, 50, 4)
+    assert result["command"] == f"python -m experiments.parzen {' '.join((*FILES, *out))}"
+    assert f"{test.mean():.2f}" in done.stdout and f"sigma {sigmas[best]:.4g}" in done.stdout
+    Image.open("out.png").verify()
+    assert sorted(path.name for path in folder.iterdir()) == ["out.json", "out.png", "s.npy", "t.npy", "v.npy"]
+
+
+def test_a_mistake_from_a_shell_is_one_sentence_and_status_2(folder: Path) -> None:
+    before = contents(folder)
+    commands.assert_one_sentence(commands.run("parzen", "--samples", folder / "no-such.npy"), "no-such.npy")
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(("grid", "word"), [("0.5:5:3", "below 0.5"), ("0.001:0.01:3", "above 0.01"), ("0.1:1:10", "")])
+def test_the_edge_of_the_grid_is_told(folder: Path, call: Call, grid: str, word: str) -> None:
+    done = call(*FILES, "--sigmas", grid)
+    assert done.returncode == 0
+    assert (f"widen --sigmas {word}" in done.stdout) if word else ("widen" not in done.stdout)
+
+
+def test_the_same_images_in_any_file_score_the_same(folder: Path, call: Call) -> None:
+    samples = np.load("s.npy")
+    np.savez("one.npz", anything=samples)
+    np.savez_compressed("several.npz", labels=np.arange(200), images=samples[:3], samples=samples.astype(np.float64))
+    save_file({"images": samples, "labels": np.arange(200)}, "several.safetensors")
+    np.save("square.npy", samples.reshape(200, 2, 2))
+    np.save("fortran.npy", np.asfortranarray(samples))
+    call(*FILES, "--json", "first.json")
+    first = json.loads(Path("first.json").read_text())
+    for name in ("one.npz", "several.npz", "several.safetensors", "square.npy", "fortran.npy"):
+        assert call("--samples", name, *FILES[2:], "--json", "next.json").returncode == 0
+        following = json.loads(Path("next.json").read_text())
+        assert following["test_mean"] == pytest.approx(first["test_mean"], abs=1e-9), name
+
+
+def test_half_precision_and_bfloat16_are_read(folder: Path) -> None:
+    samples = torch.from_numpy(np.load("s.npy"))
+    for dtype in (torch.float16, torch.bfloat16):
+        save_tensors({"samples": samples.to(dtype)}, "half.safetensors")
+        read, notes = read_images(Path("half.safetensors"))
+        assert read.dtype == np.float32 and not notes
+        assert torch.equal(torch.from_numpy(read), samples.to(dtype).float())
+
+
+def test_bytes_are_divided_by_255_and_that_is_said(folder: Path, call: Call) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (200, 4), dtype=np.uint8)
+    np.save("bytes.npy", levels)
+    np.save("floats.npy", levels.astype(np.float32) / 255)
+    scores = []
+    for name in ("bytes", "floats"):
+        done = call("--samples", f"{name}.npy", *FILES[2:], "--json", f"{name}.json")
+        assert done.returncode == 0 and ("divided by 255" in done.stderr) == (name == "bytes")
+        scores.append(json.loads(Path(f"{name}.json").read_text())["test_mean"])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+
+
+def test_values_outside_0_and_1_are_told(folder: Path, call: Call) -> None:
+    np.save("tanh.npy", 2 * np.load("s.npy") - 1)
+    done = call("--samples", "tanh.npy", *FILES[2:])
+    assert done.returncode == 0 and done.stderr.startswith("note: tanh.npy holds values from -")
+    assert "[0, 1]" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+# ---------------------------------------------------------------------------------------------------
+# Controls and runs
+
+
+def parzen_of(samples: np.ndarray, queries: np.ndarray) -> float:
+    """The best mean log-likelihood of the default sigmas, by scikit-learn."""
+    densities = [KernelDensity(bandwidth=sigma).fit(samples) for sigma in np.logspace(-1, 0, 10)]
+    return max(density.score(queries) / len(queries) for density in densities)
+
+
+def test_the_kmeans_control_is_lloyds_algorithm_from_the_other_controls_images() -> None:
+    train = (load_digits().data / 16).astype(np.float32)
+    real, _ = parzen.control("mnist-train", train, 60, seed=3)
+    assert len(np.unique(real, axis=0)) == 60 and (real[:, None] == train[None]).all(2).any(1).all()
+    centres, notes = parzen.control("mnist-kmeans", train, 60, seed=3)
+    expected = KMeans(60, init=real, n_init=1, max_iter=parzen.ROUNDS, tol=0).fit(train).cluster_centers_
+    np.testing.assert_allclose(centres, expected, atol=1e-5)
+    assert "4 rounds of k-means" in notes[0]
+    other, _ = parzen.control("mnist-train", train, 60, seed=4)
+    assert not np.array_equal(real, other)
+
+
+def test_real_training_images_of_mnist_as_samples(call: Call, tmp_path: Path) -> None:
+    if not (Path(os.environ.get("CGAN_DATA", "")) / "MNIST" / "raw").is_dir() or "CGAN_DATA" not in os.environ:
+        pytest.skip("needs real MNIST: CGAN_DATA names no folder with MNIST/raw")
+    out = tmp_path / "out.json"
+    done = call("--samples", "mnist-train", "--count", 1000, "--seed", 1, "--json", out)
+    assert done.returncode == 0 and "1,000 random images of the 50,000 training images" in done.stderr
+    result = json.loads(out.read_text())
+    assert (result["n_samples"], result["n_valid"], result["n_test"], result["dim"]) == (1000, 10_000, 10_000, 784)
+    # A tenth of the samples: less than the 243 nats of 10,000, and more than what noise scores.
+    assert 100 < result["test_mean"] < 243
+
+
+def test_a_runs_folder_is_sampled(tmp_path: Path, call: Call) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = MNIST_PRESETS["paper"]()
+    generator = Generator(config.generator, seeded(1, "G"), torch.full((784,), 0.1))
+    tensors = {f"G.{name}": value for name, value in generator.state_dict().items()}
+    tensors |= {f"D.{k}": v for k, v in Discriminator(config.discriminator, seeded(1, "D")).state_dict().items()}
+    checkpoints.save(folder / runs.BEST, tensors, {"t": 7})
+    runs.write_json(
+        folder / runs.CONFIG,
+        {"experiment": "mnist", "dataset": {"name": "mnist", "embedded": False}, "settings": config.as_dict()},
+    )
+    np.save(tmp_path / "v.npy", images(30, 784))
+    files = ("--valid", tmp_path / "v.npy", "--test", tmp_path / "v.npy", "--json", tmp_path / "out.json")
+    done = call("--samples", folder, "--count", 50, *files)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["n_samples"] == 50
+    expected = parzen_of(samples_of_run(folder, 5, 0), images(30, 784))
+    assert result["test_mean"] == pytest.approx(expected, abs=1e-3)
+    (tmp_path / "out.json").unlink()
+    commands.assert_one_sentence(call("--samples", folder, "--count", 55, *files), "multiple of 10")
+    commands.assert_one_sentence(call("--samples", tmp_path, *files), "config.json")
+    assert not (tmp_path / "out.json").exists()
+
+
+# ---------------------------------------------------------------------------------------------------
+# Mistakes
+
+
+def write_bad_files() -> None:
+    good = images(20)
+    Path("empty.npy").touch()
+    Path("text.npy").write_text("0.1 0.2")
+    Path("cut.npy").write_bytes(Path("s.npy").read_bytes()[:-100])
+    Path("cut-header.npy").write_bytes(Path("s.npy").read_bytes()[:20])
+    np.savez("whole.npz", samples=good)
+    Path("cut.npz").write_bytes(Path("whole.npz").read_bytes()[:200])
+    Path("empty.npz").touch()
+    save_file({"samples": good}, "whole.safetensors")
+    Path("cut.safetensors").write_bytes(Path("whole.safetensors").read_bytes()[:-50])
+    Path("empty.safetensors").touch()
+    np.savez("several.npz", a=good, b=good)
+    np.savez("none.npz")
+    np.save("objects.npy", np.array([[1, "a"]], dtype=object))
+    np.save("integers.npy", np.arange(80).reshape(20, 4))
+    np.save("strings.npy", np.array([["a", "b"]]))
+    np.save("binary.npy", np.eye(4, dtype=np.uint8))
+    np.save("no-rows.npy", good[:0])
+    np.save("flat.npy", good[0])
+    np.save("wide.npy", images(20, 9))
+    np.save("nan.npy", np.where(np.arange(20)[:, None] == 7, np.nan, good))
+    np.save("huge.npy", good.astype(np.float64) * 1e300)
+    Path("picture.png").write_bytes(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no-such.npy", ["there is no such file"]),
+        ("empty.npy", ["not a whole .npy file"]),
+        ("text.npy", ["not a whole .npy file", "it holds no array"]),
+        ("cut.npy", ["not a whole .npy file"]),
+        ("cut-header.npy", ["not a whole .npy file"]),
+        ("cut.npz", ["not a whole .npz file"]),
+        ("empty.npz", ["not a whole .npz file"]),
+        ("cut.safetensors", ["not a whole .safetensors file"]),
+        ("empty.safetensors", ["not a whole .safetensors file"]),
+        ("several.npz", ["the arrays a, b", '"samples"']),
+        ("none.npz", ["no array"]),
+        ("objects.npy", ["plain numbers"]),
+        ("integers.npy", ["int64", "floats in [0, 1]"]),
+        ("strings.npy", ["<U1"]),
+        ("binary.npy", ["all 0 or 1", "float32"]),
+        ("no-rows.npy", ["(0, 4)"]),
+        ("flat.npy", ["(4,)"]),
+        ("wide.npy", ["--samples wide.npy has 9", "--valid v.npy has 4"]),
+        ("nan.npy", ["NaN", "image 7 of 20"]),
+        ("huge.npy", ["infinity"]),
+        ("picture.png", [".npy, .npz or .safetensors"]),
+        ("mnist", ["mnist-train"]),
+    ],
+)
+def test_a_bad_file_of_samples_is_told(folder: Path, call: Call, name: str, words: list[str]) -> None:
+    write_bad_files()
+    Path("out.json").write_text("older")
+    before = contents(folder)
+    done = call("--samples", name, *FILES[2:], "--json", "out.json", "--plot", "out.png")
+    commands.assert_one_sentence(done, name, *words)
+    assert contents(folder) == before and done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--sigmas", "-0.1:1:10"), ["sigmas from -0.1"]),
+        (("--sigmas", "0:1:10"), ["sigmas from 0"]),
+        (("--sigmas", "1:0.1:10"), ["sigmas from 1 to 0.1"]),
+        (("--sigmas", "0.1:1"), ["START:STOP:COUNT"]),
+        (("--sigmas", "0.1:1:2.5"), ["START:STOP:COUNT"]),
+        (("--sigmas", "0.1:1:0"), ["0 sigmas"]),
+        (("--sigmas", "0.1:1:100000000"), ["at most 1,000"]),
+        (("--sigmas", "nan:1:3"), ["sigmas from nan"]),
+        (("--json", "no/such/out.json"), ["--json", "no folder no/such"]),
+        (("--plot", "no/such/out.png"), ["--plot", "no folder no/such"]),
+        (("--json", "s.npy"), ["--json s.npy", ".json"]),
+        (("--json", "folder.json"), ["--json folder.json"]),
+        (("--plot", "out.pdf"), [".png"]),
+        (("--count", "5"), ["--count", "leave it out"]),
+        (("--seed", "-1"), ["--seed -1"]),
+        (("--threads", "0"), ["--threads 0"]),
+        (("--memory-mib", "0"), ["memory_mib=0"]),
+        (("--valid", "mnist-train"), ["--valid mnist-train"]),
+        (("--valid", "wide.npy"), ["--valid wide.npy has 9", "--test t.npy has 4"]),
+        (("--test", "nan.npy"), ["nan.npy"]),
+        (("--test", "no-such.npy"), ["no-such.npy"]),
+        (("--samples", "mnist-train", "--count", "0"), ["--count 0"]),
+        (("--valid", "mnist", "--data-root", "no-such-folder"), ["no-such-folder"]),
+    ],
+)
+def test_a_bad_option_is_told(folder: Path, call: Call, arguments: tuple[str, ...], words: list[str]) -> None:
+    write_bad_files()
+    Path("folder.json").mkdir()
+    before = contents(folder)
+    given = dict(zip(FILES[::2], FILES[1::2], strict=True)) | dict(zip(arguments[::2], arguments[1::2], strict=True))
+    done = call(*(word for pair in given.items() for word in pair))
+    commands.assert_one_sentence(done, *words)
+    assert contents(folder) == before and done.stdout == ""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
+def test_a_device_that_is_not_there_is_told(folder: Path, call: Call) -> None:
+    commands.assert_one_sentence(call(*FILES, "--device", "cuda"), "cuda")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
+def test_a_file_damaged_anywhere_is_read_or_refused_but_never_breaks_the_reader(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"samples{suffix}"
+    if suffix == ".safetensors":
+        save_file({"samples": images(6)}, path)
+    else:
+        {".npy": np.save, ".npz": lambda file, array: np.savez_compressed(file, samples=array)}[suffix](path, images(6))
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        if rng.random() < 0.3:
+            damaged = damaged[: rng.integers(len(damaged))]
+        else:
+            for place in rng.integers(0, min(len(damaged), 140), rng.integers(1, 4)):
+                damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read, _ = read_images(path)
+            assert read.dtype == np.float32 and np.isfinite(read).all()
+        except UsageError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > 100
+
+
+def test_help_is_quick_and_names_every_word() -> None:
+    loaded = "import sys, experiments.parzen; print('torch' in sys.modules or 'sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], cwd=commands.ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False"
+    done = commands.run("parzen", "--help")
+    assert done.returncode == 0
+    for word in ("mnist-train", "mnist-kmeans", "START:STOP:COUNT", ".safetensors", "MiB", "nats"):
+        assert word in done.stdout

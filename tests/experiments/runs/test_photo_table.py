@@ -1,0 +1,251 @@
+"""Table 2 of a run: hostile tags do no harm in any form, photos of every kind are shown or named."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import UsageError
+from experiments.runs import photo_table as table2
+from experiments.runs.photo_table import PhotoRow, write_table2
+from tests.experiments.commands import ROOT
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "a|b",
+    "`code`",
+    '"><img src=x onerror=alert(1)>',
+    "</style><b>",
+    "[link](javascript:alert(1))",
+    "**bold**_x_",
+    "{{ 7 * 7 }}",
+    "&lt;i&gt;",
+    "$x$",
+    "www.example.org",
+    "שלום",
+]
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text of the elements that show tags."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.inside = False
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "bdi":
+            self.inside = True
+            self.tags.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag != "bdi"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.inside:
+            self.tags[-1] += data
+
+    def images(self) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.elements if tag == "img"]
+
+
+def photo(path: Path, size: tuple[int, int] = (60, 40), mode: str = "RGB", **options: object) -> Path:
+    Image.new(mode, size).save(path, **options)
+    return path
+
+
+def row(path: Path, **changes: object) -> PhotoRow:
+    values: dict[str, object] = {
+        "number": 7,
+        "path": path,
+        "user_tags": ["dog", "beach"],
+        "annotations": ["animals"],
+        "generated": [("dog", 0.9), ("cat", 0.5), ("animals", 0.002)],
+    }
+    return PhotoRow(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def page(folder: Path) -> Page:
+    return Page((folder / table2.HTML).read_text(encoding="utf-8"))
+
+
+def embedded(attributes: dict[str, str | None]) -> Image.Image:
+    kind, data = (attributes["src"] or "").split(",", 1)
+    assert kind == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def test_hostile_tags_are_text_in_the_page(tmp_path: Path) -> None:
+    rows = [
+        row(
+            photo(tmp_path / "im7.jpg"),
+            user_tags=HOSTILE,
+            annotations=HOSTILE,
+            generated=[(tag, 0.5) for tag in HOSTILE],
+        )
+    ]
+    write_table2(tmp_path, rows, title=HOSTILE[0], notice=HOSTILE[3], caption=HOSTILE[4])
+    found = page(tmp_path)
+    names = {name for name, _ in found.elements}
+    assert not names & {"script", "b", "i", "a", "iframe", "object"}
+    assert len(found.images()) == 1 and not any("onerror" in attributes for _, attributes in found.elements)
+    assert [tag for tag in found.tags if tag != "im7.jpg"] == HOSTILE * 3
+    assert HOSTILE[3] in found.text and HOSTILE[4] in found.text and found.text.count(HOSTILE[0]) == 5
+    assert (found.images()[0]["alt"] or "").startswith(f"Photo 7: {HOSTILE[0]}, a|b")
+
+
+def test_hostile_tags_keep_the_markdown_table_whole(tmp_path: Path) -> None:
+    rows = [row(tmp_path / "a|b.jpg", user_tags=[tag], annotations=["x\n| y"], generated=[]) for tag in HOSTILE]
+    write_table2(tmp_path, rows, title="<b>", notice="*", caption="[x](y)")
+    text = (tmp_path / table2.MARKDOWN).read_text(encoding="utf-8")
+    assert text.startswith("# &lt;b&gt;\n\n> \\*\n\n\\[x\\](y)\n\n| photo |")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    for line, tag in zip(lines[2:], HOSTILE, strict=True):
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        assert len(cells) == 4 and cells[2:] == ["x \\| y", "—"]
+        assert not re.search(r"[<>]|(?<!\\)[`*_\[$]|&(?!lt;|gt;|amp;)", cells[1])
+        shown = re.sub(r"\\(\W|_)", r"\1", cells[1])
+        assert shown.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") == tag
+
+
+def test_the_page_is_self_contained_and_labelled(tmp_path: Path) -> None:
+    write_table2(tmp_path, [row(photo(tmp_path / "im7.jpg"))], title="Tags", notice="embedded data", caption="made so")
+    text = (tmp_path / table2.HTML).read_text(encoding="utf-8")
+    found = Page(text)
+    attributes = dict(found.elements[::-1])
+    assert attributes["html"]["lang"] == "en" and attributes["title"] == {} and text.startswith("<!doctype html>")
+    addresses = [value for _, a in found.elements for key, value in a.items() if key in ("src", "href", "srcset")]
+    assert addresses and all((address or "").startswith("data:") for address in addresses)
+    assert "url(" not in text and "@import" not in text and "http:" not in text and "https:" not in text
+    heads = [a for name, a in found.elements if name == "th"]
+    assert [a["scope"] for a in heads] == ["col"] * 4 + ["row"]
+    assert "embedded data" in found.text and "made so" in found.text
+    assert "prefers-color-scheme: dark" in text and "@media print" in text and "max-width: 40rem" in text
+
+
+def test_right_tags_are_marked_in_words_and_by_a_sign(tmp_path: Path) -> None:
+    write_table2(tmp_path, [row(tmp_path / "none.jpg")], title="t")
+    shown = " ".join(page(tmp_path).text.split())
+    assert "✓right: dog 90%" in shown and "✓right: animals <1%" in shown
+    assert "cat 50%" in shown and "right: cat" not in shown
+    markdown = (tmp_path / table2.MARKDOWN).read_text(encoding="utf-8")
+    assert "✓ dog (90%), cat (50%), ✓ animals (&lt;1%)" in markdown
+    photos = json.loads((tmp_path / table2.JSON).read_text(encoding="utf-8"))["photos"]
+    assert photos[0]["right"] == ["dog", "animals"]
+
+
+def test_what_is_right_can_be_told(tmp_path: Path) -> None:
+    write_table2(tmp_path, [row(tmp_path / "none.jpg", right={"cat"})], title="t")
+    shown = " ".join(page(tmp_path).text.split())
+    assert "right: cat" in shown and "right: dog" not in shown
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    rows = [
+        row(tmp_path / "im7.jpg", user_tags=HOSTILE),
+        row(Path("im\udce9.jpg"), number=np.int64(8), generated=[("cat", np.float32(0.25))], user_tags=[]),
+    ]
+    write_table2(tmp_path, rows, title="Tags", notice=None, caption="so")
+    read = table2.read_table2(tmp_path / table2.JSON)
+    assert (read.title, read.notice, read.caption) == ("Tags", None, "so")
+    assert [(r.number, r.path, list(r.user_tags), list(r.generated)) for r in read.rows] == [
+        (7, rows[0].path, HOSTILE, rows[0].generated),
+        (8, rows[1].path, [], [("cat", 0.25)]),
+    ]
+    assert table2.as_markdown(read) == (tmp_path / table2.MARKDOWN).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"title": "t", "photos": [{"number": "x"}]}'])
+def test_a_broken_table_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / table2.JSON).write_text(text)
+    with pytest.raises(UsageError, match=r"table2\.json"):
+        table2.read_table2(tmp_path / table2.JSON)
+
+
+def test_a_photo_is_turned_upright_made_small_and_freed_of_metadata(tmp_path: Path) -> None:
+    """Stored lying, red half to the left; EXIF orientation 6 turns it clockwise, so red comes on top."""
+    pixels = np.zeros((400, 800, 3), np.uint8)
+    pixels[:, :400, 0], pixels[:, 400:, 2] = 255, 255
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera"
+    Image.fromarray(pixels).save(tmp_path / "im7.jpg", exif=exif)
+    write_table2(tmp_path, [row(tmp_path / "im7.jpg")], title="t")
+    shown = page(tmp_path).images()[0]
+    assert (shown["width"], shown["height"]) == ("100", "200")
+    small = embedded(shown)
+    assert small.size == (100, 200) and small.format == "JPEG" and not small.getexif()
+    top, bottom = (np.asarray(small)[rows].mean((0, 1)) for rows in (slice(0, 90), slice(110, 200)))
+    np.testing.assert_allclose([top, bottom], [[255, 0, 0], [0, 0, 255]], atol=8)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "I;16"])
+def test_every_kind_of_picture_is_shown(mode: str, tmp_path: Path) -> None:
+    path = photo(tmp_path / ("im7.jpg" if mode == "CMYK" else "im7.png"), mode=mode)
+    thumbnail = table2.thumbnail(path)
+    assert thumbnail.fault is None and (thumbnail.width, thumbnail.height) == (60, 40)
+    shown = embedded({"src": thumbnail.uri})
+    # Transparent is white on paper, not black.
+    expected = 255 if mode in ("LA", "RGBA", "CMYK") else 0
+    assert shown.mode == "RGB" and abs(float(np.asarray(shown).mean()) - expected) < 3
+
+
+def test_an_unreadable_photo_is_a_placeholder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = photo(tmp_path / "whole.jpg", (300, 300)).read_bytes()
+    contents = {"torn.jpg": whole[: len(whole) // 2], "text.jpg": b"<script>", "empty.jpg": b""}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.jpg").mkdir()
+    photo(tmp_path / "bomb.png", (500, 500))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    names = [*contents, "folder.jpg", "gone.jpg", "bomb.png", "whole.jpg"]
+    write_table2(tmp_path, [row(tmp_path / name) for name in names], title="t")
+    found = page(tmp_path)
+    assert found.text.count("This photo cannot be read: ") == len(names) - 1 and len(found.images()) == 1
+    assert str(tmp_path) not in found.text
+
+
+def test_no_photos_is_said(tmp_path: Path) -> None:
+    assert write_table2(tmp_path / "new" / "folder", [], title="t", caption="c") == tmp_path / "new/folder/table2.html"
+    assert "There are no photos to show." in page(tmp_path / "new" / "folder").text
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(theme: str) -> None:
+    """Contrast of WCAG 2.2, level AA: 4.5 to 1 for every pair of colours that the pages use."""
+    text = (Path(table2.__file__).parents[1] / "templates" / "style.html").read_text(encoding="utf-8")
+    blocks = re.findall(r":root \{(.*?)\}", text, re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): #(\w{6})", blocks[theme == "dark"]))
+
+    def luminance(name: str) -> float:
+        parts = [int(colours[name][i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    pairs = [("ink", "paper"), ("ink", "shade"), ("soft", "paper"), ("right", "right-shade"), ("note", "note-shade")]
+    for ink, ground in pairs:
+        low, high = sorted((luminance(ink), luminance(ground)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)
+
+
+def test_templates_are_packaged(tmp_path: Path) -> None:
+    """An installed copy must find them: setup.cfg has to name every kind of file in the folder."""
+    setuptools = pytest.importorskip("setuptools.config.setupcfg", reason="setuptools is not installed")
+    patterns = setuptools.read_configuration(ROOT / "setup.cfg")["options"]["package_data"]["experiments"]
+    folder = ROOT / "experiments"
+    packaged = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert packaged >= {path for path in (folder / "templates").iterdir() if path.is_file()}

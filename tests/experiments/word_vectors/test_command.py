@@ -1,0 +1,372 @@
+"""The command as a user runs it: real processes, real kills, real memory, real mistakes."""
+
+from __future__ import annotations
+
+import bz2
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embeddings.vocabulary import Vocabulary
+from experiments.runs import cli
+from experiments.word_vectors.__main__ import main, read_vectors
+from tests.experiments.commands import ROOT, assert_one_sentence, command, environment, run, start
+
+TOPICS = [
+    ["dog", "puppy", "bark", "leash"],
+    ["sea", "beach", "wave", "sand"],
+    ["car", "road", "wheel", "driver"],
+]
+
+
+def rows(number: int, seed: int = 0) -> bytes:
+    rng = np.random.default_rng(seed)
+    made = []
+    for photo in range(number):
+        title, description, tags = rng.choice(TOPICS[rng.integers(3)], (3, 6))
+        columns = [str(photo + 1), "", "", "", "", "", "+".join(title), "+".join(description), ",".join(tags)]
+        made.append("\t".join([*columns, *[""] * 14]))
+    return ("\n".join(made) + "\n").encode()
+
+
+def shards(folder: Path, number: int = 3, each: int = 400) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(number):
+        (folder / f"yfcc100m_dataset-{shard}.bz2").write_bytes(bz2.compress(rows(each, shard)))
+    return folder
+
+
+def manifest(corpus: Path) -> dict[str, Any]:
+    return json.loads((corpus / "manifest.json").read_text())
+
+
+def text_files(corpus: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in corpus.glob("*.txt")}
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with metadata in ``data``, a corpus and vectors made of it by the command."""
+    folder = tmp_path_factory.mktemp("chain")
+    shards(folder / "data" / "yfcc100m")
+    made = run("word_vectors", "corpus", cwd=folder, CGAN_DATA=str(folder / "data"), PYTHONPATH=str(ROOT))
+    assert made.returncode == 0, made.stderr
+    assert "1,200 rows of 3 files" in made.stdout and "rows skipped: none" in made.stdout
+    options = ["--min-count", 5, "--vector-size", 16, "--workers", 1, "--sample", 0]
+    trained = run("word_vectors", "train", *options, cwd=folder, PYTHONPATH=str(ROOT))
+    assert trained.returncode == 0, trained.stderr
+    assert "12 words seen 5 times or more" in trained.stdout
+    return folder
+
+
+def test_help_is_quick_to_import() -> None:
+    """What makes a command slow to answer is not loaded for its help."""
+    program = (
+        "import sys; from experiments import word_vectors\n"
+        "try: word_vectors.main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'gensim', 'scipy', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "print(); print(sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--min-count" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_corpus_and_vectors_say_what_made_them(chain: Path) -> None:
+    corpus = chain / "runs" / "word-vectors" / "corpus"
+    record = manifest(corpus)
+    assert record["complete"] and record["rows"] == record["lines"] == 1200 and record["tokens"] == 1200 * 18
+    for shard in record["shards"]:
+        assert shard["size"] == (chain / "data" / "yfcc100m" / shard["name"]).stat().st_size
+    assert not list(corpus.glob(".*.tmp"))
+    vocabulary = Vocabulary.load(chain / "runs" / "word-vectors" / "vectors.bin")
+    assert vocabulary.info["settings"]["min_count"] == 5
+    assert vocabulary.info["corpus"] == record
+    assert vocabulary.counts is not None and vocabulary.counts.sum() == 1200 * 18
+
+
+def test_neighbours_are_printed(chain: Path) -> None:
+    vocabulary = Vocabulary.load(chain / "runs" / "word-vectors" / "vectors.bin")
+    np.save(chain / "query.npy", vocabulary.vectors[vocabulary.index("car")])
+    arguments = ["nearest", "dog", "sea", "--vector", "query.npy", "--top", 3]
+    done = run("word_vectors", *arguments, cwd=chain, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    tables = [part.splitlines() for part in done.stdout.strip("\n").split("\n\n")]
+    assert [table[0] for table in tables] == ["dog", "sea", "vector 0"]
+    found = [[line.split()[0] for line in table[2:]] for table in tables]
+    assert set(found[0]) == {"puppy", "bark", "leash"}
+    assert set(found[1]) == {"beach", "wave", "sand"}
+    assert found[2][0] == "car" and tables[2][2].split()[1] == "1.000"
+
+
+def test_vectors_are_read_from_npy_and_from_text(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((3, 4))
+    np.save(tmp_path / "v.npy", vectors)
+    np.savetxt(tmp_path / "v.txt", vectors)
+    np.savetxt(tmp_path / "one.txt", vectors[:1])
+    assert np.array_equal(read_vectors(tmp_path / "v.npy"), vectors)
+    np.testing.assert_allclose(read_vectors(tmp_path / "v.txt"), vectors)
+    assert read_vectors(tmp_path / "one.txt").shape == (1, 4)
+
+
+def test_mistakes_are_one_sentence_and_change_nothing(
+    chain: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in chain.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    (chain / "bad.npy").write_bytes(b"no array")
+    np.save(chain / "other.npy", np.ones((2, 3)))
+    empty = chain / "empty"
+    empty.mkdir()
+    (empty / "prose.txt").write_text("no metadata at all\n")
+    (chain / "empty.npy").touch()
+    (chain / "empty.txt").touch()
+    (chain / "folder.bin").mkdir()
+    vectors = chain / "runs" / "word-vectors" / "vectors.bin"
+    (chain / "damaged.bin").write_bytes(vectors.read_bytes()[:-9])
+    shutil.copy(vectors.with_suffix(".json"), chain / "damaged.json")
+    (chain / "strange").mkdir()
+    made = manifest(vectors.parent / "corpus")
+    made["shards"] = [{"name": "prose.txt", "files": "none"}]
+    (chain / "strange" / "manifest.json").write_text(json.dumps(made))
+    (chain / "cut.bz2").write_bytes(bz2.compress(rows(400, 9))[:-900])
+    mistakes: list[tuple[list[object], str]] = [
+        (["nearest", "dgo"], "did you mean 'dog'"),
+        (["nearest", "dog", "--top", 0], "at least 1"),
+        (["nearest", "dog", "--vectors", "none.bin"], "no such file"),
+        (["nearest", "--vector", "bad.npy"], "no vectors in it"),
+        (["nearest", "--vector", "empty.npy"], "no vectors in it"),
+        (["nearest", "--vector", "empty.txt"], "where one real vector a row is needed"),
+        (["train", "--out", "empty"], ".bin"),
+        (["train", "--out", "folder.bin"], "that is a folder"),
+        (["train", "--out", "damaged.bin"], "is damaged"),
+        (["import", "no-such-name", "--out", "new.txt"], ".bin"),
+        (["corpus", "--workers", -1], "--workers -1"),
+        (["corpus", "empty/prose.txt", "--corpus", "bad.npy"], "that is a file"),
+        (["corpus", "empty/prose.txt", "--corpus", "strange"], "manifest.json is not a corpus manifest"),
+        (["corpus", "cut.bz2", "--corpus", "cut"], "the packed data ends early"),
+        (["nearest", "--vector", "other.npy"], "the word vectors of 16 numbers"),
+        (["train", "--corpus", "none"], "holds no corpus"),
+        (["train", "--min-count", 9], "made otherwise"),
+        (["train", "--min-count", 0], "min_count is 0"),
+        (["train", "--min-count", 100_000, "--out", "new.bin"], "lower the minimum count"),
+        (["train", "--out", "new.txt"], ".bin"),
+        (["import", "none.txt", "--out", "new.bin"], "no such file"),
+        (["import", "bad.npy", "--out", "new.bin"], "no word vectors"),
+        (["import", "bad.npy"], "is there already"),
+        (["corpus"], "holds a corpus of other files"),
+        (["corpus", "--data-root", "none"], "does not exist"),
+        (["corpus", "none.bz2"], "name the metadata files"),
+        (["corpus", "empty/prose.txt"], "holds a corpus of other files"),
+        (["corpus", "empty/prose.txt", "--corpus", "new"], "1 too few columns"),
+    ]
+    monkeypatch.chdir(chain)
+    monkeypatch.setenv("CGAN_DATA", str(empty))
+    for arguments, words in mistakes:
+        assert cli.run(main, [str(argument) for argument in arguments]) == 2
+        said = capsys.readouterr().err.strip()
+        assert said.startswith("error: ") and words in said and len(said.splitlines()) == 1, said
+    assert_one_sentence(run("word_vectors", "nearest", "dgo", cwd=chain, PYTHONPATH=str(ROOT)), "did you mean 'dog'")
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert not (chain / "new.bin").exists()
+
+
+def test_finished_work_is_not_done_again(chain: Path) -> None:
+    corpus = chain / "runs" / "word-vectors" / "corpus"
+    before = text_files(corpus)
+    arguments = ["corpus", "data/yfcc100m/*.bz2"]
+    assert run("word_vectors", *arguments, cwd=chain, PYTHONPATH=str(ROOT)).returncode == 0
+    assert text_files(corpus) == before
+    options = ["--min-count", 5, "--vector-size", 16, "--workers", 1, "--sample", 0]
+    done = run("word_vectors", "train", *options, cwd=chain, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0 and "is there already" in done.stdout
+
+
+def test_a_changed_input_is_done_again_alone(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "data", 1, 50)
+    changed = folder / "yfcc100m_dataset-1"
+    changed.write_bytes(rows(50, 1))
+    arguments = ["word_vectors", "corpus", folder, "--corpus", tmp_path / "corpus"]
+    assert run(*arguments).returncode == 0
+    before = text_files(tmp_path / "corpus")
+    # The same size, other words: only the checksum tells.
+    changed.write_bytes(changed.read_bytes().replace(b"puppy", b"kitty"))
+    assert run(*arguments).returncode == 0
+    after = text_files(tmp_path / "corpus")
+    assert after["yfcc100m_dataset-0-0.txt"] == before["yfcc100m_dataset-0-0.txt"]
+    assert after["yfcc100m_dataset-1-0.txt"][0] == before["yfcc100m_dataset-1-0.txt"][0].replace(b"puppy", b"kitty")
+    # A lost output is made again, too.
+    (tmp_path / "corpus" / "yfcc100m_dataset-0-0.txt").unlink()
+    assert run(*arguments).returncode == 0
+    assert text_files(tmp_path / "corpus")["yfcc100m_dataset-0-0.txt"][0] == before["yfcc100m_dataset-0-0.txt"][0]
+
+
+def test_a_kill_loses_only_the_unfinished_shard(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "data", 2, 50)
+    (folder / "yfcc100m_dataset-9.bz2").write_bytes(bz2.compress(rows(2000) * 30, 1))
+    corpus = tmp_path / "corpus"
+    arguments = ["word_vectors", "corpus", folder, "--corpus", corpus, "--workers", 1]
+    process = start(*arguments)
+    try:
+        # Both small shards are in the manifest, and the large one is being written.
+        deadline = time.monotonic() + 120
+        while not ((corpus / "manifest.json").exists() and len(manifest(corpus)["shards"]) == 2 and big(corpus)):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        children = children_of(process.pid)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.communicate()
+    assert not manifest(corpus)["complete"]
+    before = text_files(corpus)
+    assert set(before) == {"yfcc100m_dataset-0-0.txt", "yfcc100m_dataset-1-0.txt"}
+    # The child notices that nobody listens any more.
+    assert children
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert run("word_vectors", "train", "--corpus", corpus, "--out", tmp_path / "v.bin").returncode == 2
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    after = text_files(corpus)
+    assert {name: after[name] for name in before} == before
+    assert manifest(corpus)["complete"] and manifest(corpus)["rows"] == 60_100
+    assert not list(corpus.glob(".*.tmp"))
+
+
+def big(corpus: Path) -> bool:
+    return any(path.stat().st_size > 1 << 20 for path in corpus.glob(".yfcc100m_dataset-9*.tmp"))
+
+
+def children_of(pid: int) -> list[int]:
+    if not Path("/proc").is_dir():
+        pytest.skip("needs /proc to see a process's children")
+    children = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        children += map(int, (task / "children").read_text().split())
+    return children
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_one_command_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    folder = shards(tmp_path / "data", 1, 5)
+    (tmp_path / "corpus").mkdir()
+    with FileLock(tmp_path / "corpus" / ".lock"):
+        assert_one_sentence(run("word_vectors", "corpus", folder, "--corpus", tmp_path / "corpus"), "at work")
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    """Eight times the rows, the same peak within a tenth, of the command and of its child, as the kernel counts it."""
+    block = rows(2000)
+    peaks = []
+    for times in (8, 64):
+        shard = tmp_path / f"{times}.tsv"
+        shard.write_bytes(block * times)
+        arguments = command("word_vectors", "corpus", shard, "--corpus", tmp_path / str(times), "--workers", 1)
+        program = (
+            "import resource, subprocess, sys\n"
+            "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        )
+        measured = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        peaks.append(int(measured.stdout))
+        assert manifest(tmp_path / str(times))["rows"] == 2000 * times
+    assert peaks[1] <= 1.1 * peaks[0], peaks
+
+
+def test_import_stores_what_others_trained(tmp_path: Path) -> None:
+    (tmp_path / "glove.txt").write_text("the 1 0 0\ndog 0.5 0.5 0\ncat 0.4 0.5 0.1\n")
+    done = run("word_vectors", "import", tmp_path / "glove.txt", "--out", tmp_path / "v.bin")
+    assert done.returncode == 0, done.stderr
+    vocabulary = Vocabulary.load(tmp_path / "v.bin")
+    assert vocabulary.words == ["the", "dog", "cat"]
+    assert vocabulary.info["imported"].endswith("glove.txt")
+
+
+def test_import_takes_what_gensims_downloader_holds(tmp_path: Path) -> None:
+    """The downloader's own folder, filled as it fills it, with its list of names; its code is not run."""
+    import gzip
+
+    name = "glove-wiki-gigaword-200"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / f"{name}.gz").write_bytes(gzip.compress(b"2 3\nthe 1 0 0\ndog 0 1 0\n"))
+    (tmp_path / name / "__init__.py").write_text("raise SystemExit('this code was run')")
+    listed = {"corpora": {}, "models": {name: {"file_name": f"{name}.gz", "parts": 1}}}
+    (tmp_path / "information.json").write_text(json.dumps(listed))
+    # An address that refuses at once: the list of names is then taken from the folder.
+    offline = {
+        "GENSIM_DATA_DIR": str(tmp_path),
+        "https_proxy": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
+    done = run("word_vectors", "import", name, "--out", tmp_path / "v.bin", **offline)
+    assert done.returncode == 0, done.stderr
+    assert Vocabulary.load(tmp_path / "v.bin").words == ["the", "dog"]
+    done = run("word_vectors", "import", "glove-twitter", "--out", tmp_path / "w.bin", **offline)
+    assert_one_sentence(done, "gensim's downloader", "'glove-twitter'", "check the name")
+
+
+def test_without_any_metadata_the_embedded_rows_serve_and_every_output_says_so(tmp_path: Path) -> None:
+    said = "the words are those of the embedded scenes' invented captions"
+    (tmp_path / "root").mkdir()
+    at = {"cwd": tmp_path, "PYTHONPATH": str(ROOT), "CGAN_DATA": "root"}
+    made = run("word_vectors", "corpus", **at)
+    assert made.returncode == 0, made.stderr
+    assert "NOTE: no YFCC100M metadata" in made.stdout and "import glove" in made.stdout and said in made.stdout
+    assert "8,000 rows of 1 file in" in made.stdout
+    options = ["--epochs", 1, "--vector-size", 16, "--workers", 1]
+    trained = run("word_vectors", "train", *options, **at)  # The paper's minimum count of 200 leaves words.
+    assert trained.returncode == 0 and said in trained.stdout and "seen 200 times or more" in trained.stdout
+    assert said in run("word_vectors", "train", *options, **at).stdout
+    shown = run("word_vectors", "nearest", "sea", **at)
+    assert shown.returncode == 0 and shown.stdout.startswith("NOTE: ") and said in shown.stdout
+    corpus = tmp_path / "runs" / "word-vectors" / "corpus"
+    assert manifest(corpus)["notice"].startswith(said)
+    before = text_files(corpus)
+    assert run("word_vectors", "corpus", **at).returncode == 0 and text_files(corpus) == before
+    # Metadata that comes later is not mixed into it.
+    shards(tmp_path / "root" / "yfcc100m", 1, 5)
+    done = run("word_vectors", "corpus", **at)
+    assert_one_sentence(done, "holds a corpus of other files (scenes-", "--corpus", "delete it")
+    assert not list((tmp_path / "root").glob("scenes*"))
+
+
+@pytest.mark.skipif(not os.environ.get("CGAN_DATA"), reason="CGAN_DATA names no data root")
+def test_real_metadata_end_to_end(tmp_path: Path) -> None:
+    root = os.environ["CGAN_DATA"]
+    if not (Path(root) / "yfcc-mini").is_dir():
+        pytest.skip("no yfcc-mini under CGAN_DATA")
+    corpus, out = tmp_path / "corpus", tmp_path / "v.bin"
+    made = run("word_vectors", "corpus", "--corpus", corpus, CGAN_DATA=root)
+    assert made.returncode == 0 and "7,891 rows" in made.stdout, made.stderr
+    options = ["--min-count", 20, "--epochs", 2, "--vector-size", 32]
+    trained = run("word_vectors", "train", "--corpus", corpus, "--out", out, *options)
+    assert trained.returncode == 0, trained.stderr
+    shown = run("word_vectors", "nearest", "beach", "--vectors", out, "--top", 10)
+    assert "sand" in shown.stdout.split(), shown.stdout
