@@ -1,18 +1,24 @@
-"""A training set on the device, by index. Knows neither nets nor how the rows are chosen."""
+"""The training set on the device, and the batch of one update: data, conditions, noise and wrong conditions."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 
 from cgan import CganError
+from cgan.networks import sample_noise
+from cgan.settings import TrainingSettings
+from cgan.specs import DiscriminatorSpec, GeneratorSpec
 
 
-class Examples:
-    """The training set, held once, on the device: data x and conditions y, by index.
+class TrainingSet:
+    """Training examples held once, on the device: data x and conditions y.
 
-    ``x_index`` and ``y_index`` (examples,) say which rows of x and y make up each example, so that a row used by many
-    examples is never copied; without them example i is row i of both. y is labels (n,) int64, vectors (n, d)
-    float32, or None for no condition.
+    x is (rows, d) float32; y is labels (rows,) int64, vectors (rows, k) float32, or None. ``x_index`` and ``y_index``
+    (examples,) name the rows of x and y that make up each example, so that a row shared by many examples is stored
+    once; without them example i is row i of both.
     """
 
     def __init__(
@@ -22,17 +28,63 @@ class Examples:
         self.count = len(x if x_index is None else x_index)
         y_count = self.count if y is None else len(y if y_index is None else y_index)
         if y_count != self.count:
-            raise CganError(f"{self.count} data but {y_count} conditions: they must be as many")
+            raise CganError(f"there are {self.count} data but {y_count} conditions: give one condition per datum")
 
-    def data(self, rows: Tensor) -> Tensor:
-        """x of the examples ``rows`` (..., n): (..., n, d)."""
-        return _rows(self.x, rows if self.x_index is None else self.x_index[rows])
+    def data(self, examples: Tensor) -> Tensor:
+        """Return x (..., d) of the examples with the numbers ``examples`` (...)."""
+        return _rows(self.x, examples if self.x_index is None else self.x_index[examples])
 
-    def conditions(self, rows: Tensor) -> Tensor | None:
-        """y of the examples ``rows``, or None."""
+    def conditions(self, examples: Tensor) -> Tensor | None:
+        """Return y of the examples with the numbers ``examples``, or None without conditions."""
         if self.y is None:
             return None
-        return _rows(self.y, rows if self.y_index is None else self.y_index[rows])
+        return _rows(self.y, examples if self.y_index is None else self.y_index[examples])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one update sees; every tensor has one row per example."""
+
+    x: Tensor
+    """Real data (n, d)."""
+    y: Tensor | None
+    """Their conditions."""
+    z: Tensor
+    """Noise (n, input_dim of G)."""
+    y_fake: Tensor | None
+    """Conditions of the generated rows: the batch's own, or others drawn afresh."""
+    y_wrong: Tensor | None
+    """A condition that is not the row's own, for matching-aware training; None otherwise."""
+
+
+def draw_batch(
+    training_set: TrainingSet,
+    examples: Tensor,
+    settings: TrainingSettings,
+    generator: GeneratorSpec,
+    discriminator: DiscriminatorSpec,
+    rng: torch.Generator,
+) -> Batch:
+    """Return the batch of the examples with the numbers ``examples`` (n,); everything random comes from ``rng``."""
+    x, y, n = training_set.data(examples), training_set.conditions(examples), len(examples)
+    y_fake = y
+    if y is not None and settings.fake_conditions == "fresh":
+        drawn = torch.randint(training_set.count, (n,), generator=rng, device=x.device)
+        y_fake = training_set.conditions(drawn)
+    z = sample_noise(generator.noise, (n, generator.input_dim), rng).to(x.dtype)
+    y_wrong = None
+    if y is not None and settings.discriminator_loss == "matching_aware":
+        classes, offset = discriminator.condition_dim, None
+        if discriminator.condition != "real":
+            offset = torch.randint(1, classes, (n,), generator=rng, device=x.device)
+        y_wrong = wrong_conditions(y, offset, classes)
+    return Batch(x, y, z, y_fake, y_wrong)
+
+
+def wrong_conditions(y: Tensor, offset: Tensor | None, classes: int) -> Tensor:
+    """Return a wrong condition for each row: of a label the one ``offset`` (1 to classes - 1) classes further, of a
+    vector that of the row before."""
+    return y.roll(1, -2) if offset is None else (y + offset) % classes
 
 
 def _rows(values: Tensor, rows: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Where and how to compute: device, matrix-product precision, seeded random generators.
+"""Device, precision of matrix products, and random generators derived from a seed.
 
-Decides nothing about a model. Weights, losses and evaluation stay float32 whatever the precision of the products.
+Weights, losses and evaluation stay float32 whatever the precision of the products.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def prepare_cpu(threads: int | None = None) -> None:
-    """Settings of this process that training on a processor wants: call once, before the first computation.
+    """Set threads and denormal handling of this process; call it once, before the first computation.
 
-    ``threads`` None keeps PyTorch's choice. Denormal numbers become zero: the velocities of units that died decay into
-    them, and they made an update of a trained net take 43 ms instead of 33.
+    ``threads`` None keeps PyTorch's choice. Denormal numbers are flushed to zero: velocities of units that are always
+    zero decay into them, and then an update of a trained network takes 43 ms instead of 33.
     """
     if threads is not None and threads < 1:
         raise CganError(f"threads is {threads}: at least one is needed")
@@ -31,7 +31,7 @@ def prepare_cpu(threads: int | None = None) -> None:
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """``auto``: CUDA, else Apple's MPS, else the CPU; or the device named. Raises ``CganError`` if it is not there."""
+    """Return the named device (``auto``: CUDA, else MPS, else the CPU); raises ``CganError`` if it is not there."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
@@ -49,10 +49,10 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
-    """``auto``: bfloat16 products where they are quicker than float32 ones, else float32; or the one named.
+    """Return the named precision, for ``auto`` bfloat16 where its products are quicker than float32 ones.
 
-    On a CPU the two are timed, since the flags do not tell: AMX makes bfloat16 about four times quicker, while AVX-512
-    BF16 alone was measured at half the rate of float32.
+    On a CPU the two are timed, since processor flags do not decide it: with AMX bfloat16 is about four times quicker,
+    with AVX-512 BF16 alone it was measured at half the rate of float32.
     """
     if name in ("float32", "bfloat16"):
         return name  # type: ignore[return-value]
@@ -67,9 +67,9 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
 
 def product_seconds(dtypes: tuple[torch.dtype, ...], n: int = 512, repeats: int = 20) -> list[float]:
-    """Best wall time in seconds of an n x n x n matrix product of each type on the CPU, some 50 milliseconds in all.
+    """Return the best wall time in seconds of an n x n x n matrix product of each type on the CPU.
 
-    The types take turns, so that another program's work, which comes and goes, slows all of them alike.
+    The types take turns, so that other programs slow all of them alike; takes about 50 milliseconds.
     """
     operands = [torch.ones(n, n, dtype=dtype) for dtype in dtypes]
     results = [torch.empty_like(operand) for operand in operands]
@@ -83,6 +83,6 @@ def product_seconds(dtypes: tuple[torch.dtype, ...], n: int = 512, repeats: int 
 
 
 def seeded(seed: int, purpose: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of its own for each (seed, purpose, index): streams do not overlap, whatever is drawn from others."""
+    """Return a generator for (seed, purpose, index), independent of those of other seeds and purposes."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,4 +1,4 @@
-"""How the game is played and when it ends, as typed values. Imports no torch; ``cgan.training`` acts on them."""
+"""Settings of training and of its stopping point, as typed values. Imports no torch; ``cgan.trainer`` uses them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FakeConditions = Literal["batch", "fresh"]
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How the game is played."""
+    """Settings of one update, of its schedules and of weight averaging."""
 
     batch_size: int = 100
     """Examples per update (section 4.1)."""
@@ -49,8 +49,8 @@ class TrainingSettings:
     fake_conditions: FakeConditions = "batch"
     """Whether the fakes take the real batch's own conditions or others, drawn from the training set."""
     averaging: float = 0.0
-    """Decay of the running mean of G's weights that samples are drawn with; 0 takes the weights themselves. The game is
-    the same either way. Not in the paper."""
+    """Decay of the running average of G's weights that samples are drawn with; 0 takes the weights themselves. Does not
+    change training. Not in the paper."""
 
     def __post_init__(self) -> None:
         check_choice(self.optimiser, Optimiser, "optimiser")
@@ -97,5 +97,5 @@ class StoppingSettings:
                 raise CganError(f"{name} is {getattr(self, name)}: it must be at least 1")
 
     def due(self, t: int) -> bool:
-        """Whether an estimate is made after update ``t``."""
+        """Return whether an estimate is made after update ``t``."""
         return t == self.first_estimate or t % self.estimate_every == 0 or t == self.max_updates

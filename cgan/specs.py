@@ -6,9 +6,13 @@ are built in ``cgan.networks``.
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar, get_args
+
+import msgspec
 
 from cgan import CganError
 
@@ -56,7 +60,7 @@ class Layer:
 
     @classmethod
     def parse(cls, text: str) -> Layer:
-        """The layer that ``text`` spells; raises ``CganError`` with the expected form."""
+        """Return the layer that ``text`` spells; raises ``CganError`` with the expected form."""
         head, *options = text.replace(" ", "").split(",")
         match = re.fullmatch(r"(relu|leaky_relu|linear|maxout):(\d+)(?:x(\d+))?", head)
         if match is None:
@@ -109,7 +113,7 @@ class Init:
 
     @classmethod
     def parse(cls, text: str) -> Init:
-        """The initialisation that ``text`` spells; raises ``CganError`` with the expected form."""
+        """Return the initialisation that ``text`` spells; raises ``CganError`` with the expected form."""
         match = re.fullmatch(rf"(uniform|normal):({_NUMBER})|(fan_in|torch)(?::({_NUMBER}))?", text.strip())
         if match is None:
             raise CganError(f"initialisation {text!r}: expected uniform:0.05, normal:0.02, fan_in[:1] or torch[:1]")
@@ -119,6 +123,13 @@ class Init:
     def __str__(self) -> str:
         return self.kind if self.kind in ("fan_in", "torch") and self.scale == 1 else f"{self.kind}:{self.scale}"
 
+
+#: Fields of a network that are written as text.
+LAYER_FIELDS = ("input_branch", "condition_branch", "joint")
+INIT_FIELDS = ("input_init", "condition_init", "joint_init", "output_init")
+
+#: Most weights in one linear map: 8 GB in float32, and as much again for their velocities.
+MOST_WEIGHTS = 2 * 10**9
 
 ConditionKind = Literal["none", "one_hot", "embedding", "real"]
 NoiseKind = Literal["uniform", "centred_uniform", "normal"]
@@ -172,37 +183,54 @@ class NetworkSpec:
             raise CganError("embedding_dim belongs to condition=embedding, and must be 1 or more there")
         check_probability(self.input_dropout, "input_dropout")
         check_probability(self.condition_dropout, "condition_dropout")
+        for name, sizes in self._linear_maps():
+            weights = math.prod(sizes)
+            if weights > MOST_WEIGHTS:
+                raise CganError(
+                    f"{name} multiplies by {sizes[0]} x {sizes[1]} weights, {weights * 4 / 1e9:,.0f} GB in float32: "
+                    "make its layers smaller"
+                )
+
+    def _linear_maps(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Yield the field and the (inputs, outputs) of each linear map."""
+        widths = {"input_branch": self.input_dim, "condition_branch": self.embedding_dim or self.condition_dim}
+        for name in LAYER_FIELDS:
+            width = widths.get(name, sum(widths.values()))
+            for layer in getattr(self, name):
+                yield name, (width, layer.units * layer.pieces)
+                width = layer.units
+            widths[name] = width
+        yield "output_dim", (widths["joint"], getattr(self, "output_dim", 1))
 
     @classmethod
-    def from_dict(cls: type[Spec], record: dict[str, Any]) -> Spec:
-        """The spec that ``as_dict`` wrote; raises ``CganError`` if a field is missing, unknown or malformed."""
+    def from_dict(cls: type[Spec], record: Any) -> Spec:
+        """Return the spec that ``as_dict`` wrote; raises ``CganError`` if a field is missing, unknown or malformed."""
         known = {item.name for item in fields(cls)}
-        if not isinstance(record, dict):
-            raise CganError(f"a {cls.__name__} is written as an object with its fields, not as {record!r}")
-        if record.keys() != known:
-            raise CganError(f"a {cls.__name__} has the fields {sorted(known)}, not {sorted(record)}")
+        if not isinstance(record, dict) or record.keys() != known:
+            found = sorted(record) if isinstance(record, dict) else record
+            raise CganError(f"a {cls.__name__} is an object with the fields {sorted(known)}, not {found!r}"[:500])
         values = dict(record)
         try:
-            for name in ("input_branch", "condition_branch", "joint"):
-                values[name] = tuple(Layer.parse(text) for text in values[name])
-            for name in ("input_init", "condition_init", "joint_init", "output_init"):
-                values[name] = Init.parse(values[name])
-            return cls(**values)
-        except (TypeError, AttributeError) as error:
+            for name in LAYER_FIELDS:
+                values[name] = [asdict(Layer.parse(text)) for text in values[name]]
+            for name in INIT_FIELDS:
+                values[name] = asdict(Init.parse(values[name]))
+            return msgspec.convert(values, cls)
+        except (TypeError, AttributeError, msgspec.ValidationError) as error:
             raise CganError(f"a field of a {cls.__name__} is of the wrong type: {error}") from None
 
     def as_dict(self) -> dict[str, Any]:
-        """The spec as JSON-ready values, layers and initialisations as text."""
+        """Return the spec as JSON-ready values, layers and initialisations as text."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        for name in ("input_branch", "condition_branch", "joint"):
+        for name in LAYER_FIELDS:
             values[name] = [str(layer) for layer in values[name]]
-        for name in ("input_init", "condition_init", "joint_init", "output_init"):
+        for name in INIT_FIELDS:
             values[name] = str(values[name])
         return values
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Every hidden layer, input branch first."""
+        """All hidden layers, input branch first, then condition branch, then joint layers."""
         return self.input_branch + self.condition_branch + self.joint
 
 

@@ -1,0 +1,13 @@
+"""The update of ``cgan.update``, quicker: one optimisation a file, each tested for equality with the plain update.
+
+``masks``        dropout masks cut from random bits
+``layers``       ReLU and maxout fused with dropout
+``shared_pass``  one pass through D, forward and backward, serves both players
+``accumulate``   weight gradients multiplied straight into the velocity
+``network``      a plain network computed with these layers
+``update``       the simultaneous update made of all of these
+``graph``        the update captured as a CUDA graph
+``seeds``        several seeds trained at once
+
+Nothing outside this folder needs it: without it, or with ``--no-fast``, training uses ``cgan.update``.
+"""

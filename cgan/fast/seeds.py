@@ -1,7 +1,8 @@
-"""Replicas: runs of the same game from several seeds, trained at once as one batched computation.
+"""Several seeds of the same training at once, as one batched computation.
 
-Each replica keeps a ``Trainer`` of its own, whose weights and velocities are views into tensors that all share. So its
-state, its samples and its checkpoints are those of a run alone, and it can go on alone, or in other company.
+Each seed keeps a ``Trainer`` of its own, whose parameters and velocities are views into tensors shared by all. Its
+state, samples and checkpoints are those of a training alone, and it can leave and continue alone. Saves 10% on a
+2-core CPU for ten seeds; the point is a GPU, which one small network cannot fill.
 """
 
 from __future__ import annotations
@@ -13,109 +14,114 @@ from typing import TypeVar
 import torch
 
 from cgan import CganError
-from cgan.layers import Affine
+from cgan.fast.update import FastUpdate
 from cgan.networks import ConditionalMLP
 from cgan.optim import MomentumSGD
-from cgan.trainer import Diverged, Interrupted, Run, Trainer, collected_signals
-from cgan.update import Draws, Step
+from cgan.trainer import Diverged, Interrupted, Trainer, TrainingRun, collected_signals
 
 Net = TypeVar("Net", bound=ConditionalMLP)
 
 
 def check_alike(trainers: Sequence[Trainer]) -> None:
-    """Raise ``CganError`` unless the trainers can play as replicas: one game, the same examples, other seeds."""
+    """Raise ``CganError`` unless the trainers differ in nothing but their seeds and can be trained at once."""
     first = trainers[0]
     for trainer in trainers:
-        if not trainer.absorbing:
+        if not trainer.fast_update_supported:
             raise CganError(
-                "replicas need update=simultaneous, optimiser=sgd, and nets without batch normalisation or label "
-                "embeddings: train the seeds one by one"
+                "several seeds at once need the fast update, update=simultaneous, optimiser=sgd, and networks without "
+                "batch normalisation or label embeddings: train the seeds one by one"
             )
         same = all(getattr(trainer, name) == getattr(first, name) for name in ("settings", "precision", "use_graph"))
         specs = (trainer.G.spec, trainer.D.spec) == (first.G.spec, first.D.spec)
-        if not (same and specs and trainer.examples is first.examples):
+        if not (same and specs and trainer.training_set is first.training_set):
             raise CganError(
-                "replicas must differ in nothing but their seeds: give them the same specs, settings, precision and "
-                "examples"
+                "seeds trained at once must differ in nothing but the seed: give them the same specs, settings, "
+                "precision and training set"
             )
 
 
-class ReplicaTrainer:
-    """One update of several trainers at once; all must play the same game on the same examples, and stand equally far.
+class SeedsTrainer:
+    """Makes one update of several trainers at once; all have made equally many updates.
 
-    What each draws comes from its own stream, in the same order as alone, so that it ends where it would have ended
-    alone, but for rounding.
+    Each seed's random numbers come from its own stream in the same order as alone, so that it ends where it would have
+    ended alone, up to rounding.
     """
 
     def __init__(self, trainers: Sequence[Trainer]) -> None:
         check_alike(trainers)
         first = trainers[0]
         if any(trainer.t != first.t for trainer in trainers):
-            raise CganError("replicas must have made equally many updates: let those behind catch up first")
+            raise CganError("seeds trained at once must have made equally many updates: let those behind catch up")
         self.trainers = list(trainers)
-        G, g_optimiser = _shared([trainer.G for trainer in trainers], [t.optimisers["G"] for t in trainers])
-        D, d_optimiser = _shared([trainer.D for trainer in trainers], [t.optimisers["D"] for t in trainers])
-        for player, module, optimiser in (("G", G, g_optimiser), ("D", D, d_optimiser)):
-            for index, trainer in enumerate(trainers):
-                _become_views(trainer, player, module, optimiser, index)
+        G, g_optimiser = _stack([(trainer.G, trainer.optimisers["G"]) for trainer in trainers])
+        D, d_optimiser = _stack([(trainer.D, trainer.optimisers["D"]) for trainer in trainers])
         loss_sums = torch.stack([trainer.loss_sums for trainer in trainers])
-        for trainer, sums in zip(trainers, loss_sums, strict=True):
-            trainer.adopt_loss_sums(sums)
-        draws = Draws.empty(G, D, first.examples, first.settings, len(trainers))
-        self._parts = [draws.replica(index) for index in range(len(trainers))]
-        optimisers = {"G": g_optimiser, "D": d_optimiser}
-        self._step = Step(G, D, optimisers, first.examples, first.settings, draws, loss_sums, first.use_graph)
+        for i, trainer in enumerate(trainers):
+            _become_views(trainer.G, trainer.optimisers["G"], G, g_optimiser, i)
+            _become_views(trainer.D, trainer.optimisers["D"], D, d_optimiser, i)
+            trainer.use_storage(loss_sums[i])
+        self._update = FastUpdate(
+            G,
+            D,
+            g_optimiser,
+            d_optimiser,
+            first.training_set,
+            first.settings,
+            loss_sums,
+            product_dtype=first.product_dtype,
+            use_graph=first.use_graph,
+            seeds=len(trainers),
+        )
+        self._buffers = [self._update.buffers.of_seed(i) for i in range(len(trainers))]
 
     def step(self) -> None:
-        """One update of every replica. Nothing here waits for the device."""
-        for trainer, part in zip(self.trainers, self._parts, strict=True):
-            trainer.draw(part)
-        self._step(*self.trainers[0].rates())
+        """Make one update of every seed. Never waits for the device."""
+        for trainer, buffers in zip(self.trainers, self._buffers, strict=True):
+            trainer.fill(self._update, buffers)
+        self._update(*self.trainers[0].rates())
         for trainer in self.trainers:
-            trainer.advance()
+            trainer.count_update()
 
 
-def _shared(modules: Sequence[Net], optimisers: Sequence[MomentumSGD]) -> tuple[Net, MomentumSGD]:
-    """A net whose parameters are those of all ``modules`` (replicas, ...), and its optimiser, velocities likewise."""
-    absorbing = [layer for layer in modules[0].modules() if isinstance(layer, Affine)]
-    for layer in absorbing:
-        layer.absorb = None  # It leads to the optimiser, which is not to be copied.
-    shared = copy.deepcopy(modules[0])
-    optimisers[0].absorb_gradients(modules[0])
+def _stack(nets: Sequence[tuple[Net, MomentumSGD]]) -> tuple[Net, MomentumSGD]:
+    """Return a network whose parameters are those of all ``nets`` (seeds, ...), and its optimiser, alike."""
+    first, rng = nets[0][0], next((layer.generator for layer in nets[0][0].dropout_layers()), None)
+    first.use_generator(None)  # A generator is the trainer's own, and is not to be copied.
+    shared = copy.deepcopy(first)
+    first.use_generator(rng)
     for name, parameter in shared.named_parameters():
-        parameter.data = torch.stack([module.get_parameter(name).detach() for module in modules])
-    velocities = [torch.stack(each) for each in zip(*(optimiser.velocities for optimiser in optimisers), strict=True)]
-    optimiser = MomentumSGD(shared, velocities)
-    optimiser.absorb_gradients(shared)
+        parameter.data = torch.stack([net.get_parameter(name).detach() for net, _ in nets])
+    optimiser = MomentumSGD(shared.parameters())
+    for name, parameter in shared.named_parameters():
+        velocities = [own.velocity(net.get_parameter(name)) for net, own in nets]
+        optimiser.state[parameter]["velocity"] = torch.stack(velocities)
     return shared, optimiser
 
 
-def _become_views(trainer: Trainer, player: str, shared: ConditionalMLP, optimiser: MomentumSGD, index: int) -> None:
-    """Let a trainer's own net and velocities be replica ``index`` of the shared ones."""
-    module = trainer.G if player == "G" else trainer.D
-    for own, parameter in zip(module.parameters(), shared.parameters(), strict=True):
+def _become_views(net: Net, optimiser: MomentumSGD, shared: Net, shared_optimiser: MomentumSGD, index: int) -> None:
+    """Let a seed's own parameters and velocities be entry ``index`` of the shared ones."""
+    for own, parameter in zip(net.parameters(), shared.parameters(), strict=True):
         own.data = parameter.detach()[index]
-    trainer.optimisers[player] = MomentumSGD(module, [velocity[index] for velocity in optimiser.velocities])
-    trainer.optimisers[player].absorb_gradients(module)
+        optimiser.state[own]["velocity"] = shared_optimiser.velocity(parameter)[index]
 
 
-def fit_replicas(
-    runs: Sequence[Run], on_update: Callable[[Sequence[Run]], None] | None = None
+def fit_seeds(
+    runs: Sequence[TrainingRun], on_update: Callable[[Sequence[TrainingRun]], None] | None = None
 ) -> list[Diverged | None]:
-    """Train each of ``runs`` to its own stopping point; for each, the error it ended with, or None.
+    """Train each of ``runs`` to its own stopping point; return for each the error it ended with, or None.
 
-    A run that has ended, or whose game is lost, leaves the batch, and the others go on. Where runs were resumed at
-    different updates, the hindmost play until they have caught up. ``on_update`` is called after every update with the
-    runs that made it. Raises ``Interrupted`` after saving all on SIGINT or SIGTERM.
+    A run that has ended or diverged leaves the batch, and the rest continue. Where runs were resumed at different
+    updates, those behind catch up first. ``on_update`` is called after every update with the runs that made it. Raises
+    ``Interrupted`` after saving all on a signal.
     """
-    lost: dict[int, Diverged] = {}
-    batch: list[Run] = []
+    diverged: dict[int, Diverged] = {}
+    batch: list[TrainingRun] = []
     with collected_signals() as received:
-        while playing := [run for run in runs if not (run.finished or id(run) in lost)]:
-            t = min(run.trainer.t for run in playing)
-            hindmost = [run for run in playing if run.trainer.t == t]
-            if hindmost != batch:
-                batch, trainer = hindmost, ReplicaTrainer([run.trainer for run in hindmost])
+        while active := [run for run in runs if not (run.finished or id(run) in diverged)]:
+            t = min(run.trainer.t for run in active)
+            behind = [run for run in active if run.trainer.t == t]
+            if behind != batch:
+                batch, trainer = behind, SeedsTrainer([run.trainer for run in behind])
             trainer.step()
             if on_update is not None:
                 on_update(batch)
@@ -123,10 +129,10 @@ def fit_replicas(
                 try:
                     run.after_update()
                 except Diverged as error:
-                    lost[id(run)] = error
+                    diverged[id(run)] = error
             if received:
-                for run in playing:
-                    if id(run) not in lost:
+                for run in active:
+                    if id(run) not in diverged:
                         run.checkpoint()
                 raise Interrupted
-    return [lost.get(id(run)) for run in runs]
+    return [diverged.get(id(run)) for run in runs]

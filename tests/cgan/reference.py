@@ -1,6 +1,7 @@
-"""The game by hand, in NumPy float64: forward, backward and update of a conditional MLP, every random draw replayed.
+"""Training by hand in NumPy float64: forward pass, backward pass and update of a conditional MLP.
 
-Shares no arithmetic with ``cgan``: of the package it uses the specs, and ``seeded``, which says where a stream starts.
+Shares no arithmetic with ``cgan``: of the package it uses the specs, and ``seeded``, which says where a stream of
+random numbers starts. Every random number of a trainer is replayed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from cgan.devices import seeded
-from cgan.specs import DiscriminatorSpec, GeneratorSpec, Layer, NetworkSpec
+from cgan.specs import Layer, NetworkSpec
 from cgan.trainer import Trainer
 
 
@@ -23,11 +24,12 @@ def softplus(a: np.ndarray) -> np.ndarray:
     return np.logaddexp(0, a)
 
 
-class Draws:
-    """Replays a ``torch.Generator``'s stream from the state it has now, without touching it."""
+class Replay:
+    """Replays the random numbers of a ``torch.Generator`` from its present state, without touching it."""
 
-    def __init__(self, rng: torch.Generator) -> None:
-        self.rng = torch.Generator().set_state(rng.get_state())
+    def __init__(self, rng: torch.Generator, bits: bool) -> None:
+        """``bits``: masks are cut from random bits (the fast update); else one uniform number an entry (the plain)."""
+        self.rng, self.bits = torch.Generator().set_state(rng.get_state()), bits
 
     def noise(self, kind: str, shape: tuple[int, int]) -> np.ndarray:
         if kind == "normal":
@@ -39,7 +41,10 @@ class Draws:
         return torch.randint(low, high, (n,), generator=self.rng).numpy()
 
     def mask(self, shape: tuple[int, ...], p: float) -> np.ndarray:
-        """0 or 1 / (1 - p), cut from 64-bit words: a byte an entry if p is a multiple of 1/256, else two."""
+        if not p:
+            return np.ones(shape)
+        if not self.bits:
+            return (torch.rand(shape, generator=self.rng).numpy() >= np.float32(p)) * float(np.float32(1 / (1 - p)))
         bits = 8 if (p * 256) % 1 == 0 else 16
         count = math.prod(shape)
         words = torch.empty(math.ceil(count * bits / 64), dtype=torch.int64)
@@ -56,60 +61,46 @@ class Mlp:
         self.spec = spec
         self.weights = {name: value.double().numpy().copy() for name, value in module.state_dict().items()}
 
-    def forward(self, x: np.ndarray, y: np.ndarray | None, draws: Draws) -> tuple[np.ndarray, list]:
+    def forward(self, x: np.ndarray, y: np.ndarray | None, replay: Replay) -> tuple[np.ndarray, list]:
         """(n, inputs) to (n, outputs) before the output's non-linearity, and what ``backward`` needs."""
-        h, tape = self._dropped(x, self.spec.input_dropout, draws)
-        tapes = {"input": tape, "input_branch": []}
-        for i, layer in enumerate(self.spec.input_branch):
-            h, tape = self._layer(h, f"input_branch.{i}", layer, draws)
-            tapes["input_branch"].append(tape)
-        width = h.shape[1]
-        if self.spec.condition != "none":
-            if self.spec.condition == "one_hot":
-                c = np.eye(self.spec.condition_dim)[y]
-            elif self.spec.condition == "embedding":
-                c = self.weights["embedding"][y]
-            else:
-                c = y
-            c, tapes["condition"] = self._dropped(c, self.spec.condition_dropout, draws)
-            tapes["condition_branch"] = []
-            for i, layer in enumerate(self.spec.condition_branch):
-                c, tape = self._layer(c, f"condition_branch.{i}", layer, draws)
-                tapes["condition_branch"].append(tape)
+        spec = self.spec
+        mask = replay.mask(x.shape, spec.input_dropout)
+        h, tapes = self._forward(x * mask, "input_branch", spec.input_branch, replay)
+        width, condition_mask, condition_tapes = h.shape[1], None, []
+        if spec.condition != "none":
+            c = {"one_hot": lambda: np.eye(spec.condition_dim)[y], "real": lambda: y}.get(
+                spec.condition, lambda: self.weights["condition_encoder.weight"][y]
+            )()
+            condition_mask = replay.mask(c.shape, spec.condition_dropout)
+            c, condition_tapes = self._forward(c * condition_mask, "condition_branch", spec.condition_branch, replay)
             h = np.concatenate([h, c], 1)
-        tapes["joint"] = []
-        for i, layer in enumerate(self.spec.joint):
-            h, tape = self._layer(h, f"joint.{i}", layer, draws)
-            tapes["joint"].append(tape)
+        h, joint_tapes = self._forward(h, "joint", spec.joint, replay)
         a = h @ self.weights["output.weight"].T + self.weights["output.bias"]
-        return a, [h, width, y, tapes]
+        return a, [h, width, y, mask, tapes, condition_mask, condition_tapes, joint_tapes]
 
     def backward(self, g: np.ndarray, tape: list) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The gradients by parameter name and that of the input, from that of the output."""
-        h, width, y, tapes = tape
+        h, width, y, mask, tapes, condition_mask, condition_tapes, joint_tapes = tape
         gradients = {"output.weight": g.T @ h, "output.bias": g.sum(0)}
-        g = g @ self.weights["output.weight"]
-        g = self._stack_backward(g, "joint", tapes["joint"], gradients)
+        g = self._backward(g @ self.weights["output.weight"], "joint", joint_tapes, gradients)
         if self.spec.condition != "none":
-            c = self._stack_backward(g[:, width:], "condition_branch", tapes["condition_branch"], gradients)
+            c = self._backward(g[:, width:], "condition_branch", condition_tapes, gradients)
             if self.spec.condition == "embedding":
-                gradients["embedding"] = np.zeros_like(self.weights["embedding"])
-                np.add.at(gradients["embedding"], y, c * tapes["condition"])
-        g = self._stack_backward(g[:, :width], "input_branch", tapes["input_branch"], gradients)
-        return gradients, g * tapes["input"]
+                table = np.zeros_like(self.weights["condition_encoder.weight"])
+                np.add.at(table, y, c * condition_mask)
+                gradients["condition_encoder.weight"] = table
+        return gradients, self._backward(g[:, :width], "input_branch", tapes, gradients) * mask
 
-    def _stack_backward(self, g: np.ndarray, branch: str, tapes: list, gradients: dict) -> np.ndarray:
-        for i in reversed(range(len(tapes))):
-            g = self._layer_backward(g, f"{branch}.{i}", tapes[i], gradients)
-        return g
+    def _forward(self, h: np.ndarray, branch: str, layers: tuple[Layer, ...], replay: Replay) -> tuple:
+        tapes = []
+        for i, layer in enumerate(layers):
+            h, tape = self._layer(h, f"{branch}.{i}", layer, replay)
+            tapes.append(tape)
+        return h, tapes
 
-    def _dropped(self, x: np.ndarray, p: float, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-        mask = draws.mask(x.shape, p) if p else np.ones_like(x)
-        return x * mask, mask
-
-    def _layer(self, x: np.ndarray, name: str, layer: Layer, draws: Draws) -> tuple[np.ndarray, list]:
+    def _layer(self, x: np.ndarray, name: str, layer: Layer, replay: Replay) -> tuple[np.ndarray, list]:
         w = self.weights
-        a = x @ w[f"{name}.affine.weight"].T + w[f"{name}.affine.bias"]
+        a = x @ w[f"{name}.linear.weight"].T + w[f"{name}.linear.bias"]
         normal = deviation = None
         if layer.batch_norm:
             mean, variance, n = a.mean(0), a.var(0), len(a)
@@ -125,108 +116,99 @@ class Mlp:
             largest = pieces == h[:, None]  # Equal pieces share the gradient evenly.
             slope = (largest / largest.sum(1, keepdims=True)).reshape(a.shape)
         else:
-            low = {"relu": 0.0, "leaky_relu": 0.2, "linear": 1.0}[layer.activation]
-            slope = np.where(a > 0, 1.0, low)
+            slope = np.where(a > 0, 1.0, {"relu": 0.0, "leaky_relu": 0.2, "linear": 1.0}[layer.activation])
             h = a * slope
-        h, mask = self._dropped(h, layer.dropout, draws)
-        return h, [x, layer, normal, deviation, slope, mask]
+        mask = replay.mask(h.shape, layer.dropout)
+        return h * mask, [x, layer, normal, deviation, slope, mask]
 
-    def _layer_backward(self, g: np.ndarray, name: str, tape: list, gradients: dict) -> np.ndarray:
-        x, layer, normal, deviation, slope, mask = tape
-        g = np.tile(g * mask, layer.pieces) * slope
-        if layer.batch_norm:
-            gradients[f"{name}.norm.weight"], gradients[f"{name}.norm.bias"] = (g * normal).sum(0), g.sum(0)
-            g = g * self.weights[f"{name}.norm.weight"]
-            g = (g - g.mean(0) - normal * (g * normal).mean(0)) / deviation
-        gradients[f"{name}.affine.weight"], gradients[f"{name}.affine.bias"] = g.T @ x, g.sum(0)
-        return g @ self.weights[f"{name}.affine.weight"]
+    def _backward(self, g: np.ndarray, branch: str, tapes: list, gradients: dict) -> np.ndarray:
+        for i in reversed(range(len(tapes))):
+            name, (x, layer, normal, deviation, slope, mask) = f"{branch}.{i}", tapes[i]
+            g = np.tile(g * mask, layer.pieces) * slope
+            if layer.batch_norm:
+                gradients[f"{name}.norm.weight"], gradients[f"{name}.norm.bias"] = (g * normal).sum(0), g.sum(0)
+                g = g * self.weights[f"{name}.norm.weight"]
+                g = (g - g.mean(0) - normal * (g * normal).mean(0)) / deviation
+            gradients[f"{name}.linear.weight"], gradients[f"{name}.linear.bias"] = g.T @ x, g.sum(0)
+            g = g @ self.weights[f"{name}.linear.weight"]
+        return g
 
 
-class Game:
-    """A trainer's game from the state it has now, played by hand."""
+class Training:
+    """A trainer's training from its present state on, by hand."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.s, self.t, self.seed = trainer.settings, trainer.t, trainer.seed
-        self.x = trainer.examples.x.double().numpy()
-        self.y = None if trainer.examples.y is None else trainer.examples.y.numpy()
-        self.players = {"G": Mlp(trainer.G.spec, trainer.G), "D": Mlp(trainer.D.spec, trainer.D)}
-        self.draws = Draws(trainer.rng)
+        self.x = trainer.training_set.x.double().numpy()
+        self.y = None if trainer.training_set.y is None else trainer.training_set.y.numpy()
+        self.nets = {"G": Mlp(trainer.G.spec, trainer.G), "D": Mlp(trainer.D.spec, trainer.D)}
+        self.replay = Replay(trainer.rng, bits=trainer.fast)
         self.velocities: dict[str, dict[str, np.ndarray]] = {"G": {}, "D": {}}
         self.adams: dict[str, torch.optim.Adam] = {}
         self.losses: list[tuple[float, float]] = []
 
     def step(self) -> None:
-        per_epoch = len(self.x) // self.s.batch_size
-        epoch, place = divmod(self.t, per_epoch)
-        order = torch.randperm(len(self.x), generator=seeded(self.seed, "order", epoch)).numpy()
-        rows = order[place * self.s.batch_size : (place + 1) * self.s.batch_size]
+        s, n = self.s, self.s.batch_size
+        epoch, position = divmod(self.t, len(self.x) // n)
+        rows = torch.randperm(len(self.x), generator=seeded(self.seed, "order", epoch)).numpy()
+        rows = rows[position * n : (position + 1) * n]
         y_fake = y = None if self.y is None else self.y[rows]
-        if y is not None and self.s.fake_conditions == "fresh":
-            y_fake = self.y[self.draws.integers(0, len(self.x), len(rows))]
-        z = self.draws.noise(self.G.noise, (len(rows), self.G.input_dim))
-        play = self._simultaneous if self.s.update == "simultaneous" else self._alternating
-        self.losses.append(play(self.x[rows], y, z, y_fake))
+        if y is not None and s.fake_conditions == "fresh":
+            y_fake = self.y[self.replay.integers(0, len(self.x), n)]
+        g = self.nets["G"].spec
+        z = self.replay.noise(g.noise, (n, g.input_dim))
+        y_wrong = self._wrong(y) if s.discriminator_loss == "matching_aware" else None
+        update = self._simultaneous if s.update == "simultaneous" else self._alternating
+        self.losses.append(update(self.x[rows], y, z, y_fake, y_wrong))
         self.t += 1
 
-    @property
-    def G(self) -> GeneratorSpec:
-        return self.players["G"].spec
+    def _wrong(self, y: np.ndarray) -> np.ndarray:
+        spec = self.nets["D"].spec
+        if spec.condition == "real":
+            return np.roll(y, 1, 0)
+        return (y + self.replay.integers(1, spec.condition_dim, len(y))) % spec.condition_dim
 
-    @property
-    def D(self) -> DiscriminatorSpec:
-        return self.players["D"].spec
-
-    def _simultaneous(self, x, y, z, y_fake) -> tuple[float, float]:
-        fake, g_tape = self.players["G"].forward(z, y_fake, self.draws)
-        fake, slope = self._output(fake)
-        logits, d_tape, d_loss, g = self._judge(x, y, fake, y_fake)
-        d_gradients, _ = self.players["D"].backward(g, d_tape)
+    def _simultaneous(self, x, y, z, y_fake, y_wrong) -> tuple[float, float]:
+        fake, slope, g_tape = self._generate(z, y_fake)
+        logits, d_tape, d_loss, g = self._discriminate(x, y, fake, y_fake, y_wrong)
         n = len(x)
         g_loss, derivative = self._generator_loss(logits[n : 2 * n])
-        g = np.zeros_like(g)
-        g[n : 2 * n] = derivative
-        _, to_x = self.players["D"].backward(g, d_tape)
-        g_gradients, _ = self.players["G"].backward(to_x[n : 2 * n] * slope, g_tape)
-        self._update("D", d_gradients)
+        to_logits = np.zeros_like(g)
+        to_logits[n : 2 * n] = derivative
+        _, to_x = self.nets["D"].backward(to_logits, d_tape)
+        g_gradients, _ = self.nets["G"].backward(to_x[n : 2 * n] * slope, g_tape)
+        self._update("D", self.nets["D"].backward(g, d_tape)[0])
         self._update("G", g_gradients)
         return d_loss, g_loss
 
-    def _alternating(self, x, y, z, y_fake) -> tuple[float, float]:
-        fake, g_tape = self.players["G"].forward(z, y_fake, self.draws)
-        fake, slope = self._output(fake)
-        logits, d_tape = self.players["D"].forward(fake, y_fake, self.draws)
+    def _alternating(self, x, y, z, y_fake, y_wrong) -> tuple[float, float]:
+        fake, slope, g_tape = self._generate(z, y_fake)
+        logits, d_tape = self.nets["D"].forward(fake, y_fake, self.replay)
         g_loss, derivative = self._generator_loss(logits)
-        _, to_x = self.players["D"].backward(derivative, d_tape)
-        g_gradients, _ = self.players["G"].backward(to_x * slope, g_tape)
-        self._update("G", g_gradients)
-        _, d_tape, d_loss, g = self._judge(x, y, fake, y_fake)
-        d_gradients, _ = self.players["D"].backward(g, d_tape)
-        self._update("D", d_gradients)
+        _, to_x = self.nets["D"].backward(derivative, d_tape)
+        self._update("G", self.nets["G"].backward(to_x * slope, g_tape)[0])
+        _, d_tape, d_loss, g = self._discriminate(x, y, fake, y_fake, y_wrong)
+        self._update("D", self.nets["D"].backward(g, d_tape)[0])
         return d_loss, g_loss
 
-    def _output(self, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """G's output and its slope in ``a``."""
-        if self.G.output == "sigmoid":
-            return sigmoid(a), sigmoid(a) * sigmoid(-a)
-        return (np.tanh(a), 1 - np.tanh(a) ** 2) if self.G.output == "tanh" else (a, np.ones_like(a))
+    def _generate(self, z, y_fake) -> tuple[np.ndarray, np.ndarray, list]:
+        a, tape = self.nets["G"].forward(z, y_fake, self.replay)
+        output = self.nets["G"].spec.output
+        if output == "sigmoid":
+            return sigmoid(a), sigmoid(a) * sigmoid(-a), tape
+        return (np.tanh(a), 1 - np.tanh(a) ** 2, tape) if output == "tanh" else (a, np.ones_like(a), tape)
 
-    def _judge(self, x, y, fake, y_fake):
-        """D's logits of real, fake and mismatched rows, the tape, D's loss and its derivative."""
+    def _discriminate(self, x, y, fake, y_fake, y_wrong):
+        """D's logits of real, generated and mismatched rows, the tape, D's loss and its derivative."""
         data, conditions = [x, fake], [y, y_fake]
         if self.s.discriminator_loss == "matching_aware":
-            data.append(x)
-            if self.D.condition == "real":
-                conditions.append(np.roll(y, 1, 0))
-            else:
-                classes = self.D.condition_dim
-                conditions.append((y + self.draws.integers(1, classes, len(y))) % classes)
+            data, conditions = [*data, x], [*conditions, y_wrong]
         stacked = None if y is None else np.concatenate(conditions)
-        logits, tape = self.players["D"].forward(np.concatenate(data), stacked, self.draws)
+        logits, tape = self.nets["D"].forward(np.concatenate(data), stacked, self.replay)
         n, kinds = len(x), len(data) - 1
-        real, false = logits[:n], logits[n:]
-        loss = (softplus(-real).mean() + softplus(false).mean()) / 2
-        derivative = np.concatenate([-sigmoid(-real), sigmoid(false) / kinds]) / (2 * n)
-        return logits, tape, loss, derivative
+        real, rejected = logits[:n], logits[n:]
+        loss = (softplus(-real).mean() + softplus(rejected).mean()) / 2
+        return logits, tape, loss, np.concatenate([-sigmoid(-real), sigmoid(rejected) / kinds]) / (2 * n)
 
     def _generator_loss(self, fake: np.ndarray) -> tuple[float, np.ndarray]:
         if self.s.generator_loss == "minimax":
@@ -234,7 +216,7 @@ class Game:
         return softplus(-fake).mean(), -sigmoid(-fake) / len(fake)
 
     def _update(self, player: str, gradients: dict[str, np.ndarray]) -> None:
-        s, weights = self.s, self.players[player].weights
+        s, weights = self.s, self.nets[player].weights
         rate = max(s.learning_rate / s.decay**self.t, s.min_learning_rate)
         if s.optimiser == "adam":
             if player not in self.adams:

@@ -1,4 +1,4 @@
-"""Layers: initial weights against SciPy, dropout against the binomial, the rest against NumPy in float64."""
+"""Layers: initial weights against SciPy, dropout masks against the binomial law, activations against NumPy."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cgan.layers import Affine, HiddenLayer, dropout, dropout_multiplier, initialise, maxout
+from cgan.fast import layers as fast_layers
+from cgan.fast.masks import MaskBuffer, bit_mask, fill_bits_, word_count
+from cgan.layers import Dropout, HiddenLayer, Maxout, bernoulli_mask, initialise_, linear
 from cgan.specs import Init, Layer
+
+CPU = torch.device("cpu")
 
 
 def stream(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-# ---- initial weights
 
 
 @pytest.mark.parametrize(
@@ -34,36 +35,21 @@ def stream(seed: int = 0) -> torch.Generator:
     ids=str,
 )
 def test_uniform_weights_fill_their_range(init: Init, bound: float) -> None:
-    weight = torch.full((200, 300), math.nan)
-    initialise(weight, init, stream())
+    weight = initialise_(torch.full((200, 300), math.nan), init, stream())
     assert weight.abs().max() <= bound
     assert stats.kstest(weight.double().numpy().ravel(), stats.uniform(-bound, 2 * bound).cdf).pvalue > 0.01
 
 
-def test_normal_weights_are_normal() -> None:
-    weight = torch.full((200, 300), math.nan)
-    initialise(weight, Init("normal", 0.02), stream())
+def test_normal_and_default_weights_have_their_distribution() -> None:
+    weight = initialise_(torch.full((200, 300), math.nan), Init("normal", 0.02), stream())
     assert stats.kstest(weight.double().numpy().ravel(), stats.norm(0, 0.02).cdf).pvalue > 0.01
-
-
-def test_torch_is_pytorchs_own_choice() -> None:
     torch.manual_seed(0)
-    own = torch.nn.Linear(300, 200).weight.detach().numpy().ravel()
-    affine = Affine(300, 200, Init("torch"), stream())
-    assert stats.ks_2samp(own, affine.weight.detach().numpy().ravel()).pvalue > 0.01
+    pytorch = torch.nn.Linear(300, 200).weight.detach().numpy().ravel()
+    ours = linear(300, 200, Init("torch"), stream()).weight.detach().numpy().ravel()
+    assert stats.ks_2samp(pytorch, ours).pvalue > 0.01
 
 
-@pytest.mark.parametrize("kind", ["uniform", "normal", "fan_in", "torch"])
-def test_weights_are_decided_by_the_stream_alone(kind: str) -> None:
-    before = torch.get_rng_state()
-    first, again, other = (Affine(30, 20, Init(kind, 0.5), stream(seed)) for seed in (1, 1, 2))
-    assert torch.equal(first.weight, again.weight)
-    assert not torch.equal(first.weight, other.weight)
-    assert not first.bias.any()
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_batch_normalisation_starts_where_the_tutorial_has_it() -> None:
+def test_batch_normalisation_starts_as_in_the_tutorial() -> None:
     """Scales from N(1, 0.02) beside weights from N(0, 0.02); 1 beside any other initialisation."""
     scales = HiddenLayer(2, Layer("relu", 3000, batch_norm=True), Init("normal", 0.02), stream()).norm.weight.detach()
     assert stats.kstest(scales.double().numpy(), stats.norm(1, 0.02).cdf).pvalue > 0.01
@@ -71,84 +57,89 @@ def test_batch_normalisation_starts_where_the_tutorial_has_it() -> None:
     assert (plain.weight == 1).all() and not plain.bias.any()
 
 
-# ---- dropout
-
-#: Multiples of 1/256 are cut from 8 bits an entry, all others from 16; the last three lie within rounding of 0 and 1.
-SHARES = [0.5, 0.25, 0.75, 1 / 256, 255 / 256, 0.2, 0.1, 0.4, 0.999, 1e-4, 1e-9, 1 - 1e-9, 1 - 2**-17]
-
-
-@pytest.mark.parametrize("p", SHARES)
-def test_dropout_keeps_its_share_and_the_expectation(p: float) -> None:
+# Multiples of 1/256 are cut from 8 bits an entry, all others from 16; the last three lie within rounding of 0 and 1.
+@pytest.mark.parametrize("p", [0.5, 0.25, 1 / 256, 255 / 256, 0.2, 0.1, 0.4, 0.999, 1e-4, 1e-9, 1 - 1e-9, 1 - 2**-17])
+def test_bit_masks_keep_their_share_and_the_expectation(p: float) -> None:
     shape = (401, 503)  # No multiple of the entries in a 64-bit word.
-    multiplier = dropout_multiplier(shape, p, stream())
-    assert multiplier.shape == shape and multiplier.dtype == torch.float32
+    mask = bit_mask(shape, p, stream(), CPU)
+    assert mask.shape == shape and mask.dtype == torch.float32
     levels = 256 if (p * 256).is_integer() else 65536
     dropped = min(round(p * levels), levels - 1) / levels
     assert abs(dropped - p) <= 1 / 65536
-    n, kept = multiplier.numel(), int(multiplier.count_nonzero())
-    low, high = stats.binom(n, 1 - dropped).ppf([1e-6, 1 - 1e-6])
-    assert low <= kept <= high
-    # What is kept is scaled by one over the share that is really kept, so that the mean stays.
+    low, high = stats.binom(mask.numel(), 1 - dropped).ppf([1e-6, 1 - 1e-6])
+    assert low <= int(mask.count_nonzero()) <= high
     scale = np.float32(1 / (1 - dropped))
-    assert set(multiplier.unique().tolist()) <= {0.0, float(scale)}
-    assert scale * (1 - dropped) == pytest.approx(1, rel=1e-7)
+    assert set(mask.unique().tolist()) <= {0.0, float(scale)}
 
 
+@pytest.mark.parametrize("mask_function", [bernoulli_mask, bit_mask])
 @pytest.mark.parametrize("p", [0.5, 0.2])
-def test_dropout_treats_entries_alike_and_apart(p: float) -> None:
-    """Each place in a word drops as often, and no entry tells of its neighbours."""
+def test_mask_entries_are_independent(p: float, mask_function) -> None:  # type: ignore[no-untyped-def]
+    """Each position in a word drops as often, neighbours are uncorrelated, and the mean is 1."""
     n = 320_000
-    kept = (dropout_multiplier((n,), p, stream()) > 0).double().numpy()
-    for place in range(8):
-        share = kept[place::8].mean()
-        assert abs(share - (1 - p)) < 5 * math.sqrt(p * (1 - p) / (n / 8))
+    mask = mask_function((n,), p, stream(), CPU)
+    kept = (mask > 0).double().numpy()
+    for position in range(8):
+        assert abs(kept[position::8].mean() - (1 - p)) < 5 * math.sqrt(p * (1 - p) / (n / 8))
     for lag in (1, 2, 3, 4, 7, 8):
         assert abs(np.corrcoef(kept[:-lag], kept[lag:])[0, 1]) < 5 / math.sqrt(n)
+    assert abs(float(mask.double().mean()) - 1) < 5 * math.sqrt(p / (1 - p) / n)
 
 
-@pytest.mark.parametrize("p", [0.5, 0.2])
-def test_dropout_is_decided_by_its_stream(p: float) -> None:
+def test_masks_of_a_buffer_are_those_of_the_stream() -> None:
+    shapes = [((7, 3), 0.5), ((2, 5), 0.0), ((7, 11), 0.3)]
+    words = fill_bits_(torch.empty(sum(word_count(*each) for each in shapes), dtype=torch.int64), stream(1))
+    buffer, rng = MaskBuffer(words), stream(1)
+    for shape, p in shapes:
+        if p:
+            assert torch.equal(buffer.take(shape, p), bit_mask(shape, p, rng, CPU))
+    assert buffer.position == len(words) > 0
+
+
+def test_dropout_follows_mode_generator_and_gradient() -> None:
+    layer, x = Dropout(0.5), torch.rand(30, 6, requires_grad=True)
     before = torch.get_rng_state()
-    x = torch.rand(30, 7)[:, 1:]  # Not contiguous.
-    rng = stream(4)
-    first, second = dropout(x, p, rng), dropout(x, p, rng)
-    assert torch.equal(first, dropout(x, p, stream(4)))
-    assert not torch.equal(first, second)
-    assert not torch.equal(first, dropout(x, p, stream(5)))
-    multiplier = dropout_multiplier((30, 6), p, stream(4))
-    assert torch.equal(first, x * multiplier)
-    torch.set_rng_state(before)
-    dropout(x, p, rng)
+    layer.generator = stream(4)
+    first, second = layer(x), layer(x)
+    assert torch.equal(first, x * bernoulli_mask(x.shape, 0.5, stream(4), CPU)) and not torch.equal(first, second)
+    first.sum().backward()
+    assert torch.equal(x.grad, bernoulli_mask(x.shape, 0.5, stream(4), CPU))
+    assert layer.eval()(x) is x and Dropout(0.0)(x) is x
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_dropout_is_off_without_a_stream_and_draws_nothing_at_zero() -> None:
-    x, rng = torch.rand(3, 4), stream()
-    state = rng.get_state()
-    assert dropout(x, 0.5, None) is x and dropout(x, 0.0, rng) is x
-    assert torch.equal(rng.get_state(), state)
-
-
-def test_dropout_drops_the_gradient_too() -> None:
-    x = torch.rand(20, 10, requires_grad=True)
-    dropout(x, 0.5, stream()).sum().backward()
-    assert torch.equal(x.grad, dropout_multiplier((20, 10), 0.5, stream()))
-
-
-# ---- activations
+    default = Dropout(0.5)  # Without a generator of its own it follows PyTorch's global one, as nn.Dropout does.
+    torch.manual_seed(1)
+    once = default(x)
+    torch.manual_seed(1)
+    assert torch.equal(once, default(x))
 
 
 @given(st.integers(1, 6), st.integers(2, 5), st.integers(1, 7), st.integers(0, 2**32))
-def test_maxout_is_numpys(n: int, pieces: int, units: int, seed: int) -> None:
+def test_maxout_equals_numpy(n: int, pieces: int, units: int, seed: int) -> None:
     x = np.random.default_rng(seed).integers(-3, 4, (n, pieces * units)).astype(float)  # Ties are common.
     expected = np.max([x[:, i * units : (i + 1) * units] for i in range(pieces)], 0)
-    assert np.array_equal(maxout(torch.from_numpy(x), pieces).numpy(), expected)
+    for found in (Maxout(pieces)(torch.from_numpy(x)), fast_layers.maxout(torch.from_numpy(x), pieces)):
+        assert np.array_equal(found.numpy(), expected)
 
 
-def test_maxout_sends_the_gradient_to_the_largest_piece_and_shares_it_among_equals() -> None:
+@pytest.mark.parametrize("maxout", [Maxout(3), lambda x: fast_layers.maxout(x, 3)], ids=["plain", "fused"])
+def test_maxout_shares_the_gradient_among_equal_pieces(maxout) -> None:  # type: ignore[no-untyped-def]
     x = torch.tensor([[1.0, 5.0, 3.0, 5.0, 2.0, 5.0]], requires_grad=True)  # Pieces (1, 5), (3, 5), (2, 5).
-    (maxout(x, 3) * torch.tensor([1.0, 6.0])).sum().backward()
+    (maxout(x) * torch.tensor([1.0, 6.0])).sum().backward()
     assert x.grad.tolist() == [[0, 2, 1, 2, 0, 2]]
+
+
+def test_fused_layers_equal_plain_ones_with_a_mask() -> None:
+    x = torch.randn(20, 12, generator=stream(), dtype=torch.float64, requires_grad=True)
+    mask = bernoulli_mask((20, 4), 0.3, stream(1), CPU).double()
+    wide = bernoulli_mask((20, 12), 0.3, stream(2), CPU).double()
+    for fused, plain in (
+        (fast_layers.maxout(x, 3, mask), Maxout(3)(x) * mask),
+        (fast_layers.dropped_relu(x, wide), x.relu() * wide),
+    ):
+        weights = torch.randn(fused.shape, generator=stream(3), dtype=torch.float64)
+        torch.testing.assert_close(fused, plain)
+        (ours,), (theirs,) = (torch.autograd.grad((h * weights).sum(), x) for h in (fused, plain))
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize(
@@ -160,42 +151,10 @@ def test_maxout_sends_the_gradient_to_the_largest_piece_and_shares_it_among_equa
         ("maxout:3x2", lambda a: np.maximum(a[:, :3], a[:, 3:])),
     ],
 )
-def test_a_layer_is_its_affine_map_and_its_activation(text: str, function) -> None:  # type: ignore[no-untyped-def]
+def test_a_hidden_layer_is_an_affine_map_and_an_activation(text: str, function) -> None:  # type: ignore[no-untyped-def]
     layer = HiddenLayer(4, Layer.parse(text), Init("normal", 1.0), stream()).double()
-    torch.nn.init.normal_(layer.affine.bias, generator=stream(9))
+    torch.nn.init.normal_(layer.linear.bias, generator=stream(9))
     x = np.random.default_rng(0).normal(size=(5, 4))
-    a = x @ layer.affine.weight.detach().numpy().T + layer.affine.bias.detach().numpy()
+    a = x @ layer.linear.weight.detach().numpy().T + layer.linear.bias.detach().numpy()
     assert (a > 0).any() and (a < 0).any()
-    found = layer(torch.from_numpy(x), None)
-    assert found.dtype == torch.float64
-    np.testing.assert_allclose(found.detach().numpy(), function(a), rtol=1e-12)
-
-
-# ---- products
-
-
-@pytest.mark.parametrize("absorbed", [False, True])
-def test_products_are_rounded_while_training_alone(absorbed: bool) -> None:
-    affine, x = Affine(64, 32, Init("fan_in"), stream()), torch.randn(16, 64, generator=stream(1))
-    exact = x.double() @ affine.weight.double().T
-    full = affine(x)
-    affine.product_dtype = torch.bfloat16
-    factors: list[tuple[torch.Tensor, torch.Tensor]] = []
-    if absorbed:
-        affine.absorb = lambda g, x: factors.append((g, x))
-    x.requires_grad_()
-    rounded = affine(x)
-    rounded.sum().backward()
-    assert rounded.dtype == x.grad.dtype == torch.float32
-    error = (rounded.double() - exact).norm() / exact.norm()
-    assert 1e-4 < error < 1e-2
-    assert (full.double() - exact).norm() / exact.norm() < 1e-6
-    torch.testing.assert_close(x.grad, affine.weight.detach().sum(0).expand(16, -1), rtol=0.05, atol=0.05)
-    if absorbed:
-        ((g, seen),) = factors
-        assert affine.weight.grad is None and affine.bias.grad is None
-        assert torch.equal(g, torch.ones(16, 32)) and torch.equal(seen, x.detach().bfloat16())
-    affine.eval()
-    assert torch.equal(affine(x), full)
-    affine(x).sum().backward()  # In evaluation mode gradients are ordinary ones.
-    torch.testing.assert_close(affine.weight.grad[0], x.detach().sum(0) * (1 if absorbed else 2), rtol=0.05, atol=0.05)
+    np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), function(a), rtol=1e-12)

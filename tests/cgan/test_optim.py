@@ -1,78 +1,121 @@
-"""The update rules alone; ``test_training`` proves them inside the game."""
+"""The optimiser against closed forms, accumulated gradients against stored ones, schedules against decimals."""
 
 from __future__ import annotations
 
+from decimal import Decimal, getcontext
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
 
-from cgan.layers import Affine
-from cgan.optim import Adam, MomentumSGD
-from cgan.specs import Init
+from cgan.fast.accumulate import Accumulator, accumulating_linear
+from cgan.optim import MomentumSGD, learning_rate, momentum, set_rates
+
+PAPER = (0.1, 1.00004, 1e-6)
+
+
+def stream(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_velocity_holds_the_rate_of_its_own_update(dtype: torch.dtype) -> None:
-    # With a gradient that stays the same, v2 = m1 (m0 0 - r0 g) - r1 g: the old rate lives on in the velocity.
-    module = torch.nn.Linear(2, 1, bias=False).to(dtype)
-    start, gradient = module.weight.detach().clone(), torch.tensor([[1.0, -2.0]], dtype=dtype)
-    optimiser = MomentumSGD(module)
-    optimiser.step([gradient], 0.1, 0.5)
-    optimiser.step([gradient], 0.01, 0.8)
-    moved = -0.1 - (0.8 * 0.1 + 0.01)
-    torch.testing.assert_close(module.weight.detach(), start + moved * gradient)
+def test_the_velocity_holds_the_rate_of_its_own_update(dtype: torch.dtype) -> None:
+    # With a constant gradient g, v2 = m2 (-r1 g) - r2 g: the old rate lives on in the velocity.
+    layer = nn.Linear(2, 1, bias=False).to(dtype)
+    start, gradient = layer.weight.detach().clone(), torch.tensor([[1.0, -2.0]], dtype=dtype)
+    optimiser = MomentumSGD(layer.parameters())
+    for rates in ((0.1, 0.5), (0.01, 0.8)):
+        layer.weight.grad = gradient.clone()
+        set_rates(optimiser, *rates)
+        optimiser.step()
+    torch.testing.assert_close(layer.weight.detach(), start - (0.1 + 0.8 * 0.1 + 0.01) * gradient)
+    torch.testing.assert_close(optimiser.velocity(layer.weight), -(0.8 * 0.1 + 0.01) * gradient)
 
 
-def test_adam_is_pytorchs() -> None:
-    module, other = (torch.nn.Linear(3, 2).double() for _ in range(2))
-    other.load_state_dict(module.state_dict())
-    optimiser = Adam(module, (0.5, 0.999))
-    expected = torch.optim.Adam(other.parameters(), lr=0.1, betas=(0.5, 0.999), foreach=False)
-    rng = torch.Generator().manual_seed(0)
-    for rate in (0.1, 0.01, 0.05):
-        gradients = [torch.randn(p.shape, generator=rng, dtype=torch.float64) for p in module.parameters()]
-        optimiser.step(gradients, rate, momentum=0.3)
-        expected.param_groups[0]["lr"] = rate
-        for parameter, gradient in zip(other.parameters(), gradients, strict=True):
-            parameter.grad = gradient.clone()
-        expected.step()
-    for ours, theirs in zip(module.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs)
+def test_constant_rates_give_pytorchs_sgd_and_a_closure_its_loss() -> None:
+    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    pair = MomentumSGD(ours.parameters(), 0.1, 0.9), torch.optim.SGD(theirs.parameters(), 0.1, 0.9)
+    x = torch.randn(5, 3, generator=stream())
+    for _ in range(4):
+        losses = []
+        for net, optimiser in zip((ours, theirs), pair, strict=True):
+
+            def closure(net=net, optimiser=optimiser):  # type: ignore[no-untyped-def]
+                optimiser.zero_grad()
+                loss = net(x).square().mean()
+                loss.backward()
+                return loss
+
+            losses.append(optimiser.step(closure).item())
+        assert losses[0] == pytest.approx(losses[1])
+    torch.testing.assert_close(ours.weight, theirs.weight)
 
 
 @pytest.mark.parametrize("product", [None, torch.bfloat16])
-def test_absorbed_gradients_move_as_stored_ones_do(product: torch.dtype | None) -> None:
-    nets = [torch.nn.Sequential(*(Affine(6, 6, Init("fan_in"), stream(i)) for i in range(2))) for _ in range(2)]
-    stored, absorbed = (MomentumSGD(net) for net in nets)
-    absorbed.absorb_gradients(nets[1])
-    for net in nets:
-        for layer in net:
-            layer.product_dtype = product
-    for seed, (rate, momentum) in enumerate([(0.1, 0.5), (0.03, 0.9), (0.2, 0.0)]):
-        x = torch.randn(50, 6, generator=stream(seed + 7))
-        gradients = torch.autograd.grad(nets[0](x).square().mean(), list(nets[0].parameters()))
-        stored.step(list(gradients), rate, momentum)
-        absorbed.set_rates(rate, momentum)
-        nets[1](x).square().mean().backward()
-        absorbed.apply()
-    close = {"rtol": 1e-5, "atol": 1e-6} if product is None else {"rtol": 0.01, "atol": 0.002}
+@pytest.mark.parametrize("on_device", [False, True], ids=["numbers", "tensors"])
+def test_accumulated_gradients_move_weights_as_stored_ones_do(product: torch.dtype | None, on_device: bool) -> None:
+    nets = [nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6)) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    stored, accumulated = (MomentumSGD(net.parameters()) for net in nets)
+    accumulator = Accumulator(nets[1], accumulated)
+    for seed, (rate, beta) in enumerate([(0.1, 0.5), (0.03, 0.9), (0.2, 0.0)]):
+        x = torch.randn(50, 6, generator=stream(seed))
+        with torch.autocast("cpu", torch.bfloat16, enabled=product is not None):
+            nets[0](x).float().square().mean().backward()
+        set_rates(stored, rate, beta)
+        stored.step()
+        stored.zero_grad()
+        rates = (torch.tensor(rate), torch.tensor(beta)) if on_device else (rate, beta)
+        accumulator.set_rates(*rates)
+        h = x
+        for layer in nets[1]:
+            weight = layer.weight if product is None else layer.weight.to(product)
+            h = accumulating_linear(h, layer, accumulator, slice(None), weight)
+        h.square().mean().backward()
+        accumulator.move()
+    close = {"rtol": 1e-5, "atol": 1e-6} if product is None else {"rtol": 0.02, "atol": 0.004}
     for ours, theirs in zip(nets[1].parameters(), nets[0].parameters(), strict=True):
         assert ours.grad is None
         torch.testing.assert_close(ours, theirs, **close)
 
 
-def test_the_state_of_sgd_comes_back() -> None:
-    module = torch.nn.Linear(3, 2)
-    optimiser = MomentumSGD(module)
-    gradients = [torch.randn(p.shape, generator=stream()) for p in module.parameters()]
-    optimiser.step(gradients, 0.1, 0.5)
-    state = {name: value.clone() for name, value in optimiser.state().items()}
-    assert list(state) == ["0.velocity", "1.velocity"]
-    other = MomentumSGD(torch.nn.Linear(3, 2))
-    other.load_state(state)
-    optimiser.step(gradients, 0.1, 0.5)
-    other.step(gradients, 0.1, 0.5)
-    assert all(torch.equal(a, b) for a, b in zip(optimiser.velocities, other.velocities, strict=True))
+def test_only_the_wanted_rows_get_a_gradient() -> None:
+    layer, x = nn.Linear(3, 2), torch.randn(6, 3, generator=stream(), requires_grad=True)
+    accumulator = Accumulator(layer, MomentumSGD(layer.parameters()))
+    accumulating_linear(x, layer, accumulator, slice(2, 4), layer.weight).sum().backward()
+    expected = torch.zeros(6, 3)
+    expected[2:4] = layer.weight.detach().sum(0)
+    torch.testing.assert_close(x.grad, expected)
 
 
-def stream(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def decimal_rate(t: int) -> float:
+    getcontext().prec = 50
+    return float(Decimal.from_float(0.1) / Decimal.from_float(1.00004) ** t)
+
+
+@pytest.mark.parametrize("t", [0, 1, 2, 500, 25_000, 125_000, 287_000, 287_828])
+def test_the_rate_is_divided_at_every_update(t: int) -> None:
+    assert learning_rate(t, *PAPER) == pytest.approx(decimal_rate(t), rel=1e-14)
+
+
+def test_the_rate_reaches_its_floor_and_stays() -> None:
+    # ln(1e5) / ln(1.00004) = 287,828.9...: the first update at the floor is the next whole one.
+    assert decimal_rate(287_828) > 1e-6 >= decimal_rate(287_829)
+    for t in (287_829, 10**6, 10**9, 10**300):
+        assert learning_rate(t, *PAPER) == 1e-6
+    assert {learning_rate(t, 2e-4, 1.0, 2e-4) for t in (0, 1, 10**300)} == {2e-4}
+
+
+@pytest.mark.parametrize(("t", "expected"), [(0, 0.5), (62_500, 0.6), (125_000, 0.7), (125_001, 0.7), (10**18, 0.7)])
+def test_momentum_rises_to_its_end_and_stays(t: int, expected: float) -> None:
+    assert momentum(t, 0.5, 0.7, 125_000) == pytest.approx(expected, rel=1e-15)
+    assert momentum(0, 0.5, 0.7, 0) == 0.7
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6))
+def test_both_schedules_are_monotonic_and_within_bounds(ramp: int, t: int) -> None:
+    assert 0.5 <= momentum(t, 0.5, 0.7, ramp) <= momentum(t + 1, 0.5, 0.7, ramp) <= 0.7
+    assert 0.1 >= learning_rate(t, *PAPER) >= learning_rate(t + 1, *PAPER) >= 1e-6

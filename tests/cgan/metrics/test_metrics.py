@@ -1,4 +1,4 @@
-"""cgan.diagnostics against scikit-learn, NumPy and closed forms, on real digits and staged collapses."""
+"""The metrics of samples against scikit-learn, NumPy and closed forms, on real digits and staged collapses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from scipy import stats
 from sklearn import datasets, metrics, neighbors
 
 from cgan import CganError
-from cgan.metrics import diagnostics
+from cgan.metrics.acceptance import AcceptanceMatrix, acceptance_matrix
+from cgan.metrics.classifier import Classifier, classifier_from_state, features, predict, train_classifier
+from cgan.metrics.density_coverage import density_coverage
+from cgan.metrics.diversity import IntraClassDiversity, intra_class_diversity, pixel_deviation
+from cgan.metrics.faults import describe_faults
+from cgan.metrics.label_fidelity import label_fidelity, train_on_generated
+from cgan.metrics.neighbours import nearest_neighbours
 
 CLASSES = 10
 
@@ -47,26 +53,31 @@ def mnist() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def real(mnist: dict[str, torch.Tensor]) -> torch.Tensor:
-    return diagnostics.real_deviation(mnist["images"], mnist["labels"], CLASSES)
+    return pixel_deviation(mnist["images"], mnist["labels"], CLASSES)
 
 
 @pytest.fixture(scope="module")
-def judge(mnist: dict[str, torch.Tensor]) -> diagnostics.Classifier:
-    return diagnostics.train_classifier(mnist["images"], mnist["labels"], CLASSES, seed=0)
+def classifier(mnist: dict[str, torch.Tensor]) -> Classifier:
+    return train_classifier(mnist["images"], mnist["labels"], CLASSES, seed=0)
+
+
+def diversity_of(samples, asked, images, labels, classes) -> IntraClassDiversity:  # type: ignore[no-untyped-def]
+    real = pixel_deviation(images, None if asked is None else labels, classes)
+    return intra_class_diversity(samples, asked, real, classes)
 
 
 # ---- the classifier
 
 
-def test_classifier_reads_mnist(mnist: dict[str, torch.Tensor], judge: diagnostics.Classifier) -> None:
-    read = diagnostics.predict(judge, mnist["test_images"])
+def test_classifier_reads_mnist(mnist: dict[str, torch.Tensor], classifier: Classifier) -> None:
+    read = predict(classifier, mnist["test_images"])
     assert metrics.accuracy_score(mnist["test_labels"], read) >= 0.98
 
 
 def test_classifier_learns_from_few_images(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     images, labels = digits
-    classifier = diagnostics.train_classifier(images[:1200], labels[:1200], CLASSES, seed=3)
-    read = diagnostics.predict(classifier, images[1200:], batch=100)
+    classifier = train_classifier(images[:1200], labels[:1200], CLASSES, seed=3)
+    read = predict(classifier, images[1200:], batch=100)
     assert metrics.accuracy_score(labels[1200:], read) >= 0.93
 
 
@@ -74,11 +85,11 @@ def test_classifier_depends_on_its_seed_only(digits: tuple[torch.Tensor, torch.T
     images, labels = digits
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = diagnostics.train_classifier(images, labels, CLASSES, seed=5, updates=30)
+    first = train_classifier(images, labels, CLASSES, seed=5, updates=30)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(2)
-    again = diagnostics.train_classifier(images, labels, CLASSES, seed=5, updates=30)
-    other = diagnostics.train_classifier(images, labels, CLASSES, seed=6, updates=30)
+    again = train_classifier(images, labels, CLASSES, seed=5, updates=30)
+    other = train_classifier(images, labels, CLASSES, seed=6, updates=30)
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     assert not torch.equal(first.layers[0].weight, other.layers[0].weight)
@@ -90,7 +101,7 @@ def test_classifier_is_the_same_on_any_number_of_threads(digits: tuple[torch.Ten
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            states.append(diagnostics.train_classifier(*digits, CLASSES, seed=5, updates=30).state_dict())
+            states.append(train_classifier(*digits, CLASSES, seed=5, updates=30).state_dict())
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)
@@ -99,9 +110,9 @@ def test_classifier_is_the_same_on_any_number_of_threads(digits: tuple[torch.Ten
 
 def test_classifier_survives_safetensors(digits: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> None:
     images, labels = digits
-    classifier = diagnostics.train_classifier(images, labels, CLASSES, seed=0, updates=20, hidden=(30, 20, 10))
-    save_file(classifier.state_dict(), tmp_path / "judge.safetensors")
-    restored = diagnostics.classifier_from_state(load_file(tmp_path / "judge.safetensors"))
+    classifier = train_classifier(images, labels, CLASSES, seed=0, updates=20, hidden=(30, 20, 10))
+    save_file(classifier.state_dict(), tmp_path / "classifier.safetensors")
+    restored = classifier_from_state(load_file(tmp_path / "classifier.safetensors"))
     with torch.no_grad():
         assert torch.equal(restored(images), classifier(images))
 
@@ -109,17 +120,17 @@ def test_classifier_survives_safetensors(digits: tuple[torch.Tensor, torch.Tenso
 @pytest.mark.parametrize("state", [{}, {"weight": torch.zeros(3, 2)}, {"layers.0.weight": torch.zeros(3, 2)}])
 def test_foreign_state_is_refused(state: dict[str, torch.Tensor]) -> None:
     with pytest.raises(CganError, match="not the state of a"):
-        diagnostics.classifier_from_state(state)
+        classifier_from_state(state)
 
 
 def test_images_and_labels_must_fit(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     images, labels = digits
     with pytest.raises(CganError, match="labels has the shape"):
-        diagnostics.train_classifier(images, labels[:-1], CLASSES, seed=0)
+        train_classifier(images, labels[:-1], CLASSES, seed=0)
     with pytest.raises(CganError, match="integers from 0 to 8"):
-        diagnostics.train_classifier(images, labels, 9, seed=0)
+        train_classifier(images, labels, 9, seed=0)
     with pytest.raises(CganError, match="flatten"):
-        diagnostics.train_classifier(images.reshape(-1, 8, 8), labels, CLASSES, seed=0)
+        train_classifier(images.reshape(-1, 8, 8), labels, CLASSES, seed=0)
 
 
 # ---- label fidelity
@@ -127,9 +138,9 @@ def test_images_and_labels_must_fit(digits: tuple[torch.Tensor, torch.Tensor]) -
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
-def test_label_fidelity_is_sklearns_confusion(pairs: list[tuple[int, int]]) -> None:
+def test_label_fidelity_equals_sklearn(pairs: list[tuple[int, int]]) -> None:
     asked, read = torch.tensor(pairs).T
-    fidelity = diagnostics.label_fidelity(read, asked, 5)
+    fidelity = label_fidelity(read, asked, 5)
     np.testing.assert_array_equal(fidelity.confusion, metrics.confusion_matrix(asked, read, labels=np.arange(5)))
     assert fidelity.share == pytest.approx(metrics.accuracy_score(asked, read))
     for label in range(5):
@@ -140,13 +151,13 @@ def test_label_fidelity_is_sklearns_confusion(pairs: list[tuple[int, int]]) -> N
     assert [value is None for value in plain["per_class"]] == fidelity.per_class.isnan().tolist()
 
 
-# ---- variety
+# ---- intra-class diversity
 
 
-def test_variety_is_the_ratio_of_mean_pixel_deviations(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_diversity_is_the_ratio_of_mean_pixel_deviations(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     images, labels = digits
     real, samples, asked = images[:1000], images[1000:] ** 2, labels[1000:]
-    found = diagnostics.within_class_variety(samples, asked, real, labels[:1000], CLASSES)
+    found = diversity_of(samples, asked, real, labels[:1000], CLASSES)
     expected = [
         np.std(samples[asked == label].numpy().astype(np.float64), axis=0, ddof=1).mean()
         / np.std(real[labels[:1000] == label].numpy().astype(np.float64), axis=0, ddof=1).mean()
@@ -157,20 +168,20 @@ def test_variety_is_the_ratio_of_mean_pixel_deviations(digits: tuple[torch.Tenso
     assert found.finite
 
 
-def test_shrinking_towards_the_class_mean_shrinks_variety_alike(
+def test_shrinking_towards_the_class_mean_shrinks_diversity_alike(
     digits: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
     images, labels = digits
     means = torch.stack([images[labels == label].mean(0) for label in range(CLASSES)])[labels]
-    found = diagnostics.within_class_variety(means + 0.25 * (images - means), labels, images, labels, CLASSES)
+    found = diversity_of(means + 0.25 * (images - means), labels, images, labels, CLASSES)
     np.testing.assert_allclose(found.per_class, 0.25, rtol=1e-5)
 
 
-def test_unconditional_variety_takes_all_images_as_one_class(
+def test_unconditional_diversity_takes_all_images_as_one_class(
     digits: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
     images, labels = digits
-    found = diagnostics.within_class_variety(images[:500], None, images, labels, CLASSES)
+    found = diversity_of(images[:500], None, images, labels, CLASSES)
     expected = np.std(images[:500].numpy(), axis=0, ddof=1).mean() / np.std(images.numpy(), axis=0, ddof=1).mean()
     assert found.per_class.shape == (1,)
     assert found.overall == pytest.approx(expected, rel=1e-4)
@@ -178,121 +189,118 @@ def test_unconditional_variety_takes_all_images_as_one_class(
 
 def test_twins_count_repeated_images(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     images, _ = digits
-    real = diagnostics.real_deviation(images, None, CLASSES)
+    real = pixel_deviation(images, None, CLASSES)
     repeated = images[:4].repeat(25, 1)  # 4 * C(25, 2) of the C(100, 2) pairs are of one image
-    assert float(diagnostics.variety(repeated, None, real, CLASSES).twins) == pytest.approx(4 * 300 / 4950)
-    assert float(diagnostics.variety(images[:100], None, real, CLASSES).twins) == 0
+    assert float(intra_class_diversity(repeated, None, real, CLASSES).twins) == pytest.approx(4 * 300 / 4950)
+    assert float(intra_class_diversity(images[:100], None, real, CLASSES).twins) == 0
 
 
-def test_classes_with_too_few_images_have_no_variety(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_classes_with_too_few_images_have_no_diversity(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     images, labels = digits
-    real = diagnostics.real_deviation(images, labels, CLASSES)
-    found = diagnostics.variety(images[:3], torch.tensor([2, 2, 5]), real, CLASSES)
+    real = pixel_deviation(images, labels, CLASSES)
+    found = intra_class_diversity(images[:3], torch.tensor([2, 2, 5]), real, CLASSES)
     assert (~found.per_class.isnan()).nonzero().flatten().tolist() == [2]
     assert found.overall == float(found.per_class[2])
     plain = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert plain["per_class"][5] is None and plain["twins"][5] is None
     with pytest.raises(CganError, match="without labels"):
-        diagnostics.variety(images, None, real, CLASSES)
+        intra_class_diversity(images, None, real, CLASSES)
 
 
-# ---- the verdict on real and on broken samples, all judged by the classifier
+# ---- the verdict on real and on broken samples, all classifierd by the classifier
 
 
-def faults(judge: diagnostics.Classifier, real: torch.Tensor, samples: torch.Tensor, asked: torch.Tensor) -> list[str]:
-    fidelity = diagnostics.label_fidelity(diagnostics.predict(judge, samples), asked, CLASSES)
-    return diagnostics.verdict(fidelity, diagnostics.variety(samples, asked, real, CLASSES), CLASSES)
+def faults(classifier: Classifier, real: torch.Tensor, samples: torch.Tensor, asked: torch.Tensor) -> list[str]:
+    fidelity = label_fidelity(predict(classifier, samples), asked, CLASSES)
+    return describe_faults(fidelity, intra_class_diversity(samples, asked, real, CLASSES), CLASSES)
 
 
 @pytest.mark.parametrize("count", [100, 2_000])
 def test_real_images_are_healthy(
-    mnist: dict[str, torch.Tensor], judge: diagnostics.Classifier, real: torch.Tensor, count: int
+    mnist: dict[str, torch.Tensor], classifier: Classifier, real: torch.Tensor, count: int
 ) -> None:
-    assert faults(judge, real, mnist["test_images"][:count], mnist["test_labels"][:count]) == []
+    assert faults(classifier, real, mnist["test_images"][:count], mnist["test_labels"][:count]) == []
 
 
 def test_each_kind_of_collapse_is_named(
-    mnist: dict[str, torch.Tensor], judge: diagnostics.Classifier, real: torch.Tensor
+    mnist: dict[str, torch.Tensor], classifier: Classifier, real: torch.Tensor
 ) -> None:
     samples, asked = mnist["test_images"][:2_000], mnist["test_labels"][:2_000]
     images, labels = mnist["images"], mnist["labels"]
     generator = torch.Generator().manual_seed(0)
     typical = torch.stack([images[labels == label][0] for label in range(CLASSES)])
 
-    (constant,) = faults(judge, real, typical[asked], asked)
+    (constant,) = faults(classifier, real, typical[asked], asked)
     assert constant.startswith("constant images: the samples of every label are nearly alike")
 
     one_constant = torch.where((asked == 3)[:, None], typical[3], samples)
-    (constant,) = faults(judge, real, one_constant, asked)
-    assert constant.startswith("constant images: the samples of label 3 are nearly alike (pixel deviation 0.00")
+    (constant,) = faults(classifier, real, one_constant, asked)
+    assert constant.startswith("constant images: the samples of label 3 are nearly alike (deviation 0.00")
 
     three = torch.stack([images[labels == label][:3] for label in range(CLASSES)])
     repeated = three[asked, torch.randint(3, (len(asked),), generator=generator)]
-    assert faults(judge, real, repeated, asked) == ["few images: the samples of every label repeat about 3 images"]
+    assert faults(classifier, real, repeated, asked) == ["few images: the samples of every label repeat about 3 images"]
 
     means = torch.stack([images[labels == label].mean(0) for label in range(CLASSES)])[asked]
-    (narrow,) = faults(judge, real, means + 0.4 * (samples - means), asked)
-    assert narrow.startswith("little variety: the samples of every label vary 0.3")
+    (narrow,) = faults(classifier, real, means + 0.4 * (samples - means), asked)
+    assert narrow.startswith("little diversity: the samples of every label vary 0.3")
 
     noise = torch.rand(samples.shape, generator=generator)
-    assert [fault.split(":")[0] for fault in faults(judge, real, noise, asked)] == [
-        "too much variety",
+    assert [fault.split(":")[0] for fault in faults(classifier, real, noise, asked)] == [
+        "too much diversity",
         "labels ignored",
     ]
 
-    shuffled = faults(judge, real, samples, asked[torch.randperm(len(asked), generator=generator)])
+    shuffled = faults(classifier, real, samples, asked[torch.randperm(len(asked), generator=generator)])
     assert shuffled[-1] in [f"labels ignored: {share}% are read as asked, chance is 10%" for share in (9, 10, 11)]
 
     ones = mnist["test_images"][mnist["test_labels"] == 1]
     swapped = samples.clone()
     swapped[asked == 8] = ones[: int((asked == 8).sum())]
-    *_, unseen = faults(judge, real, swapped, asked)  # ones vary about half as much as eights
-    assert unseen.startswith("label 8 looks never trained, or lost: ")
+    *_, unseen = faults(classifier, real, swapped, asked)  # ones vary about half as much as eights
+    assert unseen.startswith("label 8 looks never trained: ")
     assert "its own are most often read as 1 (" in unseen
 
     mixed = samples.clone()  # every third 8 is shown still
     eights = (asked == 8).nonzero().flatten()
     mixed[eights[torch.arange(len(eights)) % 3 > 0]] = ones[: int((torch.arange(len(eights)) % 3 > 0).sum())]
-    (misread,) = [fault for fault in faults(judge, real, mixed, asked) if "asked for" in fault]
+    (misread,) = [fault for fault in faults(classifier, real, mixed, asked) if "asked for" in fault]
     assert misread.startswith("asked for 8, mostly read as 1 (6")
 
     swapped[0, 0] = float("nan")
-    assert "not finite" in faults(judge, real, swapped, asked)[0]
+    assert "not finite" in faults(classifier, real, swapped, asked)[0]
 
 
 def test_scattered_readings_are_named_with_their_share() -> None:
     asked = torch.arange(3).repeat_interleave(10)
     read = asked.clone()
     read[:10] = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
-    fidelity = diagnostics.label_fidelity(read, asked, 3)
-    assert diagnostics.verdict(fidelity, None, 3) == ["asked for 0, read as 0 in only 40%, as 1 in 30%"]
+    fidelity = label_fidelity(read, asked, 3)
+    assert describe_faults(fidelity, None, 3) == ["asked for 0, read as 0 in only 40%, as 1 in 30%"]
 
 
 def test_one_reading_for_all_is_named() -> None:
-    fidelity = diagnostics.label_fidelity(torch.full((100,), 7), torch.arange(100) % 10, CLASSES)
-    assert diagnostics.verdict(fidelity, None, CLASSES) == [
+    fidelity = label_fidelity(torch.full((100,), 7), torch.arange(100) % 10, CLASSES)
+    assert describe_faults(fidelity, None, CLASSES) == [
         "labels ignored: 10% are read as asked, chance is 10%, and 100% of all samples are read as 7"
     ]
 
 
-def test_unconditional_samples_must_cover_the_classes(
-    mnist: dict[str, torch.Tensor], judge: diagnostics.Classifier
-) -> None:
+def test_unconditional_samples_must_cover_the_classes(mnist: dict[str, torch.Tensor], classifier: Classifier) -> None:
     images, labels = mnist["test_images"], mnist["test_labels"]
-    real = diagnostics.real_deviation(mnist["images"], None, CLASSES)
+    real = pixel_deviation(mnist["images"], None, CLASSES)
 
-    def verdict(samples: torch.Tensor) -> list[str]:
-        variety = diagnostics.variety(samples, None, real, CLASSES)
-        read = diagnostics.predict(judge, samples)
-        return diagnostics.verdict(None, variety, CLASSES, predicted=read)
+    def faults_of(samples: torch.Tensor) -> list[str]:
+        diversity = intra_class_diversity(samples, None, real, CLASSES)
+        return describe_faults(None, diversity, CLASSES, predicted=predict(classifier, samples))
 
-    assert verdict(images[:1_000]) == []
-    (missing,) = verdict(images[labels >= 2][:1_000])
+    assert faults_of(images[:1_000]) == []
+    (missing,) = faults_of(images[labels >= 2][:1_000])
     assert missing.startswith("the samples cover only 8 of the 10 classes: labels 0 and 1 missing")
     few_others = torch.cat([images[labels == 0], images[:800]])
-    (crowded,) = verdict(few_others)
+    (crowded,) = faults_of(few_others)
     assert crowded.startswith("the samples crowd into one class") and crowded.endswith("read as 0")
-    assert any(fault.startswith("constant images: the samples are") for fault in verdict(images[:1].repeat(99, 1)))
+    assert any(fault.startswith("constant images: the samples are") for fault in faults_of(images[:1].repeat(99, 1)))
 
 
 # ---- what D accepts
@@ -310,7 +318,7 @@ def test_acceptance_is_the_tables_means() -> None:
     real_labels = torch.randint(4, (700,), generator=generator)
     asked = torch.randint(4, (300,), generator=generator)
     shown = torch.zeros_like(asked)  # every sample looks like class 0, whatever was asked for
-    found = diagnostics.acceptance_matrix(
+    found = acceptance_matrix(
         table_d(table), real_labels[:, None].float(), real_labels, shown[:, None].float(), asked, 4,
         generator=torch.Generator().manual_seed(9), batch=128,
     )  # fmt: skip
@@ -330,9 +338,7 @@ def test_an_image_is_accepted_when_d_exceeds_one_half() -> None:
     labels = torch.arange(2).repeat(50)
     images = labels[:, None].float()
     table = torch.tensor([0.45, 0.55]).logit()[:, None].expand(2, 2)  # by class, whatever label is shown
-    found = diagnostics.acceptance_matrix(
-        table_d(table), images, labels, images, labels, 2, generator=torch.Generator()
-    )
+    found = acceptance_matrix(table_d(table), images, labels, images, labels, 2, generator=torch.Generator())
     np.testing.assert_allclose(found.mean, 0.5, rtol=1e-6)
     assert (found.accepted == 0.5).all()
 
@@ -348,7 +354,7 @@ def test_wrong_labels_are_wrong_uniform_and_from_the_generator() -> None:
     images = torch.zeros(3000, 2)
     for _ in range(2):
         generator = torch.Generator().manual_seed(4)
-        diagnostics.acceptance_matrix(d, images, own, images, own, 3, generator=generator, batch=3000)
+        acceptance_matrix(d, images, own, images, own, 3, generator=generator, batch=3000)
     half = len(calls) // 2
     assert all(torch.equal(a, b) for a, b in zip(calls[:half], calls[half:], strict=True))
     assert torch.equal(calls[0], own)
@@ -368,11 +374,11 @@ def test_renaming_the_classes_permutes_the_matrices_exactly(order: list[int], se
     renamed = torch.empty_like(weights)
     renamed[:, names] = weights
 
-    def matrices(weights: torch.Tensor, labels: torch.Tensor) -> diagnostics.AcceptanceMatrix:
+    def matrices(weights: torch.Tensor, labels: torch.Tensor) -> AcceptanceMatrix:
         def d(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return (x * weights[:, y].T).sum(1)
 
-        return diagnostics.acceptance_matrix(
+        return acceptance_matrix(
             d, images, labels, images**2, labels, 5, generator=torch.Generator().manual_seed(0), per_class=7
         )
 
@@ -387,13 +393,13 @@ def test_renaming_the_classes_permutes_the_matrices_exactly(order: list[int], se
 def test_classes_without_images_have_an_empty_row() -> None:
     labels = torch.tensor([0, 0, 2])
     images = torch.zeros(3, 1)
-    found = diagnostics.acceptance_matrix(
+    found = acceptance_matrix(
         lambda x, y: torch.zeros(len(x)), images, labels, images, labels, 3, generator=torch.Generator()
     )
     assert found.by_label_real.isnan().all(1).tolist() == [False, True, False]
     assert found.as_dict()["by_label_real"][1] == [None] * 3
     with pytest.raises(CganError, match="at least two classes"):
-        diagnostics.acceptance_matrix(
+        acceptance_matrix(
             lambda x, y: torch.zeros(len(x)),
             images,
             labels * 0,
@@ -411,14 +417,14 @@ def test_nearest_neighbours_are_sklearns(mnist: dict[str, torch.Tensor]) -> None
     queries, references = mnist["test_images"][:150], mnist["images"][:4_000]
     reference = neighbors.NearestNeighbors(n_neighbors=5, algorithm="brute").fit(references.double().numpy())
     distances, indices = reference.kneighbors(queries.double().numpy())
-    found, found_distances = diagnostics.nearest_neighbours(queries, references, 5, block=64)
+    found, found_distances = nearest_neighbours(queries, references, 5, block=64)
     np.testing.assert_array_equal(found, indices)
     np.testing.assert_allclose(found_distances, distances, rtol=1e-5)
 
 
 def test_an_image_is_its_own_neighbour_at_distance_zero(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     images = digits[0] + 100.0  # far from zero, where |q|^2 - 2 q.r + |r|^2 loses its digits
-    indices, distances = diagnostics.nearest_neighbours(images, images, 1)
+    indices, distances = nearest_neighbours(images, images, 1)
     assert torch.equal(indices[:, 0], torch.arange(len(images)))
     assert (distances == 0).all()
 
@@ -427,18 +433,18 @@ def test_near_ties_far_from_the_centre_are_told_apart() -> None:
     # Two clusters 2,000 apart: squared norms near a million leave float32 steps of 1/16, far above the differences.
     offsets = torch.arange(8)[:, None] / 128
     references = torch.cat([1000 + offsets, -1000 - offsets]) * torch.ones(4)
-    indices, distances = diagnostics.nearest_neighbours(references, references, 2)
+    indices, distances = nearest_neighbours(references, references, 2)
     assert torch.equal(indices[:, 0], torch.arange(16))
     np.testing.assert_allclose(distances[:, 1], 2 / 128)
 
 
 def test_as_many_neighbours_as_references_and_no_more() -> None:
     references = torch.tensor([[0.0], [3.0], [1.0]])
-    indices, distances = diagnostics.nearest_neighbours(torch.tensor([[0.9]]), references, 3)
+    indices, distances = nearest_neighbours(torch.tensor([[0.9]]), references, 3)
     assert indices.tolist() == [[2, 0, 1]]
     np.testing.assert_allclose(distances, [[0.1, 0.9, 2.1]], rtol=1e-5)
     with pytest.raises(CganError, match="k is 4, and there are 3"):
-        diagnostics.nearest_neighbours(torch.tensor([[0.9]]), references, 4)
+        nearest_neighbours(torch.tensor([[0.9]]), references, 4)
 
 
 def test_training_on_real_images_beats_training_on_worse_ones(mnist: dict[str, torch.Tensor]) -> None:
@@ -447,35 +453,49 @@ def test_training_on_real_images_beats_training_on_worse_ones(mnist: dict[str, t
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        real = diagnostics.train_on_generated(images, labels, *test, seed=0, max_train=2_000)
-        again = diagnostics.train_on_generated(images, labels, *test, seed=0, max_train=2_000)
-        blurred = diagnostics.train_on_generated((images + 2 * noise) / 3, labels, *test, seed=0, max_train=2_000)
-        wrong = diagnostics.train_on_generated(images, (labels + 1) % 10, *test, seed=0, max_train=2_000)
-        hopeless = diagnostics.train_on_generated(noise, labels, *test, seed=0, max_train=2_000)
+        real = train_on_generated(images, labels, *test, seed=0, max_train=2_000)
+        again = train_on_generated(images, labels, *test, seed=0, max_train=2_000)
+        blurred = train_on_generated((images + 2 * noise) / 3, labels, *test, seed=0, max_train=2_000)
+        wrong = train_on_generated(images, (labels + 1) % 10, *test, seed=0, max_train=2_000)
+        hopeless = train_on_generated(noise, labels, *test, seed=0, max_train=2_000)
     assert real == again
     assert 0.84 < real < 0.95 and blurred < real and hopeless < 0.3 and wrong < 0.1
-    with pytest.raises(CganError, match="all the same"):
-        diagnostics.train_on_generated(images, labels * 0, *test, seed=0)
+    with pytest.raises(CganError, match="all labels are the same"):
+        train_on_generated(images, labels * 0, *test, seed=0)
     with pytest.raises(CganError, match="not finite"):
-        diagnostics.train_on_generated(images * float("nan"), labels, *test, seed=0)
+        train_on_generated(images * float("nan"), labels, *test, seed=0)
 
 
-def test_linear_interpolation() -> None:
-    start, end = torch.tensor([0.0, 1.0]), torch.tensor([1.0, -1.0])
-    path = diagnostics.interpolate(start, end, 5)
-    np.testing.assert_allclose(path, np.linspace(start.numpy(), end.numpy(), 5), atol=1e-7)
-    with pytest.raises(CganError, match="at least 2"):
-        diagnostics.interpolate(start, end, 1)
+# ---- precision, recall, density, coverage
 
 
-def test_spherical_interpolation_walks_the_great_circle_evenly() -> None:
-    generator = torch.Generator().manual_seed(0)
-    start, end = torch.randn(2, 100, generator=generator)
-    end = end / end.norm() * start.norm()
-    path = diagnostics.interpolate(start, end, 7, spherical=True)
-    np.testing.assert_allclose(path[[0, -1]], torch.stack([start, end]), atol=1e-5)
-    np.testing.assert_allclose(path.norm(dim=1), float(start.norm()), rtol=1e-5)
-    gaps = (path[1:] - path[:-1]).norm(dim=1)
-    np.testing.assert_allclose(gaps, float(gaps[0]), rtol=1e-4)
-    parallel = diagnostics.interpolate(start, 2 * start, 3, spherical=True)
-    np.testing.assert_allclose(parallel[1], 1.5 * start, rtol=1e-5)
+@pytest.mark.parametrize("k", [1, 5])
+def test_density_and_coverage_equal_their_formulas(k: int) -> None:
+    """Naeem et al. 2020, eq. 2 to 5, written out in NumPy float64."""
+    rng = np.random.default_rng(k)
+    real, fake = rng.normal(size=(60, 3)), rng.normal(0.5, 0.7, (45, 3))
+
+    def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.sqrt(((a[:, None] - b[None]) ** 2).sum(2))
+
+    real_radius, fake_radius = (np.sort(distances(x, x), 1)[:, k] for x in (real, fake))
+    between = distances(fake, real)
+    found = density_coverage(torch.from_numpy(real), torch.from_numpy(fake), k, block=7)
+    assert found.precision == pytest.approx((between <= real_radius).any(1).mean())
+    assert found.recall == pytest.approx((between <= fake_radius[:, None]).any(0).mean())
+    assert found.density == pytest.approx((between <= real_radius).sum() / (k * len(fake)))
+    assert found.coverage == pytest.approx((between <= real_radius).any(0).mean())
+
+
+def test_density_and_coverage_tell_collapse_from_health(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, labels = digits
+    classifier = train_classifier(images, labels, CLASSES, seed=0, updates=100)
+    real, other = (features(classifier, images[part::2]) for part in (0, 1))
+    healthy = density_coverage(real, other)
+    assert all(value > 0.8 for value in vars(healthy).values())
+    collapsed = density_coverage(real, other[:20].repeat(40, 1) + 1e-4 * torch.rand(800, other.shape[1]))
+    assert collapsed.coverage < 0.3 and collapsed.recall < 0.2 and collapsed.precision > 0.8
+    far = density_coverage(real, other + 1e3)
+    assert vars(far) == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
+    with pytest.raises(CganError, match="k is 5, and there are"):
+        density_coverage(real, other[:5])

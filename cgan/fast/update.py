@@ -1,0 +1,153 @@
+"""The simultaneous update of ``cgan.update`` made of everything in this folder.
+
+It reads the batch from buffers that stay in place and draws no random number, so that it can be captured as a CUDA
+graph (``graph``) and serve several seeds at once (``seeds``), all buffers then having a leading axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from cgan.batches import TrainingSet, wrong_conditions
+from cgan.fast.accumulate import Accumulator, Rate
+from cgan.fast.graph import CapturedUpdate
+from cgan.fast.masks import MaskBuffer, fill_bits_
+from cgan.fast.network import FastNetwork
+from cgan.fast.shared_pass import gradient_ratio
+from cgan.losses import discriminator_loss, generator_loss
+from cgan.networks import Discriminator, Generator, fill_noise_
+from cgan.optim import MomentumSGD
+from cgan.settings import TrainingSettings
+
+
+def is_supported(G: nn.Module, D: nn.Module, settings: TrainingSettings) -> bool:
+    """Return whether ``FastUpdate`` can make the update: simultaneous, SGD, and every parameter in a linear layer
+    (no batch normalisation, no label embedding)."""
+    layers = [layer for net in (G, D) for layer in net.modules() if isinstance(layer, nn.Linear)]
+    held = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    only_linear = all(id(parameter) in held for net in (G, D) for parameter in net.parameters())
+    return settings.update == "simultaneous" and settings.optimiser == "sgd" and only_linear
+
+
+@dataclass
+class Buffers:
+    """Everything random in one update; with a leading axis for several seeds."""
+
+    examples: Tensor
+    """(n,) int64: numbers of the batch's training examples."""
+    noise: Tensor
+    """(n, input_dim of G)."""
+    g_words: Tensor
+    """int64: random bits of the masks of G's pass."""
+    d_words: Tensor
+    """int64: random bits of the masks of D's pass."""
+    fake_examples: Tensor | None = None
+    """(n,) int64: examples whose conditions the generated rows take, where these are drawn afresh."""
+    wrong_offset: Tensor | None = None
+    """(n,) int64 from 1 to classes - 1: distance of the wrong label from a row's own, if matching-aware on labels."""
+
+    def of_seed(self, index: int) -> Buffers:
+        """Return views of the buffers of one seed."""
+        held = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Buffers(**{name: None if tensor is None else tensor[index] for name, tensor in held.items()})
+
+
+class FastUpdate:
+    """One simultaneous update: forward and backward passes, gradients accumulated, weights moved, losses summed."""
+
+    def __init__(
+        self,
+        G: Generator,
+        D: Discriminator,
+        g_optimiser: MomentumSGD,
+        d_optimiser: MomentumSGD,
+        training_set: TrainingSet,
+        settings: TrainingSettings,
+        loss_sums: Tensor,
+        *,
+        product_dtype: torch.dtype | None = None,
+        use_graph: bool = False,
+        seeds: int | None = None,
+    ) -> None:
+        """``loss_sums`` (2,) or (seeds, 2) takes D's and G's losses; ``use_graph`` captures the update on CUDA."""
+        self.accumulators = Accumulator(G, g_optimiser), Accumulator(D, d_optimiser)
+        self.G = FastNetwork(G, product_dtype=product_dtype, accumulator=self.accumulators[0])
+        self.D = FastNetwork(D, product_dtype=product_dtype, accumulator=self.accumulators[1])
+        self.training_set, self.settings, self.loss_sums = training_set, settings, loss_sums
+        self.matching = settings.discriminator_loss == "matching_aware"
+        self.buffers = self._empty_buffers(seeds)
+        self._update = CapturedUpdate(self._run, loss_sums.device) if use_graph else self._run
+
+    def fill(self, buffers: Buffers, examples: Tensor, rng: torch.Generator) -> None:
+        """Put the batch of ``examples`` (n,) and, from ``rng``, everything random into ``buffers``."""
+        buffers.examples.copy_(examples)
+        if buffers.fake_examples is not None:
+            buffers.fake_examples.random_(0, self.training_set.count, generator=rng)
+        fill_noise_(buffers.noise, self.G.network.spec.noise, rng)
+        if buffers.wrong_offset is not None:
+            buffers.wrong_offset.random_(1, self.D.network.spec.condition_dim, generator=rng)
+        fill_bits_(buffers.g_words, rng)
+        fill_bits_(buffers.d_words, rng)
+
+    def __call__(self, lr: float, momentum: float) -> None:
+        """Make the update with what ``buffers`` hold. Never waits for the device."""
+        self._update(lr, momentum)
+
+    def _run(self, lr: Rate, momentum: Rate) -> None:
+        for accumulator in self.accumulators:
+            accumulator.set_rates(lr, momentum)
+        buffers, loss = self.buffers, self.settings.generator_loss
+        x, y = self.training_set.data(buffers.examples), self.training_set.conditions(buffers.examples)
+        y_fake = y if buffers.fake_examples is None else self.training_set.conditions(buffers.fake_examples)
+
+        fake = self.G(buffers.noise, y_fake, masks=MaskBuffer(buffers.g_words).take)
+        leaf = fake.detach().requires_grad_()  # D's backward pass ends here, and G's starts from its gradient.
+        real_logit, fake_logit, wrong_logit = self._discriminate(x, y, leaf, y_fake)
+        d_loss = discriminator_loss(real_logit, fake_logit, wrong_logit)
+        g_loss = generator_loss(fake_logit, loss)
+
+        d_loss.backward(torch.ones_like(d_loss))
+        fake.backward(leaf.grad * gradient_ratio(fake_logit, loss, self.matching).unsqueeze(-1))
+        for accumulator in self.accumulators:
+            accumulator.move()
+        self.loss_sums += torch.stack([d_loss, g_loss], -1).detach()
+
+    def _discriminate(
+        self, x: Tensor, y: Tensor | None, fake: Tensor, y_fake: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return D's logits of the real, the generated and, if matching-aware, the mismatched rows, from one pass."""
+        n, offset = x.shape[-2], self.buffers.wrong_offset
+        rows, shifts = ([x, fake, x], [0, 0, 1]) if self.matching else ([x, fake], [0, 0])
+        if y is not None and (y_fake is not y or offset is not None):  # The blocks' conditions differ: none is shared.
+            conditions = [y, y_fake]
+            if self.matching:
+                conditions.append(wrong_conditions(y, offset, self.D.network.spec.condition_dim))
+            y, shifts = torch.cat(conditions, -2 if y.is_floating_point() else -1), [0]
+        logits = self.D(
+            torch.cat(rows, -2),
+            y,
+            masks=MaskBuffer(self.buffers.d_words).take,
+            shifts=shifts,
+            gradient_rows=slice(n, 2 * n),
+        ).split(n, -1)
+        return logits[0], logits[1], logits[2] if self.matching else None
+
+    def _empty_buffers(self, seeds: int | None) -> Buffers:
+        n, device = self.settings.batch_size, self.training_set.x.device
+        lead = () if seeds is None else (seeds,)
+
+        def integers(count: int) -> Tensor:
+            return torch.zeros((*lead, count), dtype=torch.int64, device=device)
+
+        conditional = self.training_set.y is not None
+        return Buffers(
+            examples=integers(n),
+            noise=torch.empty((*lead, n, self.G.network.spec.input_dim), device=device),
+            g_words=integers(self.G.mask_words(n)),
+            d_words=integers(self.D.mask_words(n * (3 if self.matching else 2))),
+            fake_examples=integers(n) if self.settings.fake_conditions == "fresh" and conditional else None,
+            wrong_offset=integers(n) if self.matching and self.D.network.spec.condition != "real" else None,
+        )

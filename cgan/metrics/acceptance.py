@@ -1,0 +1,79 @@
+"""What D accepts: real and generated images with their own and with wrong labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cgan import CganError
+from cgan.metrics.arrays import as_images, as_labels, by_class, plain
+
+
+@dataclass(frozen=True, eq=False)
+class AcceptanceMatrix:
+    """D's answers: rows real and generated images, columns own and wrong label."""
+
+    mean: Tensor
+    """(2, 2) float64: mean of D in [0, 1]."""
+    accepted: Tensor
+    """(2, 2) float64: share of images with D > 0.5."""
+    by_label_real: Tensor
+    """(classes, classes) float64: mean D of real images of class i under label j; NaN rows for absent classes."""
+    by_label_fake: Tensor
+    """The same of generated images; i is the label they were asked for."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and lists for JSON."""
+        names = ("mean", "accepted", "by_label_real", "by_label_fake")
+        rows = {"rows": ["real", "fake"], "columns": ["own label", "wrong label"]}
+        return rows | {name: plain(getattr(self, name)) for name in names}
+
+
+@torch.no_grad()
+def acceptance_matrix(
+    accept_logits: Callable[[Tensor, Tensor], Tensor],
+    real_images: Tensor,
+    real_labels: Tensor,
+    fake_images: Tensor,
+    fake_labels: Tensor,
+    classes: int,
+    *,
+    generator: torch.Generator,
+    per_class: int = 100,
+    batch: int = 1_000,
+) -> AcceptanceMatrix:
+    """Measure what D accepts: {real, generated} images x {own label, a wrong one}.
+
+    ``accept_logits`` is D before its sigmoid, dropout off: images (n, d) and labels (n,) to logits (n,) or (n, 1).
+    Images are (n, d) in the range that D was trained on, with integer labels; a generated image's own label is the one
+    it was asked for. A wrong label is drawn uniformly among the other classes, once per image, real images first, from
+    ``generator`` (CPU). ``per_class`` images of each class serve the ``by_label`` matrices. Raises ``CganError`` if
+    shapes or labels do not fit, or there is no other label.
+    """
+    if classes < 2:
+        raise CganError(f"classes is {classes}: a wrong label needs at least two classes")
+    mean, accepted = torch.empty(2, 2, 2, dtype=torch.float64)
+    by_label = torch.full((2, classes, classes), math.nan, dtype=torch.float64)
+
+    def acceptance(images: Tensor, labels: Tensor) -> Tensor:
+        blocks = zip(images.split(batch), labels.split(batch), strict=True)
+        return torch.cat([accept_logits(x, y).reshape(len(x)) for x, y in blocks]).cpu().double().sigmoid()
+
+    sides = (("real", real_images, real_labels), ("fake", fake_images, fake_labels))
+    for row, (name, images, labels) in enumerate(sides):
+        images = as_images(images, f"{name}_images")
+        labels = as_labels(labels, len(images), classes, f"{name}_labels")
+        offset = torch.randint(1, classes, (len(labels),), generator=generator).to(labels.device)
+        for column, shown in enumerate((labels, (labels + offset) % classes)):
+            d = acceptance(images, shown)
+            mean[row, column], accepted[row, column] = d.mean(), (d > 0.5).double().mean()
+        for own, members in enumerate(by_class(images, labels, classes, f"{name}_labels")):
+            members = members[:per_class]
+            for label in range(classes if len(members) else 0):
+                by_label[row, own, label] = acceptance(members, labels.new_full((len(members),), label)).mean()
+    return AcceptanceMatrix(mean, accepted, by_label[0], by_label[1])

@@ -1,0 +1,63 @@
+"""Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020) of two sets of features.
+
+All four count samples within balls around points that reach to their k-th nearest neighbour in the same set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cgan import CganError
+from cgan.metrics.arrays import as_images
+
+
+@dataclass(frozen=True)
+class DensityCoverage:
+    """Fidelity and diversity of samples; real data against other real data have about 1 in each."""
+
+    precision: float
+    """Share of samples that lie in the ball of some real point, in [0, 1]."""
+    recall: float
+    """Share of real points that lie in the ball of some sample, in [0, 1]."""
+    density: float
+    """Real balls that a sample lies in, on average, divided by k; may exceed 1."""
+    coverage: float
+    """Share of real points whose ball holds a sample, in [0, 1]."""
+
+
+@torch.no_grad()
+def density_coverage(real: Tensor, fake: Tensor, k: int = 5, block: int = 1_000) -> DensityCoverage:
+    """Compare features ``fake`` (m, d) of samples with features ``real`` (n, d), by Euclidean distance.
+
+    Memory is ``block`` x max(n, m) float32 numbers. Raises ``CganError`` if shapes do not fit or a set has k points
+    or fewer.
+    """
+    real, fake = as_images(real, "real"), as_images(fake, "fake")
+    if real.shape[1] != fake.shape[1]:
+        raise CganError(f"real features have {real.shape[1]} numbers each and fake ones {fake.shape[1]}")
+    if not 1 <= k < min(len(real), len(fake)):
+        raise CganError(
+            f"k is {k}, and there are {len(real)} real and {len(fake)} fake points: give more than k of each"
+        )
+    real_radius, fake_radius = (_radius(points, k, block) for points in (real, fake))
+    in_real = torch.zeros(len(fake), device=real.device)
+    covered, recalled = (torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(2))
+    for start in range(0, len(fake), block):
+        rows = slice(start, start + block)
+        distance = torch.cdist(fake[rows], real)
+        within = distance <= real_radius
+        in_real[rows] = within.sum(1).float()
+        covered |= within.any(0)
+        recalled |= (distance <= fake_radius[rows, None]).any(0)
+    share = [float(found.double().mean()) for found in (in_real > 0, recalled, in_real / k, covered)]
+    return DensityCoverage(*share)
+
+
+def _radius(points: Tensor, k: int, block: int) -> Tensor:
+    """Return each point's distance to its k-th nearest other point."""
+    return torch.cat(
+        [torch.cdist(part, points).kthvalue(k + 1, dim=1).values for part in points.split(block)]  # Itself included.
+    )

@@ -1,0 +1,138 @@
+"""Mode collapse and disobeyed labels in plain words, one sentence per fault.
+
+Each threshold marks what no healthy run shows, so that a sentence is always worth reading.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cgan.metrics.arrays import as_labels
+from cgan.metrics.diversity import IntraClassDiversity
+from cgan.metrics.label_fidelity import LabelFidelity
+
+#: Below this share of the real images' deviation the samples of a class are one image.
+CONSTANT_DEVIATION = 0.1
+#: Below this share a class varies, but by less than half of what real images do.
+NARROW_DEVIATION = 0.5
+#: Above this share pixels vary more than real ones can: uniform noise lies above it.
+NOISE_DEVIATION = 1.3
+#: A class whose pairs are twins more often than this repeats fewer than about ten images.
+TWIN_SHARE = 0.1
+#: Labels count as ignored while the share read as asked is less than a tenth of the way from chance to one.
+OBEDIENCE = 0.1
+#: A class read as asked less often than this is more often wrong than right.
+MISREAD_SHARE = 0.5
+#: A label looks never trained, or a class missing, while readings of it are below this part of an even share.
+UNSEEN_SHARE = 0.25
+#: Coverage is judged from this many samples per class on: 100 samples do not miss one of 10 classes by chance.
+COVERAGE_SAMPLES = 10
+#: One reading that more than this share of all samples get crowds out the others (of three classes or more).
+CROWDED_SHARE = 0.5
+
+
+def describe_faults(
+    fidelity: LabelFidelity | None,
+    diversity: IntraClassDiversity | None,
+    classes: int,
+    *,
+    predicted: Tensor | None = None,
+) -> list[str]:
+    """Return what is wrong with samples, one sentence per fault; an empty list when they are healthy.
+
+    ``fidelity`` None: an unconditional net, whose labels as read, ``predicted`` (n,), show which classes it covers.
+    ``diversity`` None leaves that side out.
+    """
+    faults = [] if diversity is None else _diversity_faults(diversity)
+    if fidelity is not None:
+        return faults + _fidelity_faults(fidelity, classes)
+    return faults if predicted is None else faults + _coverage_faults(predicted, classes)
+
+
+def _diversity_faults(diversity: IntraClassDiversity) -> list[str]:
+    if not diversity.finite:
+        return ["the samples hold numbers that are not finite: the net has diverged"]
+    deviations, twins = diversity.per_class, diversity.twins
+    constant = deviations < CONSTANT_DEVIATION
+    few = ~constant & (twins > TWIN_SHARE)
+    narrow = ~constant & ~few & (deviations < NARROW_DEVIATION)
+    wide = ~few & (deviations > NOISE_DEVIATION)
+
+    def whose(found: Tensor) -> str:
+        return "the samples" if len(found) == 1 else f"the samples of {_labels_in_words(found)}"
+
+    def times(found: Tensor) -> str:
+        return f"{float(deviations[found].mean()):.2f}"
+
+    faults = []
+    if constant.any():
+        faults.append(f"constant images: {whose(constant)} are nearly alike (deviation {times(constant)} of real ones)")
+    if few.any():
+        images = max(2, round(1 / float(twins[few].mean())))
+        faults.append(f"few images: {whose(few)} repeat about {images} images")
+    if narrow.any():
+        faults.append(f"little diversity: {whose(narrow)} vary {times(narrow)} times as much as real ones")
+    if wide.any():
+        faults.append(
+            f"too much diversity: {whose(wide)} vary {times(wide)} times as much as real ones, as noise or images of "
+            "other labels would"
+        )
+    return faults
+
+
+def _fidelity_faults(fidelity: LabelFidelity, classes: int) -> list[str]:
+    chance = 1 / classes
+    counts = fidelity.confusion.double()
+    read = counts.sum(0) / counts.sum()
+    if classes > 1 and fidelity.share < chance + OBEDIENCE * (1 - chance):
+        fault = f"labels ignored: {fidelity.share:.0%} are read as asked, chance is {chance:.0%}"
+        top = int(read.argmax())
+        crowded = f", and {read[top]:.0%} of all samples are read as {top}" if read[top] > CROWDED_SHARE else ""
+        return [fault + crowded]
+    faults = []
+    for label in range(classes):
+        asked, share = counts[label].sum(), float(fidelity.per_class[label])
+        if asked == 0 or share >= MISREAD_SHARE:
+            continue
+        row, rest = counts[label] / asked, counts.sum() - asked
+        elsewhere = float((counts[:, label].sum() - counts[label, label]) / rest) if rest else 0.0
+        row[label] = 0
+        other = int(row.argmax())
+        if share < UNSEEN_SHARE * chance and elsewhere < UNSEEN_SHARE * chance:
+            faults.append(
+                f"label {label} looks never trained: {share:.0%} of its samples and {elsewhere:.0%} of the rest are "
+                f"read as {label}; its own are most often read as {other} ({row[other]:.0%})"
+            )
+        elif row[other] > share:
+            faults.append(f"asked for {label}, mostly read as {other} ({row[other]:.0%})")
+        else:
+            faults.append(f"asked for {label}, read as {label} in only {share:.0%}, as {other} in {row[other]:.0%}")
+    return faults
+
+
+def _coverage_faults(predicted: Tensor, classes: int) -> list[str]:
+    predicted = as_labels(predicted, len(predicted), classes, "predicted").cpu()
+    if len(predicted) < COVERAGE_SAMPLES * classes:
+        return []
+    shares = torch.bincount(predicted, minlength=classes).double() / len(predicted)
+    missing = shares < UNSEEN_SHARE / classes
+    top = int(shares.argmax())
+    if missing.any():
+        covered, absent = classes - int(missing.sum()), _labels_in_words(missing)
+        return [
+            f"the samples cover only {covered} of the {classes} classes: {absent} missing, {shares[top]:.0%} are read "
+            f"as {top}"
+        ]
+    if classes > 2 and shares[top] > CROWDED_SHARE:
+        return [f"the samples crowd into one class: {shares[top]:.0%} are read as {top}"]
+    return []
+
+
+def _labels_in_words(found: Tensor) -> str:
+    labels = found.nonzero().flatten().tolist()
+    if len(labels) == len(found):
+        return "every label"
+    if len(labels) == 1:
+        return f"label {labels[0]}"
+    return f"labels {', '.join(map(str, labels[:-1]))} and {labels[-1]}"

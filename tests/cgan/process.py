@@ -1,0 +1,67 @@
+"""A small training as a process runs it, to be killed and interrupted from ``test_trainer``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from cgan.devices import seeded
+from cgan.settings import StoppingSettings
+from cgan.trainer import Estimate, Interrupted, Trainer, fit
+from tests.cgan import nets
+
+UPDATES = 60
+#: Exit statuses: after saving on a signal, and after a second signal that ended the process at once.
+INTERRUPTED, ENDED = 3, 4
+#: One training for each kind of update, both with every kind of random number and of state.
+CASES = {"fast": "fresh conditions", "plain": "tutorial"}
+
+
+def estimate(trainer: Trainer) -> Estimate:
+    """Return how near the mean sample is to the mean datum, with noise of its own."""
+    labels = torch.arange(20) % nets.CLASSES
+    samples = trainer.sampler.sample(labels, 20, seeded(0, "estimate"))
+    distance = (samples.mean(0) - trainer.training_set.x.mean(0)).norm().item()
+    return Estimate(-distance, {"distance": distance}, "")
+
+
+def train(folder: Path, case: str, checkpoint_seconds: float = 0.0, pause: float = 0.0) -> None:
+    """Train in ``folder`` from where its checkpoint stands; the file ``looping`` appears there after ten updates."""
+    torch.set_num_threads(1)
+    # Background jobs of a shell start with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.SIG_IGN if case == "hanging in the background" else signal.default_int_handler)
+    hanging = case.startswith("hanging")
+
+    def hang(_: Trainer) -> Estimate:
+        (folder / "estimating").touch()
+        time.sleep(120)
+        return Estimate(0.0, {}, "")
+
+    def on_update(trainer: Trainer) -> None:
+        if pause and trainer.t == 10:
+            (folder / "looping").touch()
+        time.sleep(pause)
+
+    stopping = StoppingSettings(
+        max_updates=UPDATES, first_estimate=UPDATES // 2, estimate_every=20, patience=100, min_updates=0
+    )
+    name = CASES["fast" if hanging else case]
+    try:
+        fit(
+            nets.trainer(*nets.CASES[name], fast=name in nets.FAST),
+            stopping,
+            hang if hanging else estimate,
+            folder,
+            identity={"case": case},
+            resume=True,
+            on_update=on_update,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+    except Interrupted:
+        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        sys.exit(ENDED)
