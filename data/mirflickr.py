@@ -178,7 +178,7 @@ def load_photos(
 
 def load_scenes(root: str | Path | None = None, scenes: str | Path | None = None) -> TaggedPhotos:
     """The embedded scenes, rendered if they are not there yet; the arguments as for ``load_photos``."""
-    from data.scenes.scenes import write_scenes
+    from data.scenes import write_scenes
 
     if scenes is not None and str(scenes):
         folder = Path(scenes).expanduser()

@@ -10,7 +10,6 @@ import functools
 import heapq
 import html
 import itertools
-import json
 import operator
 import os
 import re
@@ -21,7 +20,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+import msgspec
 
 from embeddings import EmbeddingError
 
@@ -46,7 +47,7 @@ _HOST = re.compile(
 _TAG_MARKS = re.compile("[<&:.]")
 _MACHINE_TAG = re.compile(r"\s*\w+:\w+\s*=")
 
-# ASCII by table: letters and digits stay, in lower case; everything else parts words, or vanishes from a tag.
+# ASCII by table: letters and digits stay, in lower case; everything else separates words, or vanishes from a tag.
 _ALNUM = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _LOWER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
 _WORDS = bytes(_LOWER[code] if code in _ALNUM else 0x20 for code in range(256))
@@ -57,7 +58,7 @@ _JOINERS = ("\u00ad", "\u200c", "\u200d", "\u2060", "\ufeff")
 
 
 def words(text: str) -> list[str]:
-    """The word tokens of a title or a description, in order, in lower case (Unicode NFC).
+    """Return the word tokens of a title or a description, in order, in lower case (Unicode NFC).
 
     A word is a run of letters, their combining marks and digits, in any script, with at least one letter; text
     of scripts that write no spaces stays in such runs. HTML tags, entities, URLs and bare numbers go.
@@ -69,7 +70,7 @@ def words(text: str) -> list[str]:
 
 
 def tag_word(tag: str) -> str:
-    """A user tag as ONE token: lower case, spaces and punctuation removed, as MIRFLICKR's cleaned tags.
+    """Return a user tag as ONE token: lower case, spaces and punctuation removed, as MIRFLICKR's cleaned tags.
 
     A machine tag (``namespace:predicate=value``), a URL or a bare number gives "".
     """
@@ -82,19 +83,19 @@ def tag_word(tag: str) -> str:
 
 
 def tag_words(tags: Sequence[str]) -> list[str]:
-    """``tag_word`` of every tag, without the empty ones."""
+    """Return ``tag_word`` of every tag, without the empty ones."""
     return _tag_line(tags).split()
 
 
 def token_line(title: str, description: str, tags: Sequence[str]) -> str:
-    """One photo's tokens, parted by single spaces: title, description, then tags. "" if nothing is left."""
+    """Return one photo's tokens, separated by single spaces: title, description, then tags. "" if nothing is left."""
     text = _word_line(f"{title}\n{description}")
     tagged = _tag_line(tags)
     return f"{text} {tagged}" if text and tagged else text or tagged
 
 
 def strip_markup(text: str) -> str:
-    """``text`` with HTML tags replaced by spaces and entities by their characters; typed-out tags go as well.
+    """Return ``text`` with HTML tags replaced by spaces and entities by their characters; typed-out tags go as well.
 
     ``<`` that opens no tag stays (``I <3 dogs``).
     """
@@ -170,7 +171,7 @@ def _word_pattern() -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class CorpusFile:
-    """One file of token lines: UTF-8, a line a photo, tokens parted by single spaces."""
+    """One file of token lines: UTF-8, one photo a line, tokens separated by single spaces."""
 
     path: Path
     size: int
@@ -179,11 +180,50 @@ class CorpusFile:
 
 
 @dataclass(frozen=True)
+class FileRecord:
+    """A corpus file in the manifest, by its name within the folder."""
+
+    name: str
+    size: int
+    lines: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What became of one file of metadata: its size, checksum and counts, and the corpus files made of it."""
+
+    name: str
+    size: int
+    sha256: str
+    rows: int
+    lines: int
+    tokens: int
+    skipped: dict[str, int]
+    damage: str | None
+    files: list[FileRecord]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """``manifest.json`` of a corpus folder; ``cleaning`` is the version of the rules that made it."""
+
+    cleaning: int
+    complete: bool
+    notice: str | None = None
+    rows: int
+    lines: int
+    tokens: int
+    skipped: dict[str, int]
+    shards: list[ShardRecord]
+
+
+@dataclass(frozen=True)
 class Corpus:
-    """A finished corpus folder: its files in order, and its manifest as JSON has it."""
+    """A finished corpus folder: its files in order, and its manifest."""
 
     files: list[CorpusFile]
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 def write_lines(
@@ -225,7 +265,7 @@ def write_lines(
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete what killed processes left in a corpus folder. The caller knows that none is at work there."""
+    """Delete what killed processes left in a corpus folder; no process may be writing there."""
     for path in folder.glob(".*.tmp"):
         path.unlink()
 
@@ -234,26 +274,29 @@ def _temporary(folder: Path, stem: str, number: int) -> Path:
     return folder / f".{stem}-{number}.{os.getpid()}.tmp"
 
 
-def load_corpus(folder: Path) -> Corpus:
-    """The corpus whose manifest lies in ``folder``.
-
-    Raises ``EmbeddingError`` when there is none, or it is unfinished, damaged or empty.
-    """
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest in ``folder``, None without one; raises ``EmbeddingError`` if it is damaged or foreign."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise EmbeddingError(f"{folder} holds no corpus ({MANIFEST} is missing): make one, or name its folder")
+        return None
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        complete, shards = bool(manifest["complete"]), manifest["shards"]
-        files = [
-            CorpusFile(folder / record["name"], record["size"], record["lines"], record["tokens"])
-            for shard in shards
-            for record in shard["files"]
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise EmbeddingError(f"{path} is not a corpus manifest ({error!r}): make the corpus anew") from None
-    if not complete:
-        raise EmbeddingError(f"the corpus in {folder} is unfinished: give the corpus command again to go on with it")
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise EmbeddingError(f"{path} is not a corpus manifest ({error}): make the corpus anew") from None
+
+
+def load_corpus(folder: Path) -> Corpus:
+    """Return the corpus in ``folder``; raises ``EmbeddingError`` if there is none, or it is unfinished or damaged."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise EmbeddingError(f"{folder} holds no corpus ({MANIFEST} is missing): make one, or name its folder")
+    if not manifest.complete:
+        raise EmbeddingError(f"the corpus in {folder} is unfinished: give the corpus command again to continue it")
+    files = [
+        CorpusFile(folder / file.name, file.size, file.lines, file.tokens)
+        for shard in manifest.shards
+        for file in shard.files
+    ]
     for file in files:
         if not file.path.is_file() or file.path.stat().st_size != file.size:
             raise EmbeddingError(
@@ -270,7 +313,7 @@ def count_words(
     progress: Callable[[int], object] = lambda tokens: None,
     held: int = COUNTED_WORDS,
 ) -> dict[str, int]:
-    """How often each word occurs that occurs ``minimum`` times or more: most frequent first, equal ones by code point.
+    """Return how often each word occurs, of those with ``minimum`` or more: most frequent first, then by code point.
 
     Exact, in memory for about ``held`` different words: what exceeds that waits on disk in sorted runs, in the
     folder of the files. ``progress`` is called with the number of tokens just counted.

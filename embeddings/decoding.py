@@ -147,10 +147,7 @@ def restrict(vocabulary: Vocabulary, min_count: int) -> Vocabulary:
         )
     if kept == len(vocabulary):
         return vocabulary
-    # The most frequent stand first, so those that stay are the first ones.
-    smaller = Vocabulary(vocabulary.words[:kept], vocabulary.vectors[:kept], vocabulary.counts[:kept])
-    smaller.info = dict(vocabulary.info)
-    return smaller
+    return vocabulary.subset(range(kept))  # The most frequent stand first.
 
 
 _FIELDS = ("ranks", "shares", "similarity")

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 #: Tokens of a file that make another worker worth its start.
 TOKENS_PER_WORKER = 10_000
+#: Tokens times epochs that one worker trains in about five minutes: up to here the default is one, and repeatable.
+ONE_WORKER_TOKENS = 60_000_000
 
 
 @dataclass(frozen=True)
 class SkipGram:
-    """How the vectors are trained. What the paper names is its own; the rest is word2vec's usual (gensim's default).
+    """Settings of the training: the paper's where it names them, else word2vec's usual ones (gensim's defaults).
 
     Raises ``EmbeddingError`` for a setting out of its range.
     """
@@ -49,7 +51,8 @@ class SkipGram:
     seed: int = 1
     """Seed of the initial vectors and of all drawing; with one worker the same vectors come out each time."""
     workers: int = 0
-    """Threads; 0 takes all cores. More than one train at the same time without locks, so that no two runs agree."""
+    """Threads; 0: one for a corpus that it finishes within minutes, else all cores. Several train without locks, so
+    that no two runs agree to the bit."""
 
     def __post_init__(self) -> None:
         for name in ("vector_size", "min_count", "window", "negative", "epochs"):
@@ -67,13 +70,20 @@ class SkipGram:
             )
 
 
+def workers_for(settings: SkipGram, tokens: int) -> int:
+    """Return the number of threads for a corpus of so many tokens."""
+    if settings.workers:
+        return settings.workers
+    return 1 if tokens * settings.epochs <= ONE_WORKER_TOKENS else os.cpu_count() or 1
+
+
 def train(
     files: Sequence[CorpusFile],
     settings: SkipGram,
     counting: Callable[[int], object] = lambda tokens: None,
     training: Callable[[int], object] = lambda tokens: None,
 ) -> Vocabulary:
-    """The vocabulary of ``files`` with a vector for each word, most frequent first.
+    """Return the vocabulary of ``files`` with a vector for each word, most frequent first.
 
     gensim reads one file at a time (``corpus_file``), each by all workers; the learning rate falls linearly over
     all files and epochs. ``counting`` and ``training`` are called with the tokens just counted, or trained on.
@@ -90,7 +100,7 @@ def train(
 
     from embeddings.vocabulary import Vocabulary
 
-    workers = settings.workers or os.cpu_count() or 1
+    workers = workers_for(settings, sum(file.tokens for file in files))
     with _quiet():
         model = Word2Vec(
             sg=1,
@@ -120,7 +130,7 @@ def train(
                     end_alpha=_falling(settings, done / total),
                 )
                 training(file.tokens)
-    return Vocabulary(list(counts), model.wv.vectors, list(counts.values()))
+    return Vocabulary.from_arrays(list(counts), model.wv.vectors, list(counts.values()))
 
 
 def _falling(settings: SkipGram, progress: float) -> float:

@@ -1,208 +1,261 @@
-"""Words and their vectors: load, check, save, and find the words nearest to many vectors at once.
+"""A vocabulary: a gensim ``KeyedVectors`` with checked contents, and exact nearest words for many vectors at once.
 
-Trains nothing, downloads nothing.
+gensim reads and writes the files; what it reads wrongly or lets pass is checked here. Trains and downloads nothing.
 """
 
 from __future__ import annotations
 
-import array
 import bz2
 import contextlib
 import difflib
 import gzip
 import hashlib
-import json
+import logging
 import os
+import shutil
+import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 
 from embeddings import EmbeddingError
 
 if TYPE_CHECKING:
+    from gensim.models import KeyedVectors
+
     from embeddings import nearest as exact
 
 #: What the JSON beside a word2vec file says it is.
 FORMAT = "word vectors 1"
+#: Numbers beyond this come from a file read out of step, not from training.
+LARGEST = 1e6
 
 _BLOCK = 1 << 20
 _ROWS = 1 << 14
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Description:
+    """The JSON beside a saved word2vec file; further fields are the writer's own."""
+
+    format: str
+    words: int
+    dimension: int
+    sha256: str
+    counts: list[Annotated[int, msgspec.Meta(ge=0, le=2**62)]] | None = None
+
+
+@dataclass
+class LeftOut:
+    """Words of a file that no vocabulary can hold, by reason."""
+
+    words: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, word: str) -> None:
+        """Note ``word``, left out for ``reason``."""
+        self.words.setdefault(reason, []).append(word)
+
+    def __str__(self) -> str:
+        """One line: how many words were left out for each reason, the first three by name; empty without any."""
+        parts = []
+        for reason, words in self.words.items():
+            named = ", ".join(ascii(word) for word in words[:3]) + (", ..." if len(words) > 3 else "")
+            parts.append(f"{len(words):,} {reason} ({named})")
+        return f"left out: {'; '.join(parts)}" if parts else ""
 
 
 class Vocabulary:
     """Words, most frequent first, each with its vector.
 
-    ``words``: V different ones, none empty, none with white space at its ends or a line break in it.
-    ``vectors``: (V, d) float32, finite, none zero. ``counts``: None, or (V,) int64, falling.
-    Raises ``EmbeddingError`` when something of this does not hold.
+    ``keyed_vectors``: the gensim object that holds them; ``words``: V different ones without white space;
+    ``vectors``: (V, d) float32, finite, none zero; ``counts``: (V,) int64, falling, or None where they are not known;
+    ``info``: what a saved vocabulary was saved with; ``left_out``: words that were left out, see ``LeftOut``.
     """
 
-    def __init__(
-        self, words: Sequence[str], vectors: np.ndarray, counts: Sequence[int] | np.ndarray | None = None
-    ) -> None:
-        self.words = list(words)
-        self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        self.counts = None if counts is None else np.asarray(counts, dtype=np.int64)
-        #: What a saved vocabulary was saved with.
-        self.info: dict[str, Any] = {}
-        if not self.words:
-            raise EmbeddingError("the vocabulary holds no word: give at least one word with its vector")
-        if self.vectors.ndim != 2 or len(self.vectors) != len(self.words) or self.vectors.shape[1] == 0:
-            raise EmbeddingError(
-                f"{len(self.words):,} words have vectors of shape {self.vectors.shape}: give one row for each word"
-            )
-        self._ranks = {word: rank for rank, word in enumerate(self.words)}
-        if len(self._ranks) < len(self.words):
-            twice = next(word for rank, word in enumerate(self.words) if self._ranks[word] != rank)
-            raise EmbeddingError(f"the vocabulary holds the word {twice!r} more than once: keep one of its vectors")
-        for word in self.words:
-            if not word or word != word.strip() or "\n" in word:
-                raise EmbeddingError(f"{word!r} is no word: it is empty or has white space at its ends or a line break")
-        if (bad := unusable_row(self.vectors)) is not None:
-            raise EmbeddingError(
-                f"the vector of the word {self.words[bad[0]]!r} {bad[1]}: leave the word out or mend its vector"
-            )
-        if self.counts is not None and (
-            self.counts.shape != (len(self.words),) or bool((np.diff(self.counts) > 0).any())
-        ):
-            raise EmbeddingError(
-                "the counts are not one for each word, the most frequent first: sort the words by them"
-            )
+    def __init__(self, keyed_vectors: KeyedVectors, info: dict[str, Any] | None = None) -> None:
+        """Check ``keyed_vectors`` and leave out words that are empty, hold white space or are no valid text.
+
+        Raises ``EmbeddingError`` when no word is left, or a vector is not finite, zero or absurdly large.
+        """
+        self.left_out = LeftOut()
+        self.keyed_vectors = _checked(keyed_vectors, self.left_out)
+        self.info = dict(info or {})
         self._indexes: dict[str, exact.Index] = {}
+
+    @classmethod
+    def from_arrays(
+        cls, words: Sequence[str], vectors: np.ndarray, counts: Sequence[int] | np.ndarray | None = None
+    ) -> Vocabulary:
+        """Return the vocabulary of ``words`` with the rows of ``vectors`` (V, d) and, if known, their counts."""
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        words = list(words)
+        if vectors.ndim != 2 or len(vectors) != len(words) or (words and vectors.shape[1] == 0):
+            raise EmbeddingError(f"{len(words):,} words have vectors of shape {vectors.shape}: give one row per word")
+        if len(set(words)) < len(words):
+            seen: set[str] = set()
+            twice = next(word for word in words if word in seen or seen.add(word))
+            raise EmbeddingError(f"the word {twice!r} is given more than once: keep one of its vectors")
+        vocabulary = cls(_keyed(words, vectors, None))
+        if len(vocabulary) != len(words):
+            raise EmbeddingError(f"no vocabulary holds such words: {vocabulary.left_out}")
+        vocabulary._set_counts(counts)
+        return vocabulary
+
+    def _set_counts(self, counts: Sequence[int] | np.ndarray | None) -> None:
+        if counts is None:
+            return
+        counts = np.asarray(counts, dtype=np.int64)
+        if counts.shape != (len(self),) or bool((np.diff(counts) > 0).any()):
+            raise EmbeddingError("the counts must be one per word, the most frequent first: sort the words by them")
+        self.keyed_vectors.expandos["count"] = counts
+
+    @property
+    def words(self) -> list[str]:
+        return self.keyed_vectors.index_to_key
+
+    @property
+    def vectors(self) -> np.ndarray:
+        return self.keyed_vectors.vectors
+
+    @property
+    def counts(self) -> np.ndarray | None:
+        return self.keyed_vectors.expandos.get("count")
 
     def __len__(self) -> int:
         return len(self.words)
 
     def __contains__(self, word: object) -> bool:
-        return word in self._ranks
+        return word in self.keyed_vectors.key_to_index
 
     def index(self, word: str) -> int:
-        """The frequency rank of ``word``, from 0. Raises ``EmbeddingError`` naming the closest spellings."""
-        try:
-            return self._ranks[word]
-        except KeyError:
-            pass
+        """Return the frequency rank of ``word``, from 0. Raises ``EmbeddingError`` naming the closest spellings."""
+        if word in self:
+            return self.keyed_vectors.key_to_index[word]
         close = self.closest_spellings(word)
-        mend = f"did you mean {' or '.join(map(repr, close))}?" if close else "no word is spelt like it"
-        raise EmbeddingError(f"the word {word!r} is not among the vocabulary's {len(self):,}: {mend}")
+        advice = f"did you mean {' or '.join(map(repr, close))}?" if close else "no word is spelt like it"
+        raise EmbeddingError(f"the word {word!r} is not among the vocabulary's {len(self):,}: {advice}")
 
     def closest_spellings(self, word: str, most: int = 3) -> list[str]:
-        """Up to ``most`` words spelt almost like ``word`` (its case and spaces aside), the closest first."""
+        """Return up to ``most`` words spelt almost like ``word`` (its case and spaces aside), the closest first."""
         plain = "".join(word.lower().split())
-        if plain in self._ranks:
+        if plain in self:
             return [plain]
-        # Words much longer or shorter cannot be close, and the comparison of all takes seconds.
+        # Words of quite another length cannot be close, and comparing all of them takes seconds.
         slack = 1 + len(plain) // 4
         near = [other for other in self.words if abs(len(other) - len(plain)) <= slack]
         return difflib.get_close_matches(plain, near, n=most, cutoff=0.6)
 
-    def nearest(self, queries: np.ndarray, k: int, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
-        """The ``k`` words nearest by cosine to each row of ``queries`` (m, d), exactly, the nearest first.
+    def subset(self, ranks: Sequence[int] | np.ndarray) -> Vocabulary:
+        """Return the vocabulary of the words with these frequency ranks, which must rise."""
+        counts = None if self.counts is None else self.counts[ranks]
+        smaller = Vocabulary.from_arrays([self.words[rank] for rank in ranks], self.vectors[ranks], counts)
+        smaller.info = dict(self.info)
+        return smaller
 
-        Returns frequency ranks (m, k) int64 and cosines (m, k) float32; of equally near words the more frequent
-        comes first. The first call makes the vectors ready and keeps that (1,000 to 1,600 bytes a word at 200-d);
-        beside it at most 256 MiB are held, whatever m is.
-        Raises ``EmbeddingError`` when k is not from 1 to V, the dimension does not fit, a query is zero or not finite,
-        or there is no such device.
+    def nearest(self, queries: np.ndarray, k: int, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+        """Return the ``k`` words nearest by cosine to each row of ``queries`` (m, d), exactly, the nearest first.
+
+        Frequency ranks (m, k) int64 and cosines (m, k) float32; of equally near words the more frequent comes first.
+        The first call prepares the vectors and keeps the result (1,000 to 1,600 bytes a word at 200-d); beside it at
+        most 256 MiB are held, whatever m is. Raises ``EmbeddingError`` when k is not from 1 to V, the dimension does
+        not fit, a query is zero or not finite, or the device is missing.
         """
         import torch
 
         from embeddings import nearest as exact
 
-        queries = np.asarray(queries)
-        if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
+        queries, dimension = np.asarray(queries), self.vectors.shape[1]
+        if queries.ndim != 2 or queries.shape[1] != dimension:
             raise EmbeddingError(
-                f"the queries are of shape {queries.shape}, the word vectors of {self.vectors.shape[1]} numbers: give "
-                f"one row of {self.vectors.shape[1]} for each query"
+                f"the queries have the shape {queries.shape}, but word vectors have {dimension} numbers: give one row "
+                f"of {dimension} per query"
             )
         if not 1 <= k <= len(self):
             raise EmbeddingError(f"{k:,} nearest words of {len(self):,} were asked for: ask for 1 to {len(self):,}")
         if (bad := unusable_row(queries)) is not None:
-            raise EmbeddingError(f"query {bad[0]} (counted from 0) {bad[1]}: leave it out or mend it")
+            raise EmbeddingError(f"query {bad[0]} (counted from 0) {bad[1]}: leave it out or correct it")
         if device.startswith("cuda") and not torch.cuda.is_available():
-            raise EmbeddingError(f"the device {device} was asked for, but torch finds no GPU: take cpu")
+            raise EmbeddingError(f"the device {device} was asked for, but torch finds no GPU: use cpu")
         if device not in self._indexes:
             self._indexes[device] = exact.prepare(unit_rows(self.vectors), device)
         return exact.search(self._indexes[device], unit_rows(queries), k)
 
     def save(self, path: str | Path, info: dict[str, Any] | None = None) -> None:
-        """Write ``path``, word2vec's binary format, and beside it a JSON of the same name with counts and ``info``.
+        """Write ``path`` (.bin) in word2vec's binary format by gensim, and a JSON of the same name beside it.
 
-        Each appears whole or not at all; the JSON holds the other's checksum, so that no two of different times
-        are taken for a pair. Raises ``EmbeddingError`` for a name that does not end in .bin, or a word with a
-        space, which the format cannot hold.
+        The JSON holds counts, ``info`` and the other file's checksum, so that files of two different times are never
+        taken for a pair. Each appears whole or not at all.
         """
         path = Path(path)
         if path.suffix != ".bin":
-            raise EmbeddingError(f"{path}: word vectors are saved in word2vec's binary format; end the name in .bin")
-        for word in self.words:
-            if " " in word:
-                raise EmbeddingError(f"the word {word!r} holds a space, which word2vec's format cannot: rename it")
-        digest = hashlib.sha256()
+            raise EmbeddingError(f"{path}: word vectors are saved in word2vec's binary format: end the name in .bin")
         temporary, described = (path.with_name(f".{path.name}.{os.getpid()}.{kind}.tmp") for kind in ("bin", "json"))
         try:
-            with open(temporary, "wb") as file:
-                header = f"{len(self)} {self.vectors.shape[1]}\n".encode()
-                digest.update(header)
-                file.write(header)
-                for start in range(0, len(self), _ROWS):
-                    rows = self.vectors[start : start + _ROWS].astype("<f4", copy=False)
-                    pairs = zip(self.words[start : start + _ROWS], rows, strict=True)
-                    data = b"".join([word.encode("utf-8") + b" " + row.tobytes() + b"\n" for word, row in pairs])
-                    digest.update(data)
-                    file.write(data)
+            with _collected("not present in"):  # Words stand in their order already.
+                self.keyed_vectors.save_word2vec_format(str(temporary), binary=True, sort_attr="none")
             record = {
                 "format": FORMAT,
                 "words": len(self),
                 "dimension": self.vectors.shape[1],
-                "sha256": digest.hexdigest(),
+                "sha256": _sha256(temporary),
                 **(info or {}),
                 "counts": None if self.counts is None else self.counts.tolist(),
             }
-            described.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-            os.replace(described, path.with_suffix(".json"))
+            described.write_bytes(msgspec.json.encode(record) + b"\n")
+            for made, place in ((temporary, path), (described, path.with_suffix(".json"))):
+                with open(made, "rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(made, place)
         finally:
             temporary.unlink(missing_ok=True)
             described.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
-        """Read what ``save`` wrote, word2vec's binary or text format, or GloVe's text; plain, .gz or .bz2.
+        """Return the vocabulary in a word2vec file (text or binary) or a GloVe file (text without a header).
 
-        The format is told by the content. Raises ``EmbeddingError`` when the file is damaged, is none of these,
-        or holds words or vectors that a vocabulary cannot; ``OSError`` when it cannot be read.
+        The file may be packed by gzip or bzip2 and begin with a byte order mark; its format is found from its content.
+        Words that no vocabulary can hold are left out (``left_out``). Raises ``EmbeddingError`` when the file is
+        damaged or of another kind, ``OSError`` when it cannot be read.
         """
         path = Path(path)
-        words, vectors = _read(path)
+        left_out = LeftOut()
+        with _plain(path) as plain:
+            keyed_vectors = _read(plain, path, left_out)
+        counts, info = None, {}
         described = path.with_suffix(".json")
-        info: dict[str, Any] = {}
         if path.suffix == ".bin" and described.is_file():
-            info = _read_info(described, path)
+            counts, info = _read_description(described, path)
+        keyed_vectors.expandos.pop("count", None)  # gensim makes counts up where a file has none.
         try:
-            vocabulary = cls(words, vectors, info.pop("counts", None))
+            vocabulary = cls(keyed_vectors, info)
+            vocabulary._set_counts(counts)
         except EmbeddingError as error:
             raise EmbeddingError(f"{path}: {error}") from None
-        vocabulary.info = info
+        for reason, words in left_out.words.items():
+            vocabulary.left_out.words.setdefault(reason, []).extend(words)
         return vocabulary
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """``vectors``, (n, d) without zero rows, as float32 at length one."""
+    """Return ``vectors`` (n, d), none of them zero, as float32 at length one."""
     units = np.empty(vectors.shape, dtype=np.float32)
     for start in range(0, len(vectors), _ROWS):
         rows = np.asarray(vectors[start : start + _ROWS], dtype=np.float64)
-        # By the largest number first: the squares of very large or small ones would leave float64's range.
+        # By the largest number first: squares of very large or small ones would leave float64's range.
         rows = rows / np.abs(rows).max(1, keepdims=True)
         units[start : start + _ROWS] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return units
 
 
 def unusable_row(vectors: np.ndarray) -> tuple[int, str] | None:
-    """The first row that has no direction, and why; None if all have one."""
+    """Return number and fault of the first row that has no direction; None if all have one."""
     for start in range(0, len(vectors), _ROWS):
         rows = vectors[start : start + _ROWS]
         for wrong, why in ((~np.isfinite(rows).all(1), "is not finite"), (~rows.any(1), "is zero")):
@@ -211,124 +264,260 @@ def unusable_row(vectors: np.ndarray) -> tuple[int, str] | None:
     return None
 
 
-def _read_info(described: Path, path: Path) -> dict[str, Any]:
+def _keyed(words: list[str], vectors: np.ndarray, counts: np.ndarray | None) -> KeyedVectors:
+    from gensim.models import KeyedVectors
+
+    keyed = KeyedVectors(vectors.shape[1])
+    keyed.index_to_key, keyed.vectors = words, vectors
+    keyed.key_to_index = {word: rank for rank, word in enumerate(words)}
+    if counts is not None:
+        keyed.expandos["count"] = counts
+    return keyed
+
+
+def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
+    """Return ``keyed`` without odd words and sorted by count; the object itself where nothing changes."""
+    words, vectors = keyed.index_to_key, np.asarray(keyed.vectors)
+    kept = []
+    for rank, word in enumerate(words):
+        if word is None:  # Where gensim ignored a repeated word.
+            continue
+        if not word:
+            left_out.add("empty", word)
+        elif word != "".join(word.split()):
+            left_out.add("with white space", word)
+        elif not _is_text(word):
+            left_out.add("not UTF-8", word)
+        else:
+            kept.append(rank)
+    if not kept:
+        raise EmbeddingError("the vocabulary holds no word: give at least one word with its vector")
+    counts = keyed.expandos.get("count")
+    if counts is not None:
+        counts = np.asarray(counts, dtype=np.int64)
+        if np.array_equal(counts, np.arange(len(words), 0, -1)) and len(words) > 1:
+            counts = None  # Made up by gensim's reader.
+        elif (np.diff(counts[kept]) > 0).any():
+            kept = [kept[i] for i in np.argsort(-counts[kept], kind="stable")]
+    whole = kept == list(range(len(words)))
+    if not (whole and vectors.dtype == np.float32 and len(vectors) == len(words)):
+        vectors = np.ascontiguousarray(vectors[kept], dtype=np.float32)
+    if (bad := unusable_row(vectors)) is not None:
+        raise EmbeddingError(f"the vector of the word {words[kept[bad[0]]]!r} {bad[1]}: leave the word out")
+    if (largest := float(np.abs(vectors).max())) > LARGEST:
+        raise EmbeddingError(
+            f"a vector holds the number {largest:.1e}: the file was read out of step, as happens where a word of a "
+            "binary file holds a blank; write it anew without such words, or as text"
+        )
+    kept_counts = None if counts is None else counts[kept]
+    known = keyed.expandos.get("count")
+    if whole and vectors is keyed.vectors and (known is None) == (kept_counts is None):
+        return keyed
+    return _keyed([words[rank] for rank in kept], vectors, kept_counts)
+
+
+def _is_text(word: str) -> bool:
     try:
-        info = json.loads(described.read_text(encoding="utf-8"))
-    except ValueError:
-        raise EmbeddingError(f"{described}: not readable as JSON; delete it, or restore it with {path.name}") from None
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        return {}
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while data := file.read(_BLOCK):
-            digest.update(data)
-    if digest.hexdigest() != info.get("sha256"):
-        raise EmbeddingError(f"{described} is not of {path.name} (its checksum differs): delete it, or restore the two")
-    return info
+        word.encode("utf-8")
+    except UnicodeEncodeError:  # What was not UTF-8 in a file, read with surrogates in its place.
+        return False
+    return True
 
 
-def _read(path: Path) -> tuple[list[str], np.ndarray]:
-    """Words and vectors of a file in any of the formats."""
-    with _sound(path), _unpack(path) as file:
-        head = file.read(_BLOCK)
-    first, _, rest = head.partition(b"\n")
-    header = first.split()
-    if len(header) == 2 and all(number.isdigit() for number in header):
-        count, dimension = map(int, header)
-        text = _numbers(rest.partition(b"\n")[0], dimension) is not None
-    else:
-        count, dimension, text = None, len(first.split()) - 1, True
-        if dimension < 1 or _numbers(first, dimension) is None:
-            raise EmbeddingError(f"{path} holds no word vectors in word2vec's or GloVe's format: name another file")
-    if count == 0 or dimension == 0 or (count or 0) * dimension > 1 << 38:
-        raise EmbeddingError(f"{path} claims to hold {count:,} vectors of {dimension:,} numbers: fetch it anew")
-    with _sound(path), _unpack(path) as file:
-        if text:
-            return _read_text(file, path, count, dimension)
-        assert count is not None
-        return _read_binary(file, path, count, dimension)
+# ---- reading files
 
 
 @contextlib.contextmanager
-def _sound(path: Path) -> Iterator[None]:
-    """Name the file in what reading a damaged one raises."""
-    try:
-        yield
-    except UnicodeDecodeError:
-        raise EmbeddingError(f"{path} holds a word that is not UTF-8: convert it to UTF-8, or fetch it anew") from None
-    except (EOFError, OSError, zlib.error) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise EmbeddingError(f"{path}: the packed file is damaged ({error}); fetch it anew") from None
-
-
-def _unpack(path: Path) -> IO[bytes] | gzip.GzipFile:
+def _plain(path: Path) -> Iterator[Path]:
+    """Yield the file unpacked and without a byte order mark: itself where it is so already, else a temporary one."""
     with open(path, "rb") as file:
-        magic = file.read(3)
-    if magic == b"BZh":
-        return bz2.open(path, "rb")
-    if magic[:2] == b"\x1f\x8b":
-        return gzip.open(path, "rb")
-    return open(path, "rb")
+        head = file.read(3)
+    openers: dict[bytes, Callable[..., IO[bytes]]] = {b"BZh": bz2.open, b"\x1f\x8b": gzip.open}
+    opener = openers.get(head) or openers.get(head[:2])
+    if opener is None and head != _BOM:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "vectors"
+        try:
+            with (opener or open)(path, "rb") as packed, open(plain, "wb") as unpacked:
+                first = packed.read(_BLOCK)
+                first = first.removeprefix(_BOM)
+                room = min(_bound(first), shutil.disk_usage(folder).free)
+                unpacked.write(first)
+                while data := packed.read(_BLOCK):
+                    if unpacked.tell() + len(data) > room:
+                        raise EmbeddingError(f"{path}: unpacks to more than its header promises: fetch it anew")
+                    unpacked.write(data)
+        except (EOFError, OSError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise EmbeddingError(f"{path}: the packed file is damaged ({error}): fetch it anew") from None
+        yield plain
 
 
-def _numbers(line: bytes, dimension: int) -> tuple[bytes, array.array[float]] | None:
-    """The word and the vector of a line of text; None if it is not of this form. A word may hold spaces."""
-    word, *numbers = line.rstrip().rsplit(b" ", dimension)
-    if len(numbers) != dimension:
+def _header(first: bytes) -> tuple[int, int] | None:
+    """Return the word count and the dimension that a first line states, or None if it is no header."""
+    fields = first.split()
+    if len(fields) != 2 or not all(number.isdigit() for number in fields):
         return None
+    # Numbers of thousands of digits are no sizes, and Python refuses to convert them.
+    count, dimension = (int(number) if len(number) <= 15 else 10**15 for number in fields)
+    return count, dimension
+
+
+def _bound(head: bytes) -> int:
+    """Return a generous bound of the bytes of a file that begins with ``head``."""
+    header = _header(head.partition(b"\n")[0])
+    return 1 << 50 if header is None else header[0] * (header[1] * 32 + 4096) + 4096
+
+
+def _numbers(line: bytes) -> list[bytes] | None:
+    """Return the fields of a line of text, if all but the first are numbers; else None."""
+    fields = line.split()
     try:
-        return word, array.array("f", map(float, numbers))
-    except (ValueError, OverflowError):
+        [float(number) for number in fields[1:]]
+    except ValueError:
         return None
+    return fields
 
 
-def _read_text(
-    file: IO[bytes] | gzip.GzipFile, path: Path, count: int | None, dimension: int
-) -> tuple[list[str], np.ndarray]:
-    words: list[str] = []
-    values = array.array("f")
-    if count is not None:
-        file.readline()
-    for line in file:
-        found = _numbers(line, dimension)
-        if found is None:
-            if not line.strip():
-                continue
-            number = len(words) + (1 if count is None else 2)
-            raise EmbeddingError(f"{path}, line {number:,}: not a word with {dimension:,} numbers; fetch the file anew")
-        words.append(found[0].decode("utf-8"))
-        values.extend(found[1])
-    if count not in (None, len(words)):
-        raise EmbeddingError(f"{path} holds {len(words):,} of the {count:,} words it promises: fetch it anew")
-    return words, np.frombuffer(values, dtype=np.float32).reshape(len(words), dimension)
+def _read(plain: Path, path: Path, left_out: LeftOut) -> KeyedVectors:
+    """Let gensim read an unpacked file; ``path`` names it in errors."""
+    size = plain.stat().st_size
+    with open(plain, "rb") as file:
+        first, second = file.readline(_BLOCK), file.readline(_BLOCK)
+    header = _header(first)
+    if header is None:
+        fields = _numbers(first)
+        if fields is None or len(fields) < 2:
+            raise EmbeddingError(f"{path} holds no word vectors in word2vec's or GloVe's format: name another file")
+        return _read_text(plain, path, None, len(fields) - 1, left_out)
+    count, dimension = header
+    text = (fields := _numbers(second)) is not None and len(fields) > dimension > 0
+    least = count * ((2 if text else 4) * dimension + 1)
+    if not count or not dimension or least > size:
+        raise EmbeddingError(
+            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes: fetch it anew"
+        )
+    if text:
+        return _read_text(plain, path, count, dimension, left_out)
+    return _read_binary(plain, path, count, dimension, left_out)
 
 
-def _read_binary(
-    file: IO[bytes] | gzip.GzipFile, path: Path, count: int, dimension: int
-) -> tuple[list[str], np.ndarray]:
-    size = 4 * dimension
-    words: list[str] = []
-    values = bytearray()
-    file.readline()
-    for record in _records(file, size):
-        word, vector = record
-        words.append(word.decode("utf-8"))
-        values += vector
-        if len(words) == count:
-            break
-    if len(words) < count:
-        raise EmbeddingError(f"{path} ends after {len(words):,} of the {count:,} words it promises: fetch it anew")
-    return words, np.frombuffer(values, dtype="<f4").astype(np.float32, copy=False).reshape(count, dimension)
+def _read_binary(plain: Path, path: Path, count: int, dimension: int, left_out: LeftOut) -> KeyedVectors:
+    keyed, repeated = _load(plain, path, binary=True)
+    for word in repeated:
+        left_out.add("repeated", word)
+    if any(character < " " for word in keyed.index_to_key if word for character in word):
+        raise EmbeddingError(
+            f"{path}: read out of step, as happens where a word holds a blank: write it anew without such words, or as "
+            "text"
+        )
+    words = sum(
+        len(word.encode("utf-8", "surrogateescape")) + 1 for word in [*filter(None, keyed.index_to_key), *repeated]
+    )
+    with open(plain, "rb") as file:
+        read = len(file.readline()) + words + count * 4 * dimension
+        # Some writers end each vector with a newline, and then perhaps not the last.
+        rest = plain.stat().st_size - read
+        file.seek(-min(max(rest, 0), _BLOCK) or 0, os.SEEK_END)
+        tail = file.read() if rest > 0 else b""
+    if not (rest in (0, count, count - 1) or (rest > 0 and not tail.strip())):
+        raise EmbeddingError(
+            f"{path} holds {rest:,} bytes behind the {count:,} words it promises: its header is wrong, or it is "
+            "damaged; fetch it anew"
+        )
+    return keyed
 
 
-def _records(file: IO[bytes] | gzip.GzipFile, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Word and vector bytes, one after the other; ends at the last whole one. Some writers end each with a newline."""
-    buffer = b""
-    while data := file.read(_BLOCK + size):
-        buffer += data
-        start = 0
-        while (space := buffer.find(b" ", start)) >= 0 and space + 1 + size <= len(buffer):
-            yield buffer[start:space].lstrip(b"\n"), buffer[space + 1 : space + 1 + size]
-            start = space + 1 + size
-        buffer = buffer[start:]
+def _read_text(plain: Path, path: Path, count: int | None, dimension: int, left_out: LeftOut) -> KeyedVectors:
+    """Let gensim read lines of ``word number ...``, after a pass that leaves out odd ones and counts the rest."""
+    with tempfile.TemporaryDirectory() as folder:
+        cleaned = Path(folder) / "vectors.txt"
+        kept = lines = 0
+        with open(plain, "rb") as source, open(cleaned, "wb") as target:
+            if count is not None:
+                source.readline()
+            for number, line in enumerate(source, start=1 if count is None else 2):
+                if not line.strip():
+                    continue
+                lines += 1
+                fields = line.split()
+                values = fields[-dimension:]
+                try:
+                    [float(value) for value in values]
+                    if len(fields) < dimension:
+                        raise ValueError
+                except ValueError:
+                    fault = "decimal commas; write points" if b"," in line else f"not a word with {dimension:,} numbers"
+                    raise EmbeddingError(f"{path}, line {number:,}: {fault}; fetch the file anew") from None
+                if len(fields) != dimension + 1:
+                    word = b" ".join(fields[:-dimension]).decode("utf-8", "surrogateescape")
+                    left_out.add("with white space" if word else "empty", word)
+                    continue
+                kept += 1
+                target.write(b" ".join(fields) + b"\n")
+        if count not in (None, lines):
+            raise EmbeddingError(f"{path} holds {lines:,} words where it promises {count:,}: fetch it anew")
+        if not kept:
+            raise EmbeddingError(f"{path} holds no word: name another file")
+        keyed, repeated = _load(cleaned, path, binary=False)
+    for word in repeated:
+        left_out.add("repeated", word)
+    return keyed
+
+
+def _load(file: Path, path: Path, binary: bool) -> tuple[KeyedVectors, list[str]]:
+    """Read by gensim; return the vectors and the words that it ignored because they came again."""
+    from gensim.models import KeyedVectors
+
+    with _collected("duplicate word") as records:
+        try:
+            keyed = KeyedVectors.load_word2vec_format(
+                str(file), binary=binary, no_header=not binary, unicode_errors="surrogateescape"
+            )
+        except (EOFError, ValueError) as error:
+            raise EmbeddingError(f"{path}: ends early or is damaged ({error}): fetch it anew") from None
+    return keyed, [str(record.args[0]) for record in records if record.args]
+
+
+@contextlib.contextmanager
+def _collected(text: str) -> Iterator[list[logging.LogRecord]]:
+    """Collect gensim's log records that contain ``text``, and keep all of them off the terminal."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record) if text in str(record.msg) else None  # type: ignore[method-assign]
+    logger = logging.getLogger("gensim.models.keyedvectors")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield records
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def _read_description(described: Path, path: Path) -> tuple[list[int] | None, dict[str, Any]]:
+    """Return counts and further fields of the JSON beside a saved file; nothing of a JSON of another kind."""
+    try:
+        record = msgspec.json.decode(described.read_bytes(), type=dict[str, Any])
+        if record.get("format") != FORMAT:
+            return None, {}
+        description = msgspec.convert(record, Description)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise EmbeddingError(
+            f"{described}: not readable as the account of {path.name} ({error}): delete it, or restore both"
+        ) from None
+    if _sha256(path) != description.sha256:
+        raise EmbeddingError(f"{described} is not of {path.name} (its checksum differs): delete it, or restore both")
+    record.pop("counts", None)
+    return description.counts, record
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while data := file.read(_BLOCK):
+            digest.update(data)
+    return digest.hexdigest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
 from collections import Counter
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 import pytest
 from gensim.parsing.preprocessing import strip_tags
 from gensim.utils import tokenize
@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 from embeddings import EmbeddingError
 from embeddings.corpus import (
     MANIFEST,
+    FileRecord,
+    Manifest,
+    ShardRecord,
     count_words,
     load_corpus,
     remove_unfinished,
@@ -187,27 +190,29 @@ def test_counts_are_exact_however_little_is_held(tmp_path: Path, held: int) -> N
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def manifest(folder: Path, complete: bool = True) -> None:
-    files = write_lines([["a b"]], folder, "shard")
-    records = [{"name": f.path.name, "size": f.size, "lines": f.lines, "tokens": f.tokens} for f in files]
-    (folder / MANIFEST).write_text(json.dumps({"complete": complete, "shards": [{"files": records}]}))
+def write_manifest(folder: Path, complete: bool = True, lines: bool = True) -> None:
+    files = write_lines([["a b"]], folder, "shard") if lines else []
+    records = [FileRecord(file.path.name, file.size, file.lines, file.tokens) for file in files]
+    shard = ShardRecord("shard", 9, "", 1, 1, 2, {}, None, records)
+    made = Manifest(cleaning=1, complete=complete, rows=1, lines=1, tokens=2, skipped={}, shards=[shard])
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(made))
 
 
 def test_a_corpus_is_loaded_only_if_whole(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingError, match="holds no corpus"):
         load_corpus(tmp_path)
-    manifest(tmp_path, complete=False)
+    write_manifest(tmp_path, complete=False)
     with pytest.raises(EmbeddingError, match="unfinished"):
         load_corpus(tmp_path)
-    manifest(tmp_path)
+    write_manifest(tmp_path)
     assert [file.tokens for file in load_corpus(tmp_path).files] == [2]
     (tmp_path / "shard-0.txt").write_text("a")
     with pytest.raises(EmbeddingError, match="another size"):
         load_corpus(tmp_path)
-    for broken in ("{", "[]", "{}"):
+    for broken in ("{", "[]", "{}", "[" * 100_000):
         (tmp_path / MANIFEST).write_text(broken)
         with pytest.raises(EmbeddingError, match="not a corpus manifest"):
             load_corpus(tmp_path)
-    (tmp_path / MANIFEST).write_text(json.dumps({"complete": True, "shards": []}))
+    write_manifest(tmp_path, lines=False)
     with pytest.raises(EmbeddingError, match="no line of tokens"):
         load_corpus(tmp_path)

@@ -22,7 +22,7 @@ from embeddings.vocabulary import Vocabulary, unit_rows
 
 
 def vocabulary_of(vectors: np.ndarray, counts: list[int] | None = None) -> Vocabulary:
-    return Vocabulary([f"w{number}" for number in range(len(vectors))], vectors, counts)
+    return Vocabulary.from_arrays([f"w{number}" for number in range(len(vectors))], vectors, counts)
 
 
 def transcription(
