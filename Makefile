@@ -1,16 +1,19 @@
-# The front door. Every target builds .venv from setup.cfg first, once.
-#   make mnist [PRESET=paper] [SEED=1] [ARGS="--training.decay 1.00001 --name slow"]    train, stop, measure
-#   make flickr-tags [PRESET=paper] [DATASET=flickr-mini] [SEED=1] [ARGS=...]    photos to tags, beside four other methods
-#   make tag RUN=runs/flickr-tags/... PHOTOS="a.jpg holiday/" [ARGS=...]    tags for your own photos from a trained run
-#   make search [PRESET=paper] [FAST=1] [ARGS="--space optimiser --trials 50"] settings chosen on validation data, by Ray;
-#                                                           EXPERIMENT=flickr-tags searches that one's; FAST=1: a smoke test
-#   make tables [RUNS=runs] [ARGS="--out results"]                          the paper's tables from all runs
-#   make report [RUNS=runs]                                                 one page that shows everything
-#   make reproduce [FAST=1] [ARGS="--seeds 3"]                              all of it in order, resumable; FAST=1: a smoke run
-#   make parzen SAMPLES=file.npy [ARGS=...]                                 score anybody's samples
-#   make bench [ARGS="update parzen --threads 2"] [FAST=1]                  time every path beside others and its limit
-#   make word-vectors [MIN_COUNT=5] [WORDS="dog beach"] [ARGS=...]          YFCC100M metadata to word vectors, neighbours
-#   make test                                                              run the tests
+# The front door. Every target builds .venv from setup.cfg first, once. ARGS="..." goes to the target's command.
+#   make mnist [PRESET=paper] [SEED=1]                     train on MNIST, stop, measure (section 4.1)
+#   make sample [RUN=runs/mnist/paper-seed1]               draw digits from a trained run
+#   make flickr-tags [PRESET=paper] [DATASET=auto]         photos to tags, beside the baselines (section 4.2)
+#   make tag RUN=runs/flickr-tags/NAME PHOTOS="a.jpg b/"   tag your own photos with a trained run
+#   make word-vectors [MIN_COUNT=200] [WORDS="dog beach"]  YFCC100M metadata to word vectors and neighbours
+#   make parzen [SAMPLES=file.npy]                         Parzen log-likelihood of anybody's samples
+#   make tables [RUNS=runs]                                the paper's tables from all runs
+#   make report [RUNS=runs]                                one page that shows everything
+#   make reproduce [FAST=1]                                all of it in order, resumable; FAST=1: a smoke test
+#   make search [PRESET=paper] [FAST=1]                    settings chosen on validation data, by Ray Tune
+#                                                          (EXPERIMENT=flickr-tags searches that one's)
+#   make bench [FAST=1]                                    time every path beside alternatives and limits
+#   make test                                              run the tests
+#   make lint                                              ruff and mypy
+#   make clean                                             remove .venv and caches
 # LOCKED=1 installs the exact versions of requirements.lock instead of the newest that setup.cfg allows.
 
 PYTHON ?= python3
@@ -23,14 +26,14 @@ RUNS   ?= runs
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
-# Ray and Optuna, which only a search, the stages with --engine ray and the tests need.
+# Ray and Optuna: only a search, --engine ray and the tests need them.
 CLUSTER := $(VENV)/.cluster
 
 .DEFAULT_GOAL := help
 .PHONY: help env mnist flickr-tags tag search tables report reproduce parzen sample bench word-vectors test lint clean
 
 help:
-	@sed -n '2,16s/^# *//p' Makefile
+	@sed -n '1,/^# LOCKED/s/^# \{0,1\}//p' Makefile
 
 env: $(READY)
 
@@ -78,15 +81,16 @@ bench: $(READY)
 parzen: $(READY)
 	$(PY) -m experiments.parzen --samples $(or $(SAMPLES),runs/mnist/$(PRESET)-seed$(SEED)) $(ARGS)
 
-# Each step goes on where it was interrupted; a finished one is not done again.
+# Each step continues where it was interrupted; a finished one is not repeated.
 VECTORS := runs/word-vectors/min-count-$(MIN_COUNT).bin
 word-vectors: $(READY)
 	$(PY) -m experiments.word_vectors corpus
 	$(PY) -m experiments.word_vectors train --min-count $(MIN_COUNT) --out $(VECTORS) $(ARGS)
 	$(PY) -m experiments.word_vectors nearest $(WORDS) --vectors $(VECTORS)
 
+# Two workers of one thread each; the tests of a file share a worker and its fixtures.
 test: $(CLUSTER)
-	$(PY) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -1,8 +1,8 @@
-"""What a person runs: the paper's experiments, wired from ``cgan``, ``embeddings`` and ``data``."""
+"""What a person runs: the paper's experiments, built from ``cgan``, ``embeddings`` and ``data``."""
 
 
 class UsageError(Exception):
-    """A command was asked for something it cannot do; the message says what, where, and the mend.
+    """A command cannot do what was asked; the message says what is wrong, where, and how to fix it.
 
-    Not a ``ValueError``: command-line parsers catch those, and put their own words in the place of the message.
+    Not a ``ValueError``: command-line parsers catch those and replace the message by their own.
     """

@@ -1,4 +1,4 @@
-"""``python -m experiments.sample``: the command of ``experiments.mnist.sample``."""
+"""Run ``python -m experiments.sample``; the command itself is ``experiments.mnist.sample``."""
 
 from experiments.mnist.sample import main
 from experiments.runs.cli import run

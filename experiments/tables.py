@@ -1,4 +1,4 @@
-"""``python -m experiments.tables``: the command of ``experiments.report.tables``."""
+"""Run ``python -m experiments.tables``; the command itself is ``experiments.report.tables``."""
 
 from experiments.report.tables import main
 from experiments.runs.cli import run

@@ -1,4 +1,4 @@
-"""``python -m experiments.tag``: the command of ``experiments.flickr_tags.tag``."""
+"""Run ``python -m experiments.tag``; the command itself is ``experiments.flickr_tags.tag``."""
 
 from experiments.flickr_tags.tag import main
 from experiments.runs.cli import run

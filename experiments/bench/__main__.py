@@ -21,14 +21,15 @@ import tyro
 from experiments import UsageError
 from experiments.bench.measure import check_positive, disagreements, in_words, measure, table
 from experiments.bench.sizes import QUICK, Sizes, of_accelerator, whole
-from experiments.runs import folder as runs
 from experiments.runs.cli import run
+from experiments.runs.files import check_output, write_json, write_text
+from experiments.runs.folder import environment
 
 if TYPE_CHECKING:
     import torch
 
     from experiments.bench.measure import Job
-    from experiments.bench.update import Place
+    from experiments.bench.training import Place
 
 PathName = Literal[
     "update",
@@ -106,7 +107,7 @@ class Command:
             raise UsageError("--quick and --whole contradict one another: give one of them")
         if self.out.suffix != ".json":
             raise UsageError(f"--out {self.out}: the figures are JSON; end the name in .json")
-        runs.check_output(self.out, "--out")
+        check_output(self.out, "--out")
         if self.words is not None and self.words < 1_000:
             raise UsageError(f"--words {self.words}: at least 1,000 are needed for their neighbours to mean anything")
 
@@ -171,8 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             record["rows"].append({**row, "seconds_in_all": time.perf_counter() - started})
             record["machine"]["load_after"] = load_average()
             # After every path, so that a stopped run leaves what it measured.
-            runs.write_json(command.out, record)
-            runs.write_text(command.out.with_suffix(".md"), page(record))
+            write_json(command.out, record)
+            write_text(command.out.with_suffix(".md"), page(record))
     print(table(record["rows"]))
     print(f"\nthe figures are in {command.out}, the table in {command.out.with_suffix('.md')}")
     if wrong := disagreements(record["rows"]):
@@ -210,24 +211,23 @@ class Work:
 
     def _of_digits(self, path: PathName) -> Job:
         from experiments.bench import parzen as bench_parzen
-        from experiments.bench import update as bench_update
-        from experiments.bench import without as bench_without
+        from experiments.bench import training
 
         place, sizes = self.place(), self.sizes
         if path == "update":
-            return bench_update.update(place, self.command.preset, sizes)
+            return training.update(place, self.command.preset, sizes)
         if path == "without":
-            return bench_without.without(place, self.command.preset, sizes)
+            return training.without(place, self.command.preset, sizes)
         if path == "tutorial":
-            return bench_update.tutorial(place, sizes)
+            return training.tutorial(place, sizes)
         if path == "replicas":
-            return bench_update.replicas(place, self.command.preset, self.command.seeds(), sizes)
+            return training.replicas(place, self.command.preset, self.command.seeds(), sizes)
         return bench_parzen.parzen(place.dataset, self.device, sizes)
 
     def place(self) -> Place:
         """MNIST where it lies under the data root, else the embedded digits; and where the nets are trained."""
         from data.mnist import load_digit_images
-        from experiments.bench.update import Place
+        from experiments.bench.training import Place
 
         if self._place is None:
             dataset = load_digit_images("auto", self.command.data_root, download=False)
@@ -250,7 +250,7 @@ class Work:
     def _of_photos(self) -> Job:
         from data.mirflickr import find_captioned, find_mirflickr, load_photos
         from data.roots import data_root
-        from data.scenes.scenes import render_scene
+        from data.scenes import render_scene
         from embeddings.images.networks import load_network
         from experiments.bench.images import features
 
@@ -276,7 +276,7 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
 
     names = ("float32", "bfloat16")
     taken = product_seconds(tuple(getattr(torch, name) for name in names))
-    environment = runs.environment()
+    measured_on = asdict(environment())
     versions = {name: version for name in PACKAGES if (version := installed(name))}
     return {
         "processor": processor(),
@@ -285,8 +285,8 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
         "memory_gib": memory() / 2**30,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "processor_gflops": {name: 2 * 512**3 / each / 1e9 for name, each in zip(names, taken, strict=True)},
-        **environment,
-        "packages": {**environment["packages"], **versions},
+        **measured_on,
+        "packages": {**measured_on["packages"], **versions},
         "load_before": load_average(),
         "load_after": None,
     }

@@ -151,7 +151,7 @@ def decode_one(vocabulary: Vocabulary, samples: np.ndarray, top: int) -> list[in
 def random_words(sizes: Sizes) -> Vocabulary:
     """A vocabulary of random unit vectors."""
     names = [f"w{number}" for number in range(sizes.words)]
-    return Vocabulary(names, unit_vectors(sizes.words, sizes.dimension, seed=0))
+    return Vocabulary.from_arrays(names, unit_vectors(sizes.words, sizes.dimension, seed=0))
 
 
 def unit_vectors(count: int, dimension: int, seed: int) -> np.ndarray:

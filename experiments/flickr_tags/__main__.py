@@ -1,8 +1,4 @@
-"""The multimodal experiment (section 4.2): ``python -m experiments.flickr_tags PRESET``.
-
-Wires photos, frozen features, word vectors, the game and the comparison into a run folder. Nets and game are
-``cgan``'s, hyper-parameters ``experiments.presets``'s.
-"""
+"""The multimodal experiment (section 4.2): ``python -m experiments.flickr_tags PRESET`` trains a tagger of photos."""
 
 from __future__ import annotations
 
@@ -10,18 +6,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from cgan import CganError
 from experiments import UsageError
 from experiments.flickr_tags.presets import FLICKR_PRESETS, FlickrConfig
-from experiments.runs import engines
-from experiments.runs import folder as runs
-from experiments.runs import training as running
-from experiments.runs.cli import run
+from experiments.runs import engines, training
+from experiments.runs.cli import Options, check_name, parse_command, printed_command, run
 from experiments.runs.engines import Engine
+from experiments.runs.folder import RunFolder
+from experiments.runs.records import DatasetRecord, DivergedResult
 
 if TYPE_CHECKING:
     import torch
@@ -32,13 +28,15 @@ if TYPE_CHECKING:
     from embeddings.vocabulary import Vocabulary
     from experiments.flickr_tags.dataset import FlickrData
 
-#: Of the run's vocabulary, beside the files that every run has.
+MODULE = "experiments.flickr_tags"
+
+#: The run's own copies of its word vectors and of the scale of its features.
 VOCABULARY, SCALE = "vocabulary.bin", "scale.safetensors"
 
 
 @dataclass(frozen=True)
-class Command(running.Options):
-    """Train one net to generate word vectors for photos, and measure its tags beside four other methods'."""
+class Command(Options):
+    """Train one net to generate word vectors for photos, and measure its tags beside four baselines."""
 
     config: Annotated[FlickrConfig, tyro.conf.arg(name="")]
     preset: tyro.conf.Suppress[str] = "paper"
@@ -58,144 +56,115 @@ class Command(running.Options):
     """Name of the run; PRESET-DATASET-seedSEED if not given, with -imagesN after DATASET for --images N."""
 
     def __post_init__(self) -> None:
-        running.check_name(self.name)
+        check_name(self.name)
         if self.images is not None and self.images < 10:
             raise UsageError(f"--images {self.images}: give 10 or more, or there is nothing to hold out")
 
 
 def parse(argv: Sequence[str] | None) -> Command:
-    """The command that the arguments spell; ends the program with status 2 on a mistake, 0 after ``--help``."""
-    return running.parse(Command, FLICKR_PRESETS, argv, "python -m experiments.flickr_tags")
+    """Return the command that the arguments ask for; ends the program on a mistake and after ``--help``."""
+    return parse_command(Command, FLICKR_PRESETS, argv, f"python -m {MODULE}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status."""
+    """Run the command and return the exit status."""
     command = parse(argv)
     from cgan.devices import resolve_device
-    from cgan.trainer import same_identity
     from data.roots import data_root
-    from experiments.flickr_tags.dataset import prepare, resolve_features
+    from experiments.flickr_tags.dataset import notice_of, prepare, resolve_features
     from experiments.flickr_tags.evaluate import summary
 
     engines.check(command.engine)
     root = data_root(command.data_root)
     photos = find_photos(command, root)
-    folder = command.runs / "flickr-tags" / (command.name or default_name(command, photos))
-    before = running.earlier(folder, command.resume)
-    placed = running.placed(command.device, command.precision, command.threads, before)
-    if photos.notice:
-        print(f"NOTE: {photos.notice.rstrip('.')}.\n")
-    device = resolve_device(command.device)
-    config = replace(command.config, features=resolve_features(command.config.features, photos, root))
-    if before:  # What can be told before anything long.
-        asked = {"seed": command.seed, "settings": config.as_dict(), "precision": placed["precision"]}
-        same_identity(running.identity(before), running.identity({**before, **asked}), folder / runs.CONFIG)
-    data = prepare(
-        config, photos, root, command.runs / "cache", device=str(device), limit=command.images, engine=command.engine
-    )
-    record = describe(command, config, data, placed)
-    if before:
-        same_identity(running.identity(before), running.identity(record), folder / runs.CONFIG)
-    if (over := running.finished(running.Place(folder, record), config.stopping, summary)) is not None:
-        result, told = over
-        print(f"{folder} is finished:\n{told}")
-        return 0 if result["status"] == "finished" else 2
-    result = play(command, config, data, folder, record)
-    print(summary(result))
-    print(f"everything is in {folder}: table2.html, precision.png and the other figures, result.json")
-    print(f"to tag your own photos: python -m experiments.tag {folder} photo.jpg")
+    folder = RunFolder(command.runs / "flickr-tags" / (command.name or default_name(command, photos)))
+    with folder.hold():
+        before = training.earlier_config(folder, "flickr-tags", command.resume)
+        compute = training.prepare_compute(command, before)
+        device = resolve_device(command.device)
+        config = replace(command.config, features=resolve_features(command.config.features, photos, root))
+        same = {"experiment": "flickr-tags", "preset": command.preset, "before": before, "compute": compute}
+        if before:  # What differs is said before anything long.
+            training.open_run(folder, command, config, before.dataset, asked=command.config, **same)
+        cache = command.runs / "cache"
+        data = prepare(config, photos, root, cache, device=str(device), limit=command.images, engine=command.engine)
+        this = training.open_run(
+            folder,
+            command,
+            config,
+            DatasetRecord(name=photos.name, embedded=photos.embedded, checksum=data.checksum, images=len(data.rows)),
+            asked=command.config,
+            network=data.network,
+            notice=notice_of(data),
+            **same,
+        )
+        if (result := training.finished_result(this)) is not None:
+            print(f"{folder} is finished:\n{summary(result)}")
+            return 2 if isinstance(result, DivergedResult) else 0
+        train_and_measure(this, config, data, device, command.fast)
     return 0
 
 
 def find_photos(command: Command, root: Path) -> TaggedPhotos:
-    """The photos that the command names. With ``--images`` so many scenes are rendered, in a folder of their own."""
+    """Return the photos of the command; with ``--images`` so many scenes are rendered, in a folder of their own."""
     from data.mirflickr import EMBEDDED, find_captioned, find_mirflickr, load_mirflickr, load_photos
-    from data.scenes.scenes import write_scenes
+    from data.scenes import write_scenes
 
     nothing = command.dataset == "auto" and not find_mirflickr(root) and not find_captioned(root)
     if command.images is None or not (nothing or command.dataset == "scenes"):
         return load_photos(command.dataset, root)
     folder = command.runs / "cache" / f"scenes-{command.images}"
     photos = load_mirflickr(write_scenes(folder, command.images, progress=sys.stderr.isatty()), EMBEDDED)
-    return replace(photos, notice=f"no photos lie under {root}, and {photos.notice}") if nothing else photos
+    return replace(photos, notice=f"there are no photos under {root}, and {photos.notice}") if nothing else photos
 
 
 def default_name(command: Command, photos: TaggedPhotos) -> str:
-    """The folder's name when none is given."""
+    """Return the run's name when none is given."""
     from experiments.flickr_tags.dataset import set_name
 
     part = "" if command.images is None else f"-images{command.images}"
     return f"{command.preset}-{set_name(photos)}{part}-seed{command.seed}"
 
 
-def describe(command: Command, config: FlickrConfig, data: FlickrData, placed: dict[str, Any]) -> dict[str, Any]:
-    """What ``config.json`` says of the run."""
-    from experiments.flickr_tags.evaluate import notice_of
+def train_and_measure(
+    this: training.Run, config: FlickrConfig, data: FlickrData, device: torch.device, fast: bool
+) -> None:
+    """Train to the stopping point, or on from the last checkpoint, measure, and print the result."""
+    from experiments.flickr_tags.evaluate import Estimator, measure_run, summary
 
-    return {
-        "experiment": "flickr-tags",
-        **running.named(command),
-        "dataset": {
-            "name": data.photos.name,
-            "embedded": data.photos.embedded,
-            "checksum": data.checksum,
-            "images": len(data.rows),
-        },
-        "seed": command.seed,
-        "settings": config.as_dict(),
-        "network": data.network,
-        "notice": notice_of(data),
-        **placed,
-    }
-
-
-def play(
-    command: Command, config: FlickrConfig, data: FlickrData, folder: Path, record: dict[str, Any]
-) -> dict[str, Any]:
-    """Train to the stopping point, or on from the last checkpoint, and measure; the result."""
-    from cgan import checkpoint as checkpoints
-    from cgan.devices import resolve_device
-    from experiments.flickr_tags.evaluate import Estimator, finish
-
-    device = resolve_device(command.device)
-    trainer = build(config, data, command.seed, record["precision"], device)
-    generator, discriminator = trainer.G, trainer.D
+    folder, record, splits = this.folder, this.config, data.splits
+    trainer = build(config, data, record.seed, record.precision, device, fast)
     estimator = Estimator(config, data, device)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_inputs(folder, data, estimator.vocabulary)
-    runs.write_json(folder / runs.CONFIG, record)
-    parameters = sum(p.numel() for p in [*generator.parameters(), *discriminator.parameters()])
-    splits = data.splits
+    folder.path.mkdir(parents=True, exist_ok=True)
+    save_inputs(folder.path, data, estimator.vocabulary)
+    if record.notice:
+        print(f"NOTE: {record.notice}.\n")
+    weights = sum(p.numel() for p in [*trainer.G.parameters(), *trainer.D.parameters()])
+    left_out = ", ".join(f"{count:,} {what}" for what, count in data.counts.items() if count and what != "tags")
     print(
-        f"{command.preset} on {data.photos.name}, seed {command.seed}: {len(data.rows):,} photos "
-        f"({len(splits.train):,} train, {len(splits.valid):,} validate, {len(splits.test):,} test), "
-        f"{len(data.pairs.words):,} pairs, {len(data.vocabulary):,} words\n"
-        f"{data.counts['tags without a vector']:,} of {data.counts['tags']:,} tags have no vector; "
-        f"{data.counts['images without a tag']:,} photos have no tag\n{parameters:,} weights, "
-        f"{record['device']}, {record['precision']} products, {record['threads']} threads\nrun folder {folder}"
+        f"{record.preset} on {data.photos.name}, seed {record.seed}: {len(data.rows):,} photos ({len(splits.train):,} "
+        f"train, {len(splits.valid):,} validate, {len(splits.test):,} test), {len(data.pairs.words):,} training pairs, "
+        f"{len(data.vocabulary):,} words, of which {len(estimator.vocabulary):,} can be generated\n"
+        f"left out of {data.counts['tags']:,} tags and their photos: {left_out or 'nothing'}\n"
+        f"{weights:,} weights, {record.device}, {record.precision} products, {record.threads} "
+        f"thread{'s' * (record.threads != 1)}\nrun folder {folder}"
     )
-    lost = running.play(
-        [running.Place(folder, record)],
-        [trainer],
-        config.stopping,
-        estimator,
-        module="experiments.flickr_tags",
-        resume=command.resume,
-    )
-    for reason in lost.values():
+    diverged = training.train([this], [trainer], estimator, module=MODULE)
+    for reason in diverged.values():
         raise CganError(reason)
-    print("tagging the test photos, and by the other methods ...")
-    tensors, kept = checkpoints.load(folder / runs.BEST)
-    checkpoints.load_into(generator, checkpoints.part(tensors, "G."), folder / runs.BEST)
-    _, last = checkpoints.load(folder / runs.CHECKPOINT)
-    return finish(folder, config, data, record, generator.eval().cpu(), kept["t"], last)
+    print("tagging the test photos by the net and by the baselines ...")
+    print(summary(measure_run(this, config, data)))
+    print(f"figures, table2.html, result.json and weights are in {folder}")
+    print(f"to tag your own photos: {printed_command('experiments.tag', folder, 'photo.jpg')}")
 
 
-def build(config: FlickrConfig, data: FlickrData, seed: int, precision: Precision, device: torch.device) -> Trainer:
-    """The trainer at its start."""
+def build(
+    config: FlickrConfig, data: FlickrData, seed: int, precision: Precision, device: torch.device, fast: bool = True
+) -> Trainer:
+    """Return the trainer at its start."""
     import torch
 
-    from cgan.batches import Examples
+    from cgan.batches import TrainingSet
     from cgan.devices import seeded
     from cgan.networks import Discriminator, Generator
     from cgan.trainer import Trainer
@@ -208,28 +177,29 @@ def build(config: FlickrConfig, data: FlickrData, seed: int, precision: Precisio
     return Trainer(
         Generator(config.generator, seeded(seed, "G"), words[word_of].mean(0).cpu()).to(device),
         Discriminator(config.discriminator, seeded(seed, "D")).to(device),
-        Examples(words, features if conditional else None, word_of, image_of if conditional else None),
+        TrainingSet(words, features if conditional else None, word_of, image_of if conditional else None),
         config.training,
         seed=seed,
         precision=precision,
+        fast=fast,
     )
 
 
 def save_inputs(folder: Path, data: FlickrData, vocabulary: Vocabulary) -> None:
-    """Keep what ``experiments.tag`` needs beside the weights: the words that can come out, and the features' scale."""
+    """Keep what ``experiments.tag`` needs beside the weights: the words to generate, and the features' scale."""
     import torch
 
-    from cgan import checkpoint as checkpoints
+    from cgan import checkpoint
 
-    # Its account is written last; without it the counts are missing, by which rare words are kept from coming out.
+    # The JSON is written last; without it the counts are missing, by which rare words are kept from being generated.
     if not (folder / VOCABULARY).with_suffix(".json").exists():
-        # The entries that describe another file than this one are made anew.
+        # The fields that describe another file than this one are made anew.
         about = ("format", "words", "dimension", "sha256")
         info = {name: value for name, value in vocabulary.info.items() if name not in about}
         vocabulary.save(folder / VOCABULARY, info)
     fitted = {"mean": data.scale.mean, "deviation": data.scale.deviation}
     tensors = {name: torch.from_numpy(value) for name, value in fitted.items() if value is not None}
-    checkpoints.save(folder / SCALE, tensors, {"kind": data.scale.kind, "length": data.scale.length})
+    checkpoint.save(folder / SCALE, tensors, {"kind": data.scale.kind, "length": data.scale.length})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Rival ways to tag an image: the commonest tags, votes of similar images, a linear map, a net without noise or game.
+"""Baselines that tag an image: the commonest tags, votes of similar images, a linear map, a net without noise and D.
 
-Each goes from training images to rankings: for each query image a list of tags, best first. Measures nothing.
+Each maps training images to rankings: for each query image a list of tags, best first.
 
 Features are (n, f) arrays, tags one collection of strings for each image, word vectors (n, d).
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Tags = Sequence[Collection[str]]
 Rankings = list[list[str]]
 
-#: Ways to tag a photo, the GAN's first, as ``result.json`` and as a reader knows them.
+#: Methods by their names in ``result.json``, the cGAN first, and what readers call them.
 METHODS = {
     "cgan": "Conditional adversarial net",
     "commonest": "Always the commonest tags",
@@ -36,13 +36,13 @@ _PRODUCTS = 1 << 24
 
 
 def tag_frequencies(tags: Tags) -> list[tuple[str, int]]:
-    """Every tag and the number of images that have it; the commonest first, equally common ones by the alphabet."""
+    """Return every tag and the number of images that have it; the commonest first, equal ones by name."""
     counts = Counter(tag for of_image in tags for tag in set(of_image))
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def commonest(train_tags: Tags, queries: int, words: int = 100) -> Rankings:
-    """For each of ``queries`` images the same ``words`` tags: those that most training images have."""
+    """Return for each of ``queries`` images the same ``words`` tags: those that most training images have."""
     ranking = [tag for tag, _ in tag_frequencies(train_tags)[:words]]
     return [list(ranking) for _ in range(queries)]
 
@@ -50,7 +50,7 @@ def commonest(train_tags: Tags, queries: int, words: int = 100) -> Rankings:
 def vote(
     train_features: np.ndarray, train_tags: Tags, features: np.ndarray, neighbours: int = 20, words: int = 100
 ) -> Rankings:
-    """The tags that most of the ``neighbours`` training images nearest by cosine have.
+    """Return the tags that most of the ``neighbours`` training images nearest by cosine have.
 
     Of tags with equally many votes the one whose voters have the larger summed cosine comes first, then the one that
     more training images have, then the first by the alphabet; tags without a vote follow in this same order. With fewer
@@ -84,7 +84,7 @@ def vote(
 
 
 def mean_tag_vectors(tags: Tags, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
-    """The images having a tag with a vector, (m,) int64 rising, and the mean vector of each one's tags, (m, d) float32.
+    """Return the images that have a tag with a vector (m,), and the mean vector of each one's tags (m, d) float32.
 
     The mean is of vectors at length one: words are found by cosine, so a word's length should not decide its weight.
     """
@@ -97,7 +97,7 @@ def mean_tag_vectors(tags: Tags, vocabulary: Vocabulary) -> tuple[np.ndarray, np
 
 
 def nearest_words(vectors: np.ndarray, vocabulary: Vocabulary, words: int = 100) -> Rankings:
-    """The ``words`` words nearest by cosine to each row of ``vectors`` (n, d), all of the vocabulary at most."""
+    """Return the ``words`` words nearest by cosine to each row of ``vectors`` (n, d), all of the vocabulary at most."""
     ranks, _ = vocabulary.nearest(vectors, min(words, len(vocabulary)))
     return [[vocabulary.words[rank] for rank in row] for row in ranks.tolist()]
 
@@ -110,7 +110,7 @@ def ridge(
     alpha: float,
     words: int = 100,
 ) -> Rankings:
-    """Words nearest to where a linear map takes the features (the linear map of the paper's related work).
+    """Return the words nearest to a linear map's output for the features (the paper's related work).
 
     The map W, b minimises sum |W x + b - t|^2 + ``alpha`` |W|^2 over training features x (n, f) and vectors t (n, d),
     those of :func:`mean_tag_vectors`. Raises ``UsageError`` when the arrays do not fit or are not finite.
@@ -119,8 +119,8 @@ def ridge(
 
 
 def alpha_grid(train_features: np.ndarray, count: int = 13) -> tuple[float, ...]:
-    """``count`` penalties for :func:`ridge` at equal ratios, from 1e-4 to 100 times the mean squared length of the
-    centred features, so that the grid suits features of any scale."""
+    """Return ``count`` penalties for :func:`ridge` at equal ratios, from 1e-4 to 100 times the mean squared length of
+    the centred features, so that the grid suits features of any scale."""
     centred = np.asarray(train_features, dtype=np.float64) - np.mean(train_features, axis=0, dtype=np.float64)
     return tuple((np.logspace(-4, 2, count) * np.square(centred).sum(1).mean()).tolist())
 
@@ -134,7 +134,7 @@ def choose_alpha(
     alphas: Sequence[float] | None = None,
     words: int = 100,
 ) -> tuple[int, tuple[tuple[float, float], ...]]:
-    """The penalty of :func:`ridge` under which validation images score best.
+    """Choose the penalty of :func:`ridge` under which validation images score best.
 
     ``score`` takes rankings of the validation images, greater is better; ``alphas`` defaults to :func:`alpha_grid`.
     Returns the index of the chosen one, and each (alpha, score); of equal scores the greater alpha wins.
@@ -166,7 +166,7 @@ def mlp(
     seed: int = 0,
     progress: bool = False,
 ) -> Rankings:
-    """Words nearest to the vectors of a regressor of G's size: features -> ``hidden`` ReLU -> d linear.
+    """Return the words nearest to the output of a regressor of G's size: features -> ``hidden`` ReLU -> d linear.
 
     That is G of section 4.2 without its noise branch, with G's dropout on the hidden units, and without D. It learns
     the mean vector of an image's tags (:func:`mean_tag_vectors`), whose direction is the one nearest to all of them

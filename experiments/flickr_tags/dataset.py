@@ -1,6 +1,6 @@
-"""What the multimodal experiment stands on: tagged photos, word vectors, image features, pairs and splits.
+"""The data of the multimodal experiment: tagged photos, word vectors, image features, pairs and splits.
 
-Wires ``data`` and ``embeddings``; trains no game and measures nothing.
+Wires ``data`` and ``embeddings``; trains no GAN and measures nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class FlickrData:
-    """Everything that is fixed before the game begins. Images count from 0, those without a tag or features left out.
+    """Everything that is fixed before training. Images count from 0; those without a tag or features are left out.
 
     ``features``: (n, f) float32, scaled. ``tags``: all that count as tags of each image; ``user_tags``: its owner's.
     """
@@ -83,7 +83,7 @@ class FlickrData:
 
 
 def tags_of(photos: TaggedPhotos, annotations: str) -> tuple[tuple[str, ...], ...]:
-    """The user tags of each photo, then the words of its annotations that are not among them (section 4.2)."""
+    """Return the user tags of each photo, then the words of its annotations that are not among them (section 4.2)."""
     from data.mirflickr import label_words
 
     none: list[tuple[str, ...]] = [()] * len(photos.tags)
@@ -95,7 +95,7 @@ def tags_of(photos: TaggedPhotos, annotations: str) -> tuple[tuple[str, ...], ..
 
 
 def split(pairs_of_image: Sequence[int], settings: PairSettings) -> Splits:
-    """Who trains, validates and tests, of images that have so many pairs each, in their order.
+    """Split images that have so many pairs each, in their order, into training, validation and test images.
 
     Images train from the first on until they hold ``settings.train`` pairs or are ``train_share`` of all; the first
     half of the others validates. Raises ``UsageError`` when a split would hold no pair.
@@ -108,13 +108,13 @@ def split(pairs_of_image: Sequence[int], settings: PairSettings) -> Splits:
     if not all(part.sum() for part in (counts[:train], counts[train:valid], counts[valid:])):
         raise UsageError(
             f"{len(counts)} images with tags cannot be split into training, validation and test images that have tags "
-            f"with a vector, with pairs.train_share {settings.train_share}: take more images, or another share"
+            f"with a vector, with --pairs.train-share {settings.train_share}: take more images, or another share"
         )
     return Splits(np.arange(train), np.arange(train, valid), np.arange(valid, len(counts)))
 
 
 def make_pairs(tags: Sequence[Sequence[str]], images: np.ndarray, vocabulary: Vocabulary, most: int) -> Pairs:
-    """The first ``most`` pairs of ``images`` with those of their tags that are words of the vocabulary."""
+    """Return the first ``most`` pairs of ``images`` with those of their tags that are words of the vocabulary."""
     found = [(image, vocabulary.index(tag)) for image in images.tolist() for tag in tags[image] if tag in vocabulary]
     both = np.array(found[:most], dtype=np.int64).reshape(-1, 2)
     return Pairs(both[:, 0].copy(), both[:, 1].copy())
@@ -145,7 +145,7 @@ class Scale:
 
 
 def fit_scale(train: np.ndarray, settings: FeatureSettings) -> Scale:
-    """The scale of ``settings``, with mean and deviation of the training images' features (n, f)."""
+    """Return the scale of ``settings``, with mean and deviation of the training images' features (n, f)."""
     if settings.scaling in ("none", "unit"):
         return Scale(settings.scaling, settings.length)
     mean = train.mean(0, dtype=np.float64).astype(np.float32)
@@ -157,7 +157,7 @@ def fit_scale(train: np.ndarray, settings: FeatureSettings) -> Scale:
 
 
 def scaled_words(vocabulary: Vocabulary, length: float) -> np.ndarray:
-    """The word vectors (V, d) float32, each scaled to ``length``; 0 leaves each at its own."""
+    """Return the word vectors (V, d) float32, each scaled to ``length``; 0 leaves each at its own."""
     from embeddings.vocabulary import unit_rows
 
     if length == 0:
@@ -170,7 +170,7 @@ def scaled_words(vocabulary: Vocabulary, length: float) -> np.ndarray:
 
 
 def resolve_features(settings: FeatureSettings, photos: TaggedPhotos, root: Path) -> FeatureSettings:
-    """``settings`` with nothing left open: which network, which weights, which grid. Reads no weights."""
+    """Return ``settings`` with nothing left open: which network, which weights, which grid. Reads no weights."""
     name, weights, random_weights = settings.network, settings.weights, settings.random_weights
     if name == "auto":
         there = sorted((root / "weights").glob("*.safetensors"))
@@ -191,19 +191,19 @@ def resolve_features(settings: FeatureSettings, photos: TaggedPhotos, root: Path
 
 
 def load_frozen(settings: FeatureSettings) -> FrozenNetwork:
-    """The network that resolved ``settings`` name."""
+    """Return the network that resolved ``settings`` name."""
     from embeddings.images.networks import load_network
 
     return load_network(settings.network, settings.weights, settings.grid, settings.random_weights)
 
 
 def epochs_for(tokens: int) -> int:
-    """Passes over a corpus of so many tokens: word2vec's usual five for a large one, more for a small one."""
+    """Return the passes over a corpus of so many tokens: word2vec's usual five if it is large, more if small."""
     return min(MOST_EPOCHS, max(USUAL_EPOCHS, -(-TRAINED_TOKENS // max(tokens, 1))))
 
 
 def word_rows(photos: TaggedPhotos, root: Path) -> list[Path]:
-    """Files of YFCC100M rows to train the words of ``photos`` on: the scenes' own, else those under ``root``.
+    """Return files of YFCC100M rows to train the words of ``photos`` on: the scenes' own, else those under ``root``.
 
     Raises ``UsageError`` when there are none.
     """
@@ -222,7 +222,7 @@ def word_rows(photos: TaggedPhotos, root: Path) -> list[Path]:
 def word_vectors(
     settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path, engine: Engine = "local"
 ) -> Vocabulary:
-    """The vocabulary of the file that is named, else of skip-gram on YFCC100M rows (``word_rows``).
+    """Return the vocabulary of the file that is named, else of skip-gram on YFCC100M rows (``word_rows``).
 
     Corpus and vectors are kept in ``folder`` and used again; ``engine`` cleans the corpus. Raises ``UsageError`` when
     the vectors are not of ``dimension`` numbers, or nothing is there to train them on.
@@ -243,7 +243,7 @@ def word_vectors(
 
 
 def centred(vocabulary: Vocabulary) -> Vocabulary:
-    """The vocabulary with vectors at length 1 minus their mean: what all words share says nothing about one of them.
+    """Return the vocabulary with vectors at length 1 minus their mean, which says nothing about a single word.
 
     A word that points exactly as the mean does keeps its vector. Similar in spirit to Mu and Viswanath (2018), whose
     further components stay.
@@ -253,7 +253,7 @@ def centred(vocabulary: Vocabulary) -> Vocabulary:
     units = unit_rows(vocabulary.vectors)
     moved = units - units.mean(0, dtype=np.float64).astype(np.float32)
     moved = np.where(moved.any(1, keepdims=True), moved, units)
-    result = Vocabulary(vocabulary.words, moved, vocabulary.counts)
+    result = Vocabulary.from_arrays(vocabulary.words, moved, vocabulary.counts)
     result.info = vocabulary.info
     return result
 
@@ -261,7 +261,7 @@ def centred(vocabulary: Vocabulary) -> Vocabulary:
 def train_words(
     settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path, engine: Engine = "local"
 ) -> Path:
-    """Train word vectors on the rows that belong to ``photos``, unless it was done before; their file."""
+    """Train word vectors on the rows that belong to ``photos``, unless it was done before; return their file."""
     from filelock import FileLock
 
     shards = word_rows(photos, root)
@@ -279,21 +279,29 @@ def _trained_once(
     settings: WordSettings, dimension: int, shards: Sequence[Path], folder: Path, name: str, engine: Engine
 ) -> Path:
     from embeddings.skipgram import SkipGram
-    from experiments.word_vectors.__main__ import Corpus, Train, is_made_by, make_corpus, train
+    from experiments.word_vectors.__main__ import Train, is_made_by, train
+    from experiments.word_vectors.cleaning import make_corpus
 
-    manifest = make_corpus(Corpus(tuple(map(str, shards)), corpus=folder / f"{name}-corpus", engine=engine))
-    epochs = settings.epochs or epochs_for(manifest["tokens"])
+    manifest = make_corpus(shards, folder / f"{name}-corpus", engine=engine)
+    epochs = settings.epochs or epochs_for(manifest.tokens)
     path = folder / f"{name}-{dimension}d-min{settings.min_count}-epochs{epochs}.bin"
     skipgram = SkipGram(vector_size=dimension, min_count=settings.min_count, epochs=epochs)
-    if path.exists() and not is_made_by(path, asdict(skipgram), manifest):
+    if path.exists() and not is_made_by(path, skipgram, manifest):
         path.unlink()  # Of rows that have changed since; every run keeps a copy of its own.
     train(Train(corpus=folder / f"{name}-corpus", out=path, settings=skipgram))
     return path
 
 
 def set_name(photos: TaggedPhotos) -> str:
-    """The set's name as part of a file's: "scenes" of "scenes (embedded)", of a user's folder what is plain in it."""
+    """Return the set's name as part of a file's: "scenes" for "scenes (embedded)", else without odd characters."""
     return re.sub(r"[^\w.-]+", "-", photos.name.removesuffix(" (embedded)")).strip("-.") or "photos"
+
+
+def notice_of(data: FlickrData) -> str | None:
+    """Return what a reader must know of any figure from these data: about the photos, and an untrained network."""
+    untrained = "the image features come from a network with random weights"
+    notices = [data.photos.notice, untrained if data.network["weights"] == "random" else None]
+    return "; ".join(notice.rstrip(".") for notice in notices if notice) or None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -310,16 +318,21 @@ def prepare(
     limit: int | None = None,
     engine: Engine = "local",
 ) -> FlickrData:
-    """Everything the game needs; the features of ``config`` are resolved (``resolve_features``).
+    """Return everything that training needs; the features of ``config`` are resolved (``resolve_features``).
 
-    What would be wrong is looked at before what takes long: downloads, training of words, features, in this order.
+    Mistakes are looked for before what takes long: downloads, training of words, features, in this order.
     ``cache`` holds features and word vectors of all runs; ``limit`` takes only the first so many photos with a tag.
     ``engine`` cleans the corpus and computes the features.
     """
     tags = tags_of(photos, config.pairs.annotations)
+    if not any(photos.tags):
+        raise UsageError(
+            f"no photo of {photos.folder} has a user tag: they are read from mirflickr/meta/tags/tagsN.txt, one tag a "
+            "line in UTF-8; put them there"
+        )
     tagged = [i for i, of_image in enumerate(tags) if of_image][:limit]
     counts = {**photos.dropped, "images without a tag": sum(not of_image for of_image in tags)}
-    check_players(config)
+    check_specs(config)
     words = (config.words, config.generator.output_dim, photos, root, cache / "word-vectors", engine)
     if config.words.vectors is None:
         word_rows(photos, root)
@@ -335,7 +348,7 @@ def prepare(
     if outside == total:
         raise UsageError(
             f"none of the {total:,} tags is among the {len(vocabulary):,} words that have a vector: lower "
-            f"words.min_count (now {config.words.min_count}), or take other word vectors"
+            f"--words.min-count (now {config.words.min_count}), or take other word vectors"
         )
     counts |= {"tags": total, "tags without a vector": outside}
     paths = [photos.paths[i] for i in tagged]
@@ -369,7 +382,7 @@ def features_of(
     device: str = "cpu",
     engine: Engine = "local",
 ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """Features (m, f) of those photos that have any, which of ``paths`` they belong to (m,), why the others have none.
+    """Return features (m, f) of the photos that have any, their places in ``paths`` (m,), and why the rest has none.
 
     Features that are all zero have no direction to compare, and are none. ``engine`` computes them. A bar is drawn on
     a terminal.
@@ -378,13 +391,13 @@ def features_of(
 
     compute = engines.run_passes if engine == "ray" else None
     found = extract(network, paths, cache, device=device, progress=sys.stderr.isatty(), compute=compute)
-    alive = found.vectors.any(1)
-    dead = {str(paths[row]): "its features are all zero" for row in found.rows[~alive].tolist()}
-    return found.vectors[alive], found.rows[alive], {**found.skipped, **dead}
+    kept = found.vectors.any(1)
+    zero = {str(paths[row]): "its features are all zero" for row in found.rows[~kept].tolist()}
+    return found.vectors[kept], found.rows[kept], {**found.skipped, **zero}
 
 
-def check_players(config: FlickrConfig) -> None:
-    """Raise ``UsageError`` unless both players take real vectors, or nothing, as condition, and x is one size."""
+def check_specs(config: FlickrConfig) -> None:
+    """Raise ``UsageError`` unless G and D take real vectors, or nothing, as condition, and x is one size."""
     for player, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
         if spec.condition not in ("real", "none"):
             raise UsageError(
@@ -396,27 +409,27 @@ def check_players(config: FlickrConfig) -> None:
             "generator.condition is none, so the discriminator has no condition to look at either: set "
             "--discriminator.condition none"
         )
-    made, judged = config.generator.output_dim, config.discriminator.input_dim
-    if made != judged:
+    made, taken = config.generator.output_dim, config.discriminator.input_dim
+    if made != taken:
         raise UsageError(
-            f"generator.output_dim is {made} and discriminator.input_dim {judged}: both are the size of a word vector, "
+            f"generator.output_dim is {made} and discriminator.input_dim {taken}: both are the size of a word vector, "
             "so set the two alike"
         )
 
 
 def check_condition(config: FlickrConfig, dimension: int, name: str) -> None:
-    """Raise ``UsageError`` unless both players take features of ``dimension`` numbers."""
+    """Raise ``UsageError`` unless G and D take features of ``dimension`` numbers."""
     for player, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
         if spec.condition != "none" and spec.condition_dim != dimension:
             raise UsageError(
                 f"{name} gives {dimension:,} numbers an image, but {player}.condition_dim is {spec.condition_dim:,}: "
                 f"set --generator.condition-dim {dimension} and --discriminator.condition-dim {dimension}, or take "
-                "another network or features.grid"
+                "another network or --features.grid"
             )
 
 
 def decoding_vocabulary(vocabulary: Vocabulary, config: FlickrConfig) -> Vocabulary:
-    """The words that can come out: those seen ``decoding.min_count`` times, where the counts are known."""
+    """Return the words that can be generated: those seen ``decoding.min_count`` times, where the counts are known."""
     from embeddings.decoding import restrict
 
     return vocabulary if vocabulary.counts is None else restrict(vocabulary, config.decoding.min_count)
@@ -427,6 +440,6 @@ def check_decoding(vocabulary: Vocabulary, config: FlickrConfig) -> None:
     words = len(decoding_vocabulary(vocabulary, config))
     if config.decoding.neighbours > words:
         raise UsageError(
-            f"decoding.neighbours is {config.decoding.neighbours:,}, but only {words:,} words can come out: lower it, "
-            f"or decoding.min_count (now {config.decoding.min_count:,})"
+            f"decoding.neighbours is {config.decoding.neighbours:,}, but only {words:,} words are left: lower it "
+            f"or --decoding.min-count (now {config.decoding.min_count:,})"
         )

@@ -1,27 +1,26 @@
-"""What the multimodal experiment measures: estimates while it trains; tags, rivals, tables and figures at the end.
+"""Measure a net of the multimodal experiment: estimates while it trains, tags, tables and figures at the end.
 
-Trains no game; the rivals are ``experiments.tagging``'s, the measures ``experiments.tag_measures``'s.
+The baselines are ``flickr_tags.baselines``, the measures ``flickr_tags.measures``.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments import UsageError
-from experiments.flickr_tags.baselines import METHODS
+from experiments.flickr_tags.baselines import METHODS, Rankings
 from experiments.flickr_tags.dataset import FlickrData, decoding_vocabulary
 from experiments.flickr_tags.presets import FlickrConfig
-from experiments.runs import folder as runs
-from experiments.runs.figures import Panel
+from experiments.runs.folder import Result, environment
+from experiments.runs.records import DivergedResult, FlickrResult, Interval, MethodMeasures
+from experiments.runs.training import Run, load_networks, training_end
 
 if TYPE_CHECKING:
     import torch
@@ -33,23 +32,22 @@ if TYPE_CHECKING:
 
 #: Words of a ranking that average precision looks at.
 DEPTH = 100
-#: Vectors that are drawn before they are decoded.
-HELD = 20_000
-#: Numbers of nearest training images among which the voting rival's is chosen on validation images.
+#: Vectors drawn before they are decoded.
+VECTORS_AT_ONCE = 20_000
+#: Numbers of nearest training images from which validation chooses that of the voting baseline.
 VOTERS = (5, 10, 20, 40, 80)
 #: Share of the training photos that makes a word a tag, where that is fewer than ``decoding.min_photos``.
 FEW_PHOTOS = 0.02
-#: Photos of Table 2.
+#: Photos shown in Table 2.
 SHOWN = 24
 
 
 def taggable(data: FlickrData, config: FlickrConfig) -> Vocabulary:
-    """The words that can come out: of ``decoding_vocabulary`` those that ``decoding.min_photos`` training photos have.
+    """Return the words that can be generated: those of ``decoding_vocabulary`` that enough training photos have.
 
-    In a small set 2% of the training photos are enough. Raises ``UsageError`` when fewer are left than a sample takes.
+    Enough are ``decoding.min_photos``, or 2% of the training photos if that is fewer. Raises ``UsageError`` when fewer
+    words are left than a sample takes.
     """
-    from embeddings.vocabulary import Vocabulary
-
     vocabulary, settings = decoding_vocabulary(data.vocabulary, config), config.decoding
     train = data.splits.train.tolist()
     least = min(settings.min_photos, math.ceil(FEW_PHOTOS * len(train)))
@@ -58,19 +56,18 @@ def taggable(data: FlickrData, config: FlickrConfig) -> Vocabulary:
     if len(kept) < settings.neighbours:
         raise UsageError(
             f"only {len(kept)} words are a tag of {least} training photos or more, but decoding takes the "
-            f"{settings.neighbours} nearest of each sample: lower decoding.min_photos or decoding.neighbours"
+            f"{settings.neighbours} nearest of each sample: lower --decoding.min-photos or --decoding.neighbours"
         )
-    counts = None if vocabulary.counts is None else vocabulary.counts[kept]
-    result = Vocabulary([vocabulary.words[rank] for rank in kept], vocabulary.vectors[kept], counts)
-    result.info = vocabulary.info
-    return result
+    return vocabulary.subset(kept)
 
 
-def sampled(generator: Generator, features: np.ndarray, samples: int, rng: torch.Generator) -> Iterator[np.ndarray]:
-    """``samples`` vectors for each row of ``features`` (n, f), in blocks (b, samples, d)."""
+def sample_vectors(
+    generator: Generator, features: np.ndarray, samples: int, rng: torch.Generator
+) -> Iterator[np.ndarray]:
+    """Yield ``samples`` vectors for each row of ``features`` (n, f), in blocks (b, samples, d)."""
     import torch
 
-    size = max(1, HELD // samples)
+    size = max(1, VECTORS_AT_ONCE // samples)
     for start in range(0, len(features), size):
         y = torch.from_numpy(features[start : start + size]).to(rng.device)
         vectors = generator.sample(y.repeat_interleave(samples, 0), len(y) * samples, rng)
@@ -79,9 +76,9 @@ def sampled(generator: Generator, features: np.ndarray, samples: int, rng: torch
 
 @dataclass(frozen=True, eq=False)
 class Tagged:
-    """Rankings of words for images, what was decoded, and each image's diversity between samples (n,)."""
+    """Rankings of words for n images, what was decoded, and each image's diversity between samples (n,)."""
 
-    rankings: list[list[str]]
+    rankings: Rankings
     decoded: Decoded
     diversity: np.ndarray
 
@@ -96,7 +93,7 @@ def tag(
     words: int = DEPTH,
     progress: bool = False,
 ) -> Tagged:
-    """Section 4.2's tags of images with (scaled) ``features``: samples, their nearest words, the commonest of these."""
+    """Return section 4.2's tags of images with scaled ``features``: samples, their nearest words, the commonest."""
     from embeddings.decoding import decode
     from experiments.flickr_tags.measures import sample_diversity
 
@@ -104,8 +101,8 @@ def tag(
     diversity: list[np.ndarray] = []
 
     def blocks() -> Iterator[np.ndarray]:
-        for block in sampled(generator, features, settings.samples, rng):
-            if np.isfinite(block).all() and block.any(2).all():  # Else ``decode`` says what is wrong.
+        for block in sample_vectors(generator, features, settings.samples, rng):
+            if np.isfinite(block).all() and block.any(2).all():  # Otherwise ``decode`` says what is wrong.
                 diversity.append(sample_diversity(block))
             yield block
 
@@ -114,7 +111,7 @@ def tag(
 
 
 class Estimator:
-    """Tags validation images and measures them: mean average precision decides the stopping point."""
+    """Tags validation images and measures them; mean average precision decides the stopping point."""
 
     def __init__(self, config: FlickrConfig, data: FlickrData, device: torch.device) -> None:
         self.config, self.data, self.device = config, data, device
@@ -122,7 +119,7 @@ class Estimator:
         self.images = data.splits.valid[: config.estimate_images]
 
     def __call__(self, trainer: Trainer) -> Estimate:
-        """The estimate of one moment. The noise is the same each time, so that estimates differ by the net alone."""
+        """Return the estimate of one moment, with the same noise each time: estimates differ by the net alone."""
         from cgan.devices import seeded
         from cgan.trainer import Estimate
         from embeddings import EmbeddingError
@@ -131,7 +128,7 @@ class Estimator:
         rng = seeded(trainer.seed, "estimates", device=self.device)
         try:
             found = tag(trainer.sampler, self.data.features[self.images], self.vocabulary, self.config, rng)
-        except EmbeddingError:  # A vector without a direction (``prepare`` checked all else): dead must not look alive.
+        except EmbeddingError:  # A vector that is zero or not finite: the training has diverged.
             return Estimate(float("nan"), {}, "")
         truth = [self.data.tags[i] for i in self.images.tolist()]
         at = self.config.decoding.words
@@ -149,31 +146,29 @@ class Estimator:
         return Estimate(columns["valid_average_precision"], columns, line)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The comparison
+def rank_by_baselines(
+    data: FlickrData, vocabulary: Vocabulary, seed: int, score: Callable[[Rankings], float]
+) -> tuple[dict[str, Rankings], dict[str, float]]:
+    """Return each baseline's rankings of the test images, and the settings that validation images chose for them.
 
-
-def rivals(data: FlickrData, vocabulary: Vocabulary, seed: int, score: Any) -> tuple[dict[str, list[list[str]]], dict]:
-    """Rankings of the test images by the four other methods, and what was chosen for them on validation images.
-
-    They learn from the training images and the tags that have a vector, as the game does. ``score`` takes rankings of
-    validation images; the greater the better.
+    They learn from the training images and those of their tags that have a vector, as the cGAN does. ``score`` takes
+    rankings of the validation images; greater is better.
     """
-    from experiments.flickr_tags import baselines as tagging
+    from experiments.flickr_tags import baselines
 
     train, valid, test = data.splits.train, data.splits.valid, data.splits.test
     known = [[word for word in data.tags[i] if word in data.vocabulary] for i in train.tolist()]
     x, valid_x, test_x = data.features[train], data.features[valid], data.features[test]
-    having, vectors = tagging.mean_tag_vectors(known, data.vocabulary)
-    valid_having, valid_vectors = tagging.mean_tag_vectors([data.tags[i] for i in valid.tolist()], data.vocabulary)
-    voters = max(VOTERS, key=lambda k: score(tagging.vote(x, known, valid_x, k, DEPTH)))
-    best, tried = tagging.choose_alpha(x[having], vectors, valid_x, vocabulary, score, words=DEPTH)
+    having, vectors = baselines.mean_tag_vectors(known, data.vocabulary)
+    valid_having, valid_vectors = baselines.mean_tag_vectors([data.tags[i] for i in valid.tolist()], data.vocabulary)
+    voters = max(VOTERS, key=lambda k: score(baselines.vote(x, known, valid_x, k, DEPTH)))
+    best, tried = baselines.choose_alpha(x[having], vectors, valid_x, vocabulary, score, words=DEPTH)
     alpha = tried[best][0]
     rankings = {
-        "commonest": tagging.commonest(known, len(test), DEPTH),
-        "vote": tagging.vote(x, known, test_x, voters, DEPTH),
-        "ridge": tagging.ridge(x[having], vectors, test_x, vocabulary, alpha, DEPTH),
-        "mlp": tagging.mlp(
+        "commonest": baselines.commonest(known, len(test), DEPTH),
+        "vote": baselines.vote(x, known, test_x, voters, DEPTH),
+        "ridge": baselines.ridge(x[having], vectors, test_x, vocabulary, alpha, DEPTH),
+        "mlp": baselines.mlp(
             x[having],
             vectors,
             valid_x[valid_having],
@@ -189,190 +184,192 @@ def rivals(data: FlickrData, vocabulary: Vocabulary, seed: int, score: Any) -> t
 
 
 def compare(
-    rankings: dict[str, list[list[str]]],
+    rankings: dict[str, Rankings],
     truth: Sequence[Sequence[str]],
     vocabulary: Vocabulary,
     words: int,
     diversity: np.ndarray,
-) -> dict[str, dict[str, Any]]:
-    """Every measure of every method with its bootstrap interval over images; for rivals also cgan minus rival."""
+) -> dict[str, MethodMeasures]:
+    """Return each method's measures with bootstrap intervals over images; for baselines also cgan minus baseline."""
     from experiments.flickr_tags.measures import bootstrap, distinct, paired_difference, per_image
 
-    names = {"precision": f"precision_at_{words}", "recall": f"recall_at_{words}", "f1": f"f1_at_{words}"}
-    names |= {"average_precision": "mean_average_precision", "hit": f"hit_at_{words}", "best_cosine": "best_cosine"}
     values = {method: per_image(ranking, truth, vocabulary, words, DEPTH) for method, ranking in rankings.items()}
-    result: dict[str, dict[str, Any]] = {}
+    result = {}
     for method, ranking in rankings.items():
-        row: dict[str, Any] = {name: _interval(bootstrap(values[method][key])) for key, name in names.items()}
-        row["distinct_tags"] = distinct(ranking, words)
-        row["diversity"] = _interval(bootstrap(diversity)) if method == "cgan" and len(diversity) else None
+        own, difference = values[method], None
         if method != "cgan" and "cgan" in values:
-            difference = paired_difference(values["cgan"]["precision"], values[method]["precision"])
-            row["cgan_minus_this_precision"] = _interval(difference)
-        result[method] = row
+            difference = paired_difference(values["cgan"]["precision"], own["precision"])
+        result[method] = MethodMeasures(
+            precision_at_10=bootstrap(own["precision"]),
+            recall_at_10=bootstrap(own["recall"]),
+            f1_at_10=bootstrap(own["f1"]),
+            mean_average_precision=bootstrap(own["average_precision"]),
+            hit_at_10=bootstrap(own["hit"]),
+            best_cosine=bootstrap(own["best_cosine"]),
+            distinct_tags=distinct(ranking, words),
+            diversity=bootstrap(diversity) if method == "cgan" else None,
+            cgan_minus_this_precision=difference,
+        )
     return result
 
 
-def _interval(interval: Any) -> dict[str, float] | None:
-    """JSON-ready, None where no image had a value."""
-    if not np.isfinite(interval.mean):
-        return None
-    return {"value": interval.mean, "low": interval.low, "high": interval.high}
+def highest_precision(truth: Sequence[Sequence[str]], vocabulary: Vocabulary, words: int) -> float:
+    """Return the precision at ``words`` that the best possible choice among ``vocabulary`` reaches, on average."""
+    right = [min(words, sum(tag in vocabulary for tag in set(tags))) for tags in truth if tags]
+    return float(np.mean(right)) / words if right else math.nan
 
 
-def notice_of(data: FlickrData) -> str | None:
-    """What a reader of any figure from these data must know first: of the photos, and of an untrained network."""
-    untrained = "the image features come from a network with random weights"
-    told = [data.photos.notice, untrained if data.network["weights"] == "random" else None]
-    return "; ".join(sentence.rstrip(".") for sentence in told if sentence) or None
-
-
-def finish(
-    folder: Path,
-    config: FlickrConfig,
-    data: FlickrData,
-    record: dict[str, Any],
-    generator: Generator,
-    update: int,
-    state: dict[str, Any],
-) -> dict[str, Any]:
-    """Tag the test images with the net of the stopping point and by every rival; write tables, figures, results.
-
-    ``state`` is the checkpoint's record.
-    """
+def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResult:
+    """Tag the test images by the net of the stopping point and by the baselines; write tables, figures, the result."""
     from cgan.devices import seeded
     from experiments.flickr_tags.measures import average_precision
+
+    folder, record = this.folder, this.config
+    end = training_end(folder, this.stopping)
+    generator, _, update = load_networks(folder, record, config.generator, config.discriminator)
+    vocabulary, words, test = taggable(data, config), config.decoding.words, data.splits.test
+    rng = seeded(record.seed, "samples")
+    found = tag(generator, data.features[test], vocabulary, config, rng, progress=sys.stderr.isatty())
+    valid_tags = [data.tags[i] for i in data.splits.valid.tolist()]
+
+    def score(rankings: Rankings) -> float:
+        return float(np.nanmean(average_precision(rankings, valid_tags, DEPTH)))
+
+    of_baselines, chosen = rank_by_baselines(data, vocabulary, record.seed, score)
+    rankings = {"cgan": found.rankings, **of_baselines}
+    truth, user_tags = ([tags[i] for i in test.tolist()] for tags in (data.tags, data.user_tags))
+    highest = highest_precision(truth, vocabulary, words)
+    result = FlickrResult(
+        preset=record.preset,
+        stopped_by=end.stopped_by,
+        dataset=record.dataset,
+        seed=record.seed,
+        updates=end.updates,
+        best_update=update,
+        seconds=end.seconds,
+        weights=folder.best_weights(),
+        images={name: len(getattr(data.splits, name)) for name in ("train", "valid", "test")},
+        test_images=len(test),
+        pairs=len(data.pairs.images),
+        vocabulary={"words": len(data.vocabulary), "decoding": len(vocabulary)},
+        highest_precision=None if math.isnan(highest) else highest,
+        left_out=data.counts,
+        network=data.network,
+        measures=compare(rankings, truth, data.vocabulary, words, found.diversity),
+        measures_user_tags=compare(rankings, user_tags, data.vocabulary, words, found.diversity),
+        baselines=chosen,
+        device=record.device,
+        precision=record.precision,
+        threads=record.threads,
+        sessions=record.sessions,
+        notice=record.notice,
+        environment=environment(),
+    )
+    write_figures(this, config, data, found, result, end.history, end.best_epoch)
+    folder.write_result(result)
+    return result
+
+
+def write_figures(
+    this: Run,
+    config: FlickrConfig,
+    data: FlickrData,
+    found: Tagged,
+    result: FlickrResult,
+    history: list[dict[str, float]],
+    best_epoch: float,
+) -> None:
+    """Write Table 2, the learning curves and the bars of precision into the run's folder."""
     from experiments.runs import figures
     from experiments.runs.photo_table import write_table2
 
-    started = time.monotonic()
-    vocabulary, words = taggable(data, config), config.decoding.words
-    test, valid_tags = data.splits.test, [data.tags[i] for i in data.splits.valid.tolist()]
-    rng = seeded(record["seed"], "samples")
-    found = tag(generator, data.features[test], vocabulary, config, rng, progress=sys.stderr.isatty())
-
-    def score(ranking: list[list[str]]) -> float:
-        return float(np.nanmean(average_precision(ranking, valid_tags, DEPTH)))
-
-    others, chosen = rivals(data, vocabulary, record["seed"], score)
-    rankings = {"cgan": found.rankings, **others}
-    truth = {
-        "measures": [data.tags[i] for i in test.tolist()],
-        "measures_user_tags": [data.user_tags[i] for i in test.tolist()],
-    }
-    progress = state["progress"]
-    result: dict[str, Any] = {
-        "experiment": "flickr-tags",
-        "preset": record["preset"],
-        "status": "finished",
-        "stopped_by": "patience" if progress["without_best"] >= config.stopping.patience else "max_updates",
-        "dataset": record["dataset"],
-        "seed": record["seed"],
-        "updates": state["trainer"]["t"],
-        "best_update": update,
-        "seconds": progress["seconds"],
-        "images": {name: len(getattr(data.splits, name)) for name in ("train", "valid", "test")},
-        "test_images": len(test),
-        "pairs": len(data.pairs.images),
-        "vocabulary": {"words": len(data.vocabulary), "decoding": len(vocabulary)},
-        "left_out": data.counts,
-        "network": data.network,
-        **{
-            name: compare(rankings, of_images, data.vocabulary, words, found.diversity)
-            for name, of_images in truth.items()
-        },
-        "rivals": chosen,
-        **{name: record[name] for name in ("device", "precision", "threads", "sessions")},
-        "notice": notice_of(data),
-        "measuring_seconds": time.monotonic() - started,
-        "environment": runs.environment(),
-    }
+    folder, settings, name = this.folder.path, config.decoding, this.config.dataset.name
     write_table2(
         folder,
-        table2_rows(data, found, words),
-        title=f"Table 2: user tags, annotations and generated tags — {record['dataset']['name']}",
-        notice=result["notice"],
+        table2_rows(data, found, settings.words),
+        title=f"Table 2: user tags, annotations and generated tags — {name}",
+        notice=result.notice,
         caption=(
-            f"Held-out photos. {config.decoding.samples} vectors were drawn for each; of the "
-            f"{config.decoding.neighbours} words nearest to every one, the {words} commonest are shown, each with the "
-            "share of samples near it."
+            f"Held-out photos. For each, {settings.samples} vectors are drawn; of the {settings.neighbours} words "
+            f"nearest to each vector, the {settings.words} commonest are shown, with the share of samples near them."
         ),
     )
-    history = progress["history"]
-    place = next(row["epoch"] for row in history if row["update"] == progress["best_t"])
-    name = record["dataset"]["name"]
-    figures.curves(history, folder / "curves.png", chosen=place, panels=PANELS, title=f"Training — {name}")
-    for key, what in (("measures", "tags and annotations"), ("measures_user_tags", "user tags alone")):
-        rows = {METHODS[method]: row[f"precision_at_{words}"] for method, row in result[key].items()}
-        figures.interval_bars(
-            {method: (row["value"], row["low"], row["high"]) for method, row in rows.items() if row},
-            folder / ("precision.png" if key == "measures" else "precision_user_tags.png"),
-            axis=f"precision at {words} against {what} (95% interval over {len(test)} photos)",
-            title=f"Which method tags best? — {name}",
-        )
-    runs.write_json(folder / runs.RESULT, result)
-    return result
+    panels = (
+        figures.Panel(
+            "validation images", {"valid_average_precision": "mean average precision", "valid_precision": "precision"}
+        ),
+        figures.Panel("loss (nats)", {"d_loss": "discriminator D", "g_loss": "generator G"}),
+        figures.Panel("cosine distance", {"diversity": "between the samples of an image, on average"}),
+    )
+    figures.curves(history, folder / "curves.png", chosen=best_epoch, panels=panels, title=f"Training — {name}")
+    for measures, file, what in (
+        (result.measures, "precision.png", "user tags and annotations"),
+        (result.measures_user_tags, "precision_user_tags.png", "user tags alone"),
+    ):
+        rows = {METHODS[method]: row.precision_at_10 for method, row in measures.items()}
+        bars = {method: (row.value, row.low, row.high) for method, row in rows.items() if row}
+        if bars:  # Without any where no test photo has such a tag.
+            axis = f"precision at {settings.words} against {what} (95% interval over {result.test_images} photos)"
+            figures.interval_bars(bars, folder / file, axis=axis, title=f"Which method tags best? — {name}")
 
 
 def table2_rows(data: FlickrData, found: Tagged, words: int) -> list[Any]:
-    """Test photos evenly spread over the split, with their tags and what was generated."""
+    """Return test photos evenly spread over the split, with their tags and what was generated."""
     from experiments.runs.photo_table import PhotoRow
 
-    test = data.splits.test
-    rows = []
-    for place in np.unique(np.linspace(0, len(test) - 1, min(SHOWN, len(test))).round().astype(int)).tolist():
-        image = int(test[place])
-        at = int(data.rows[image])
-        shares = found.decoded.shares[place].tolist()
+    test, rows = data.splits.test, []
+    for at in np.unique(np.linspace(0, len(test) - 1, min(SHOWN, len(test))).round().astype(int)).tolist():
+        image = int(test[at])
+        photo = int(data.rows[image])
+        shares = found.decoded.shares[at].tolist()
         rows.append(
             PhotoRow(
-                number=int(data.photos.numbers[at]),
-                path=data.photos.paths[at],
-                user_tags=list(data.photos.tags[at]),
-                annotations=list(data.photos.annotations[at]),
-                generated=list(zip(found.rankings[place][:words], shares[:words], strict=False)),
+                number=int(data.photos.numbers[photo]),
+                path=data.photos.paths[photo],
+                user_tags=list(data.photos.tags[photo]),
+                annotations=list(data.photos.annotations[photo]),
+                generated=list(zip(found.rankings[at][:words], shares[:words], strict=False)),
                 right=set(data.tags[image]),
             )
         )
     return rows
 
 
-def summary(result: dict[str, Any]) -> str:
-    """A run's result in a few lines for the terminal."""
-    if result["status"] != "finished":
-        return f"{result['status']}: {result['reason']}"
-    d = result["dataset"]
+def summary(result: Result) -> str:
+    """Return a run's result in a few lines for the terminal."""
+    if isinstance(result, DivergedResult):
+        return f"{result.status}: {result.reason}"
+    assert isinstance(result, FlickrResult)
     lines = [
-        f"dataset {d['name']}; kept the weights of update {result['best_update']:,} of {result['updates']:,} "
-        f"({result['seconds'] / 60:.1f} min of training, stopped by {result['stopped_by']}); "
-        f"{result['test_images']} test photos"
+        f"dataset {result.dataset.name}; kept the weights of update {result.best_update:,} of {result.updates:,} "
+        f"({result.seconds / 60:.1f} min of training, stopped by {result.stopped_by}); {result.test_images} test photos"
     ]
-    for key, what in (("measures", "user tags and annotations"), ("measures_user_tags", "user tags alone")):
-        lines += [f"against {what}, with 95% intervals over photos:", *_table(result[key])]
-    if result["notice"]:
-        lines.append(f"NOTE: {result['notice']}.")
+    for measures, what in (
+        (result.measures, "user tags and annotations"),
+        (result.measures_user_tags, "user tags alone"),
+    ):
+        lines += [f"against {what}, with 95% intervals over photos:", *_table(measures)]
+    if result.highest_precision is not None:
+        lines.append(
+            f"with the {result.vocabulary['decoding']} words that can be generated, no method exceeds a precision at "
+            f"10 of {result.highest_precision:.3f} against user tags and annotations"
+        )
+    if result.notice:
+        lines.append(f"NOTE: {result.notice}.")
     return "\n".join(lines)
 
 
-def _table(measures: dict[str, dict[str, Any]]) -> list[str]:
-    """Aligned rows, one for each method."""
-    names = [name for name, value in measures["cgan"].items() if isinstance(value, dict) and name != "diversity"]
+def _table(measures: dict[str, MethodMeasures]) -> list[str]:
+    """Return aligned rows, one per method."""
+    names = ("precision_at_10", "recall_at_10", "mean_average_precision", "best_cosine", "cgan_minus_this_precision")
+
+    def cell(interval: Interval | None) -> str:
+        return "-" if interval is None else f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
     rows = [["", *(name.replace("_", " ") for name in names), "different tags"]]
     for method, row in measures.items():
-        cells = [
-            "-" if row[name] is None else f"{row[name]['value']:.3f} ({row[name]['low']:.3f}-{row[name]['high']:.3f})"
-            for name in names
-        ]
-        rows.append([METHODS[method], *cells, str(row["distinct_tags"])])
+        rows.append([METHODS[method], *(cell(getattr(row, name)) for name in names), str(row.distinct_tags)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-
-
-#: What the curves show.
-PANELS = (
-    Panel("validation images", {"valid_average_precision": "mean average precision", "valid_precision": "precision"}),
-    Panel("loss (nats)", {"d_loss": "discriminator D", "g_loss": "generator G"}),
-    Panel("cosine distance", {"diversity": "between the samples of an image, on average"}),
-)

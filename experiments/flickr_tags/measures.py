@@ -1,19 +1,20 @@
-"""How good ranked tags are: measures of each image, and bootstrap intervals of their means over images.
+"""Measures of ranked tags, image by image, and bootstrap intervals of their means over images.
 
-Rankings and true tags are strings: any method can be measured. Makes no tags.
+Rankings and true tags are strings, so any method can be measured.
 
 Of n images, ``rankings[i]`` holds the tags of image i, best first, none twice; ``truth[i]`` its true tags, in any
-order. For an image without true tags every measure gives NaN, and the intervals leave it out and count it.
+order. For an image without true tags every measure gives NaN, and the intervals leave it out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from experiments.runs.records import Interval
 
 if TYPE_CHECKING:
     from embeddings.vocabulary import Vocabulary
@@ -25,22 +26,8 @@ Truth = Sequence[Collection[str]]
 _HELD = 1 << 22
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean over ``n`` images and its bootstrap interval from ``low`` to ``high``; ``left_out`` images had no value.
-
-    With no image left all three are NaN.
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    left_out: int
-
-
 def hits(rankings: Rankings, truth: Truth, at: int) -> np.ndarray:
-    """(n, ``at``) bool: whether the tag at each place of an image's ranking is one of its true tags.
+    """Return (n, ``at``) bool: whether the tag at each place of an image's ranking is one of its true tags.
 
     Places beyond the end of a ranking are not. Raises ``ValueError`` when there are not as many rankings as images,
     or a ranking holds a tag twice, which would count twice.
@@ -55,23 +42,23 @@ def hits(rankings: Rankings, truth: Truth, at: int) -> np.ndarray:
 
 
 def precision(rankings: Rankings, truth: Truth, at: int = 10) -> np.ndarray:
-    """(n,) in [0, 1]: right tags among the first ``at``, divided by ``at``, also where a ranking is shorter."""
+    """Return (n,) in [0, 1]: right tags among the first ``at``, divided by ``at``, also where a ranking is shorter."""
     return _of_tagged(hits(rankings, truth, at).sum(1) / at, truth)
 
 
 def recall(rankings: Rankings, truth: Truth, at: int = 10) -> np.ndarray:
-    """(n,) in [0, 1]: right tags among the first ``at``, divided by the number of true tags."""
+    """Return (n,) in [0, 1]: right tags among the first ``at``, divided by the number of true tags."""
     return _of_tagged(hits(rankings, truth, at).sum(1) / np.maximum(_true_counts(truth), 1), truth)
 
 
 def f1(rankings: Rankings, truth: Truth, at: int = 10) -> np.ndarray:
-    """(n,) in [0, 1]: harmonic mean of precision and recall, 2 right / (``at`` + true)."""
+    """Return (n,) in [0, 1]: harmonic mean of precision and recall, 2 right / (``at`` + true)."""
     return _of_tagged(2 * hits(rankings, truth, at).sum(1) / (at + _true_counts(truth)), truth)
 
 
 def average_precision(rankings: Rankings, truth: Truth, at: int = 100) -> np.ndarray:
-    """(n,) in [0, 1]: sum over the right tags among the first ``at`` of the precision at their places, divided by
-    min(true tags, ``at``).
+    """Return (n,) in [0, 1]: sum over the right tags among the first ``at`` of the precision at their places, divided
+    by min(true tags, ``at``).
 
     One if and only if all true tags (or ``at`` of them) stand first; true tags outside the ranking count as never
     found. The mean over images is the mean average precision.
@@ -82,12 +69,12 @@ def average_precision(rankings: Rankings, truth: Truth, at: int = 100) -> np.nda
 
 
 def hit(rankings: Rankings, truth: Truth, at: int = 10) -> np.ndarray:
-    """(n,) 0 or 1: whether at least one of the first ``at`` tags is right."""
+    """Return (n,) 0 or 1: whether at least one of the first ``at`` tags is right."""
     return _of_tagged(hits(rankings, truth, at).any(1).astype(np.float64), truth)
 
 
 def best_cosine(rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: int = 10) -> np.ndarray:
-    """(n,) in [-1, 1]: for each true tag the best cosine to one of the first ``at`` tags, averaged over true tags.
+    """Return (n,) in [-1, 1]: each true tag's best cosine to one of the first ``at`` tags, averaged over true tags.
 
     A near miss (table for chair) counts by how near it is; a right tag counts 1. True tags without a vector are left
     out, and an image without any other gives NaN. Where no ranked tag has a vector, the image gives 0, as unrelated
@@ -110,12 +97,12 @@ def best_cosine(rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: in
 
 
 def distinct(rankings: Rankings, at: int = 10) -> int:
-    """How many different tags stand among the first ``at`` of any image."""
+    """Return how many different tags stand among the first ``at`` of any image."""
     return len({tag for ranking in rankings for tag in ranking[:at]})
 
 
 def sample_diversity(vectors: np.ndarray) -> np.ndarray:
-    """(n,) in [0, 2]: mean cosine distance, 1 - cosine, of all pairs of an image's samples; NaN with one sample.
+    """Return (n,) in [0, 2]: mean cosine distance, 1 - cosine, of all pairs of an image's samples; NaN with one sample.
 
     ``vectors``: (n, samples, d), finite, none zero. Of unit vectors u the S (S - 1) ordered pairs of different ones
     have the cosines |sum of u|^2 - S in sum.
@@ -137,7 +124,7 @@ def sample_diversity(vectors: np.ndarray) -> np.ndarray:
 def per_image(
     rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: int = 10, depth: int = 100
 ) -> dict[str, np.ndarray]:
-    """Every measure of a ranking by its name, (n,) each: ``depth`` tags count for average precision, else ``at``."""
+    """Return each measure (n,) by name: ``depth`` tags count for average precision, else ``at``."""
     return {
         "precision": precision(rankings, truth, at),
         "recall": recall(rankings, truth, at),
@@ -148,38 +135,40 @@ def per_image(
     }
 
 
-def bootstrap(values: np.ndarray, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Interval:
-    """Percentile interval of the mean of ``values`` (n,) over images (Efron, 1979).
+def bootstrap(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> Interval | None:
+    """Return the mean of ``values`` (n,) over images with its 95% percentile bootstrap interval (Efron, 1979).
 
-    As many images as there are, drawn with replacement, have a mean; of ``resamples`` such means the middle ``level``
-    lies within the interval. NaN values are left out and counted.
+    NaN values are left out; None where none is left.
     """
+    from scipy import stats
+
     values = np.asarray(values, dtype=np.float64)
     kept = values[~np.isnan(values)]
-    n, left_out = len(kept), len(values) - len(kept)
-    if n == 0:
-        return Interval(np.nan, np.nan, np.nan, 0, left_out)
-    rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    size = max(1, _HELD // n)
-    for start in range(0, resamples, size):
-        part = means[start : start + size]
-        part[:] = kept[rng.integers(n, size=(len(part), n))].mean(1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(kept.mean()), float(low), float(high), n, left_out)
+    if not len(kept):
+        return None
+    mean = float(kept.mean())
+    if len(kept) == 1:
+        return Interval(value=mean, low=mean, high=mean)
+    found = stats.bootstrap(
+        (kept,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, _HELD // len(kept)),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(value=mean, low=float(found.low), high=float(found.high))
 
 
-def paired_difference(
-    first: np.ndarray, second: np.ndarray, resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """Interval of the mean of ``first - second``, two methods' values (n,) of the same images in the same order.
+def paired_difference(first: np.ndarray, second: np.ndarray) -> Interval | None:
+    """Return the interval of the mean of ``first - second``, two methods' values (n,) of the same images in order.
 
     Narrower than the two intervals apart suggest: that some images are hard for both cancels out. An image that is NaN
     in either is left out. Raises ``ValueError`` when the lengths differ.
     """
     if np.shape(first) != np.shape(second):
         raise ValueError(f"values of {np.shape(first)} and {np.shape(second)} images are not of the same images")
-    return bootstrap(np.subtract(first, second, dtype=np.float64), resamples, seed, level)
+    return bootstrap(np.subtract(first, second, dtype=np.float64))
 
 
 def _true_counts(truth: Truth) -> np.ndarray:
@@ -187,5 +176,5 @@ def _true_counts(truth: Truth) -> np.ndarray:
 
 
 def _of_tagged(values: ArrayLike, truth: Truth) -> np.ndarray:
-    """``values``, but NaN for images without true tags."""
+    """Return ``values``, but NaN for images without true tags."""
     return np.where(_true_counts(truth) > 0, values, np.nan)

@@ -1,6 +1,6 @@
-"""Tags for anybody's photos from a trained run: ``python -m experiments.tag RUN photo.jpg [more | folder]``.
+"""Tag your own photos with a trained run: ``python -m experiments.tag RUN photo.jpg [more | folder]``.
 
-Takes the run's own network, vocabulary and settings; trains nothing.
+Uses the run's own network, vocabulary and settings.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from msgspec import Meta
 
 from experiments import UsageError
 from experiments.flickr_tags.presets import FlickrConfig
-from experiments.runs import folder as runs
 from experiments.runs.cli import run
+from experiments.runs.files import check_output, write_json
+from experiments.runs.folder import RunFolder
+from experiments.runs.records import RunConfig
+from experiments.runs.training import load_networks, read_settings
 
 if TYPE_CHECKING:
     from cgan.networks import Generator
@@ -53,73 +57,74 @@ class Command:
 
 @dataclass(frozen=True, eq=False)
 class Tagger:
-    """All of a run that tagging needs."""
+    """The parts of a run that tagging needs."""
 
     config: FlickrConfig
-    record: dict[str, Any]
+    record: RunConfig
     generator: Generator
     vocabulary: Vocabulary
     network: FrozenNetwork
     scale: Scale
 
 
-def load_tagger(folder: Path, weights: Path | None = None) -> Tagger:
-    """The tagger of the run in ``folder``; raises ``UsageError``, ``CganError`` or ``EmbeddingError`` naming a file."""
-    import torch
+@dataclass(frozen=True)
+class ScaleRecord:
+    """The JSON record of ``scale.safetensors``."""
 
-    from cgan import checkpoint as checkpoints
-    from cgan.devices import seeded
-    from cgan.networks import Generator
+    kind: str
+    length: Annotated[float, Meta(gt=0, lt=1e9)]
+
+
+def load_tagger(path: Path, weights: Path | None = None) -> Tagger:
+    """Return the tagger of the run in ``path``; raises ``UsageError``, ``CganError`` or ``EmbeddingError``."""
+    from cgan import checkpoint
     from embeddings.vocabulary import Vocabulary
     from experiments.flickr_tags.__main__ import SCALE, VOCABULARY
     from experiments.flickr_tags.dataset import Scale, decoding_vocabulary, load_frozen
 
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give the folder of a run of experiments.flickr_tags")
-    needed = {"network": ("checksum",), "dataset": ("embedded",)}
-    record, config = runs.read_config(folder, "experiments.flickr_tags", needed, FlickrConfig.from_dict)
+    folder = RunFolder.existing(path)
+    record = folder.read_config("flickr-tags")
+    config = read_settings(folder, record, FlickrConfig.from_dict)
+    network_checksum = (record.network or {}).get("checksum")
+    if not isinstance(network_checksum, str):
+        raise UsageError(f"{folder.config_path}: field network.checksum is missing; restore the file, or train again")
     if weights is not None:
         config = replace(config, features=replace(config.features, weights=str(weights)))
-    # Without the vocabulary's account, rare words would come out as well.
-    for name in (VOCABULARY, str(Path(VOCABULARY).with_suffix(".json")), SCALE, runs.BEST):
-        if not (folder / name).exists():
-            raise UsageError(f"{folder / name}: no such file yet; --resume the run until its first estimate")
-    vocabulary = Vocabulary.load(folder / VOCABULARY)
+    words, scale_path = folder.path / VOCABULARY, folder.path / SCALE
+    # Without the vocabulary's JSON, rare words would be generated as well.
+    for needed in (words, words.with_suffix(".json"), scale_path, folder.best_path):
+        if not needed.exists():
+            raise UsageError(f"{needed}: no such file yet; --resume the run until its first estimate")
+    vocabulary = Vocabulary.load(words)
     if "sha256" not in vocabulary.info:
-        account = (folder / VOCABULARY).with_suffix(".json")
-        raise UsageError(f"{account}: not the account of {VOCABULARY}; restore the run's own file")
+        raise UsageError(f"{words.with_suffix('.json')}: not of {VOCABULARY}; restore the run's own file")
     if vocabulary.vectors.shape[1] != config.generator.output_dim:
         raise UsageError(
-            f"{folder / VOCABULARY} holds vectors of {vocabulary.vectors.shape[1]} numbers, but the run's generator "
-            f"gives {config.generator.output_dim}: restore the run's own vocabulary"
+            f"{words} holds vectors of {vocabulary.vectors.shape[1]} numbers, but the run's generator gives "
+            f"{config.generator.output_dim}: restore the run's own vocabulary"
         )
-    tensors, kept = checkpoints.load(folder / SCALE)
-    # Any mean will do: the stored weights replace the start.
-    generator = Generator(config.generator, seeded(0, "G"), torch.zeros(config.generator.output_dim))
-    best, _ = checkpoints.load(folder / runs.BEST)
-    checkpoints.load_into(generator, checkpoints.part(best, "G."), folder / runs.BEST)
+    tensors, values = checkpoint.load(scale_path)
+    kept = checkpoint.convert(values, ScaleRecord, scale_path)
+    generator, _, _ = load_networks(folder, record, config.generator, config.discriminator)
     network = load_frozen(config.features)
-    if network.checksum != record["network"]["checksum"]:
+    if network.checksum != network_checksum:
         raise UsageError(
             f"the weights of {network.name} ({network.weights}) are not those that the run was trained with: name the "
             "right file with --weights"
         )
     sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     fitted = () if config.features.scaling in ("none", "unit") else ("mean", "deviation")
-    if kept.get("kind") != config.features.scaling or sizes != dict.fromkeys(fitted, (network.dim,)):
-        raise UsageError(f"{folder / SCALE}: not the scale of this run's features; restore the run's own file")
-    scale = Scale(kept["kind"], kept["length"], *(_array(tensors.get(name)) for name in ("mean", "deviation")))
-    return Tagger(config, record, generator.eval(), decoding_vocabulary(vocabulary, config), network, scale)
-
-
-def _array(tensor: Any) -> Any:
-    return None if tensor is None else tensor.numpy()
+    if kept.kind != config.features.scaling or sizes != dict.fromkeys(fitted, (network.dim,)):
+        raise UsageError(f"{scale_path}: not the scale of this run's features; restore the run's own file")
+    arrays = [tensors[name].numpy() if name in tensors else None for name in ("mean", "deviation")]
+    scale = Scale(kept.kind, kept.length, *arrays)
+    return Tagger(config, record, generator, decoding_vocabulary(vocabulary, config), network, scale)
 
 
 def tag_photos(
     tagger: Tagger, paths: Sequence[Path], top: int = 10, seed: int = 1, device: str = "cpu"
 ) -> tuple[dict[str, list[tuple[str, float]]], dict[str, str]]:
-    """For each photo its ``top`` tags, best first, each with the share of samples near it; and why others are skipped.
+    """Return each photo's ``top`` tags, best first, with the share of samples near each; and why some are skipped.
 
     The noise starts anew for every call, so a photo's tags depend on its place among ``paths`` as well.
     """
@@ -148,14 +153,14 @@ def tag_photos(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, or 1 if no photo could be read."""
+    """Run the command and return the exit status: 0, or 1 if no photo could be read."""
     command = tyro.cli(Command, args=argv, prog="python -m experiments.tag")
     from cgan.devices import resolve_device
     from embeddings.images.extract import find_images
     from experiments.runs.photo_table import percent, printable
 
     if command.json is not None and str(command.json) != "-":
-        runs.check_output(command.json, "--json")
+        check_output(command.json, "--json")
     device = str(resolve_device(command.device))
     paths = find_images(command.photos)
     tagger = load_tagger(command.run, command.weights)
@@ -165,13 +170,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     record = {path: [[word, round(share, 4)] for word, share in of_photo] for path, of_photo in tags.items()}
     if command.json is not None and str(command.json) != "-":
         command.json.parent.mkdir(parents=True, exist_ok=True)
-        runs.write_json(command.json, record)
+        write_json(command.json, record)
     if str(command.json) == "-":
         import json
 
         print(json.dumps(record, indent=2))
         return 0 if tags else 1
-    if notice := tagger.record.get("notice"):
+    if notice := tagger.record.notice:
         print(f"NOTE: of the run's data: {notice}.")
     for path, of_photo in tags.items():
         print(f"{printable(path)}\n  {', '.join(f'{word} {percent(share)}' for word, share in of_photo)}")

@@ -1,35 +1,37 @@
-"""The unimodal experiment (section 4.1): ``python -m experiments.mnist PRESET``.
-
-Wires digits, nets, training and measurements into a run folder. The nets and the game are ``cgan``'s, hyper-parameters
-``experiments.presets``'s.
-"""
+"""The unimodal experiment (section 4.1): ``python -m experiments.mnist PRESET`` trains a net and measures it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from cgan import CganError
 from experiments import UsageError
-from experiments.mnist.evaluate import CLASSIFIER, Estimator, draw_grid, finish, judge, summary
-from experiments.mnist.presets import MNIST_PRESETS, MnistConfig
-from experiments.runs import folder as runs
-from experiments.runs import training as running
-from experiments.runs.cli import run
+from experiments.mnist.evaluate import Estimator, digit_classifier, draw_grid, measure_run, summary
+from experiments.mnist.presets import MNIST_PRESETS, MnistConfig, on_digits
+from experiments.runs import training
+from experiments.runs.cli import Options, check_name, parse_command, printed_command, run
+from experiments.runs.folder import RunFolder
+from experiments.runs.records import DatasetRecord, DivergedResult
 
 if TYPE_CHECKING:
-    from cgan.metrics.diagnostics import Classifier
+    import torch
+
+    from cgan.devices import Precision
     from cgan.trainer import Trainer
     from data.labelled import ImageDataset
 
+MODULE = "experiments.mnist"
+
 
 @dataclass(frozen=True)
-class Command(running.Options):
-    """Train one net on MNIST, stop at the best validation likelihood, measure what came out."""
+class Command(Options):
+    """Train one net on MNIST, stop at the best validation likelihood, measure what it generates."""
 
     config: Annotated[MnistConfig, tyro.conf.arg(name="")]
     preset: tyro.conf.Suppress[str] = "paper"
@@ -45,161 +47,145 @@ class Command(running.Options):
     """Name of the run; PRESET-seedSEED if not given, with -digits on the embedded digits. Replicas add -seedSEED."""
 
     def __post_init__(self) -> None:
-        running.check_name(self.name)
-        if self.replicas < 1:
-            raise UsageError(f"--replicas {self.replicas}: at least one is needed")
+        check_name(self.name)
+        if not 1 <= self.replicas <= 1_000:
+            raise UsageError(f"--replicas {self.replicas}: give 1 to 1,000")
 
 
 def parse(argv: Sequence[str] | None) -> Command:
-    """The command that the arguments spell; ends the program with status 2 on a mistake, 0 after ``--help``."""
-    return running.parse(Command, MNIST_PRESETS, argv, "python -m experiments.mnist")
+    """Return the command that the arguments ask for; ends the program on a mistake and after ``--help``."""
+    return parse_command(Command, MNIST_PRESETS, argv, f"python -m {MODULE}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status."""
+    """Run the command and return the exit status."""
     command = parse(argv)
     from data.mnist import load_digit_images
 
     dataset = load_digit_images(command.dataset, command.data_root)
-    places, status = [], 0
-    for seed in range(command.seed, command.seed + command.replicas):
-        name = f"{command.name}-seed{seed}" if command.name and command.replicas > 1 else command.name
-        place = prepare(replace(command, seed=seed, name=name), dataset)
-        # Settled once: timed again for each seed, "auto" might choose differently.
-        command = replace(command, precision=place.record["precision"])
-        if (over := running.finished(place, command.config.stopping, summary)) is None:
-            places.append(place)
-            continue
-        result, told = over
-        print(f"{place.folder} is finished:\n{told}")
-        status = max(status, 0 if result["status"] == "finished" else 2)
-    if not places:
-        return status
-    if dataset.notice:
-        print(f"NOTE: {dataset.notice}.\n")
-    lost = train(command, places, dataset)
-    for place in places:
-        if place.folder in lost:
-            continue
-        of = f"of seed {place.record['seed']} " if len(places) > 1 else ""
-        print(f"measuring the net {of}at its stopping point ...")
-        print(summary(finish(place.folder, dataset)))
-        print(f"everything is in {place.folder}: samples.png and the other figures, result.json, best.safetensors")
-    if lost:
-        errors = [f"{folder}: {reason}" if len(places) > 1 else reason for folder, reason in lost.items()]
-        raise CganError("; ".join(errors))
+    if dataset.embedded:
+        own = on_digits(MnistConfig.from_dict(dict(command.preset_settings))).as_dict()
+        command = replace(command, config=on_digits(command.config, command.given), preset_settings=own)
+    with ExitStack() as held:
+        runs, status = [], 0
+        for seed in range(command.seed, command.seed + command.replicas):
+            this = open_run(command, dataset, seed, held)
+            # Chosen once: timed again for each seed, "auto" might differ.
+            command = replace(command, precision=this.config.precision)
+            result = training.finished_result(this)
+            if result is None:
+                runs.append(this)
+                continue
+            print(f"{this.folder} is finished:\n{summary(result)}")
+            status = 2 if isinstance(result, DivergedResult) else status
+        if not runs:
+            return status
+        diverged = train(command, runs, dataset)
+        for this in runs:
+            if this.folder.path not in diverged:
+                print(f"measuring {this.folder} at its stopping point ...")
+                print_result(this.folder, dataset)
+    if diverged:
+        raise CganError("; ".join(f"{folder}: {reason}" for folder, reason in diverged.items()))
     return status
 
 
-def prepare(command: Command, dataset: ImageDataset) -> running.Place:
-    """Where a run stands and what it is; raises ``UsageError`` or ``CganError`` if it may not be started or resumed."""
-    from cgan.trainer import same_identity
-
-    folder = command.runs / "mnist" / (command.name or default_name(command, dataset))
-    before = running.earlier(folder, command.resume)
-    record = describe(command, dataset, before)
-    if before:
-        same_identity(running.identity(before), running.identity(record), folder / runs.CONFIG)
-    return running.Place(folder, record)
-
-
-def default_name(command: Command, dataset: ImageDataset) -> str:
-    """The folder's name when none is given."""
-    return f"{command.preset}-seed{command.seed}{'-digits' if dataset.embedded else ''}"
-
-
-def describe(command: Command, dataset: ImageDataset, before: dict[str, Any]) -> dict[str, Any]:
-    """What ``config.json`` says of the run; what is left open is taken from ``before``, an earlier session's.
-
-    ``sessions`` has an entry for each time the run was started or resumed.
-    """
-    return {
-        "experiment": "mnist",
-        **running.named(command),
-        "dataset": {"name": dataset.name, "embedded": dataset.embedded, "checksum": dataset.checksum},
-        "seed": command.seed,
-        "settings": command.config.as_dict(),
-        **running.placed(command.device, command.precision, command.threads, before, command.replicas),
-    }
+def open_run(command: Command, dataset: ImageDataset, seed: int, held: ExitStack) -> training.Run:
+    """Return the run of one seed, its folder held against other processes; raises if it may not start or resume."""
+    name = command.name or f"{command.preset}-seed{seed}{'-digits' if dataset.embedded else ''}"
+    if command.name and command.replicas > 1:
+        name = f"{name}-seed{seed}"
+    folder = RunFolder(command.runs / "mnist" / name)
+    held.enter_context(folder.hold())
+    before = training.earlier_config(folder, "mnist", command.resume)
+    return training.open_run(
+        folder,
+        replace(command, seed=seed),
+        command.config,
+        DatasetRecord(name=dataset.name, embedded=dataset.embedded, checksum=dataset.checksum),
+        experiment="mnist",
+        preset=command.preset,
+        before=before,
+        compute=training.prepare_compute(command, before),
+        replicas=command.replicas,
+    )
 
 
-def train(command: Command, places: Sequence[running.Place], dataset: ImageDataset) -> dict[Path, str]:
-    """Train to the stopping points, or on from the last checkpoints; the folders of games that were lost, and why.
-
-    Leaves all but the figures and, where the game was not lost, ``result.json``.
-    """
+def train(command: Command, runs: Sequence[training.Run], dataset: ImageDataset) -> dict[Path, str]:
+    """Train to the stopping points, or on from the last checkpoints; return the runs that diverged, and why."""
     from cgan.devices import resolve_device
     from cgan.fast.seeds import check_alike
 
-    config, record = command.config, places[0].record
-    trainers = build(command, places, dataset)
-    if len(places) > 1:
+    config, record, device = command.config, runs[0].config, resolve_device(command.device)
+    seeds = [this.config.seed for this in runs]
+    trainers = build(config, seeds, dataset, device, record.precision, command.fast)
+    if len(runs) > 1:
         check_alike(trainers)
-    for place in places:
-        place.folder.mkdir(parents=True, exist_ok=True)
-        runs.write_json(place.folder / runs.CONFIG, place.record)
-    parameters = sum(p.numel() for p in [*trainers[0].G.parameters(), *trainers[0].D.parameters()])
+    if dataset.notice:
+        print(f"NOTE: {dataset.notice}.\n")
+    weights = sum(p.numel() for p in [*trainers[0].G.parameters(), *trainers[0].D.parameters()])
     print(
-        f"{command.preset} on {dataset.name}, seed {', '.join(str(place.record['seed']) for place in places)}: "
-        f"{parameters:,} weights, {trainers[0].examples.count:,} images, {record['device']}, "
-        f"{record['precision']} products, {record['threads']} threads"
+        f"{command.preset} on {dataset.name}, seed {', '.join(map(str, seeds))}: {trainers[0].training_set.count:,} "
+        f"training images, {weights:,} weights\n{record.device}, {record.precision} products, "
+        f"{record.threads} thread{'s' * (record.threads != 1)}"
     )
-    for place in places:
-        print(f"run folder {place.folder}")
-    estimator = Estimator(config, dataset, shared_judge(places, dataset), resolve_device(command.device))
+    for this in runs:
+        print(f"run folder {this.folder}")
+    classifier = digit_classifier(dataset, runs[0].folder.path)
+    estimator = Estimator(config, dataset, classifier, device)
 
-    def after(trainer: Trainer, place: running.Place) -> list[str]:
-        draw_grid(estimator.samples, estimator, dataset, place.folder, f"update {trainer.t:,}")
-        early = " (common this early, and most nets recover)" if trainer.t < config.stopping.min_updates else ""
-        return [f"look: {fault}{early}" for fault in estimator.faults]
+    def after_estimate(trainer: Trainer, folder: RunFolder) -> list[str]:
+        draw_grid(estimator.samples, estimator, folder.path, f"update {trainer.t:,}")
+        if estimator.faults and trainer.t < config.stopping.min_updates:
+            kinds = ", ".join(fault.partition(":")[0] for fault in estimator.faults)
+            return [f"look: {kinds} (common this early; most nets recover)"]
+        return [f"look: {fault}" for fault in estimator.faults]
 
-    return running.play(
-        places,
-        trainers,
-        config.stopping,
-        estimator,
-        module="experiments.mnist",
-        resume=command.resume,
-        after=after,
-    )
+    return training.train(runs, trainers, estimator, module=MODULE, after_estimate=after_estimate)
 
 
-def build(command: Command, places: Sequence[running.Place], dataset: ImageDataset) -> list[Trainer]:
-    """A trainer for each place at its start, all on the same examples."""
+def build(
+    config: MnistConfig,
+    seeds: Sequence[int],
+    dataset: ImageDataset,
+    device: torch.device,
+    precision: Precision,
+    fast: bool = True,
+) -> list[Trainer]:
+    """Return a trainer for each seed at its start, all on the same training set."""
     import torch
 
-    from cgan.batches import Examples
-    from cgan.devices import resolve_device, seeded
+    from cgan.batches import TrainingSet
+    from cgan.devices import seeded
     from cgan.networks import Discriminator, Generator
     from cgan.trainer import Trainer
     from experiments.mnist.sampling import from_pixels
 
-    config, device = command.config, resolve_device(command.device)
     images = from_pixels(torch.from_numpy(dataset.train.images), config.generator.output).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
-    examples, mean = Examples(images, labels if config.generator.condition != "none" else None), images.mean(0).cpu()
+    training_set = TrainingSet(images, labels if config.generator.condition != "none" else None)
+    mean = images.mean(0).cpu()
     return [
         Trainer(
-            Generator(config.generator, seeded(place.record["seed"], "G"), mean).to(device),
-            Discriminator(config.discriminator, seeded(place.record["seed"], "D")).to(device),
-            examples,
+            Generator(config.generator, seeded(seed, "G"), mean).to(device),
+            Discriminator(config.discriminator, seeded(seed, "D")).to(device),
+            training_set,
             config.training,
-            seed=place.record["seed"],
-            precision=place.record["precision"],
+            seed=seed,
+            precision=precision,
+            fast=fast,
         )
-        for place in places
+        for seed in seeds
     ]
 
 
-def shared_judge(places: Sequence[running.Place], dataset: ImageDataset) -> Classifier:
-    """The classifier that reads samples, trained once and kept in every folder."""
-    from cgan import checkpoint as checkpoints
-
-    reader, kept = judge(dataset, places[0].folder), checkpoints.load(places[0].folder / CLASSIFIER)
-    for place in places[1:]:
-        if not (place.folder / CLASSIFIER).exists():
-            checkpoints.save(place.folder / CLASSIFIER, *kept)
-    return reader
+def print_result(folder: RunFolder, dataset: ImageDataset) -> None:
+    """Measure a trained run, and print its result and what can be done with it."""
+    result = measure_run(folder, dataset)
+    print(f"\n{result.preset} on {dataset.name}, seed {result.seed}\n{summary(result)}\n")
+    print(f"figures, result.json and weights are in {folder}; samples.png is the paper's figure 2")
+    labels = () if result.label_fidelity is None else ("--labels", "0-9")
+    print(f"more images: {printed_command('experiments.sample', folder, *labels)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the unimodal experiment measures of a net: estimates while it trains, the result and its figures at the end.
+"""Measure a net of the unimodal experiment: estimates while it trains, the result and its figures at the end.
 
 Trains nothing but the classifier that reads the samples.
 """
@@ -10,314 +10,354 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.mnist.presets import MnistConfig
-from experiments.runs import folder as runs
+from experiments.runs.files import convert_record
+from experiments.runs.folder import Result, RunFolder, environment
+from experiments.runs.records import (
+    AcceptanceRecord,
+    DivergedResult,
+    DiversityRecord,
+    DropoutOn,
+    FidelityRecord,
+    MnistResult,
+    ParzenScore,
+    TrainOnGenerated,
+)
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from cgan.metrics.diagnostics import Classifier, LabelFidelity, Variety
+    from cgan.metrics.acceptance import AcceptanceMatrix
+    from cgan.metrics.classifier import Classifier
+    from cgan.metrics.diversity import IntraClassDiversity
+    from cgan.metrics.label_fidelity import LabelFidelity
     from cgan.trainer import Estimate, Trainer
     from data.labelled import ImageDataset
     from experiments.mnist.sampling import LoadedRun
 
 CLASSIFIER = "classifier.safetensors"
 
+#: Columns of the interpolation figure, and nearest training images beside each sample.
+STEPS, NEAREST = 12, 6
+
 
 class Estimator:
-    """Draws samples and measures them: validation likelihood, label fidelity, within-class variety, faults."""
+    """Samples from a net and measures: validation likelihood, label fidelity, intra-class diversity, faults."""
 
-    def __init__(self, config: MnistConfig, dataset: ImageDataset, reader: Classifier, device: torch.device) -> None:
+    def __init__(
+        self, config: MnistConfig, dataset: ImageDataset, classifier: Classifier, device: torch.device
+    ) -> None:
         import torch
 
         from cgan.metrics import parzen
-        from cgan.metrics.diagnostics import real_deviation
+        from cgan.metrics.diversity import pixel_deviation
 
-        self.reader, self.classes = reader, dataset.classes
+        self.classifier, self.dataset, self.device = classifier, dataset, device
         self.conditional = config.generator.condition != "none"
-        per_class = config.estimate.samples_per_class
-        self.asked = torch.arange(dataset.classes).repeat_interleave(per_class)
+        #: The label of each sample.
+        self.labels = torch.arange(dataset.classes).repeat_interleave(config.estimate.samples_per_class)
         self.valid = torch.from_numpy(dataset.valid.images[: config.estimate.images]).to(device)
         train_labels = torch.from_numpy(dataset.train.labels) if self.conditional else None
-        self.real = real_deviation(torch.from_numpy(dataset.train.images), train_labels, dataset.classes)
+        self.real = pixel_deviation(torch.from_numpy(dataset.train.images), train_labels, dataset.classes)
         self.sigmas = parzen.default_sigmas()
-        self.device = device
+        #: Of the last estimate.
         self.samples: Tensor
         self.faults: list[str] = []
 
     def __call__(self, trainer: Trainer) -> Estimate:
-        """The estimate of one moment. The noise is the same each time, so that estimates differ by the net alone."""
+        """Return the estimate of one moment, with the same noise each time: estimates differ by the net alone."""
         from cgan.devices import seeded
         from cgan.metrics import parzen
         from cgan.trainer import Estimate
-        from experiments.mnist.sampling import draw
+        from experiments.mnist.sampling import sample_images
 
-        labels = self.asked.to(self.device) if self.conditional else None
+        labels = self.labels.to(self.device) if self.conditional else None
         rng = seeded(trainer.seed, "estimates", device=self.device)
-        self.samples = draw(trainer.sampler, labels, len(self.asked), rng)
+        self.samples = sample_images(trainer.sampler, labels, len(self.labels), rng)
         if not self.samples.isfinite().all():
             return Estimate(float("nan"), {}, "")
         best, scores = parzen.choose_sigma(self.valid, self.samples, self.sigmas)
-        fidelity, variety, self.faults = self.measure(self.samples)
+        score = scores[best]
+        fidelity, diversity, self.faults = self.measure(self.samples)
         columns = {
-            "valid_log_likelihood": scores[best].mean,
-            "valid_se": scores[best].se,
-            "sigma": scores[best].sigma,
+            "valid_log_likelihood": score.mean,
+            "valid_se": score.se,
+            "sigma": score.sigma,
             **({"label_fidelity": fidelity.share} if fidelity else {}),
-            "variety": variety.overall,
+            "diversity": diversity.overall,
             "faults": len(self.faults),
         }
-        line = f"validation {scores[best].mean:7.1f} ± {scores[best].se:.1f} nats (sigma {scores[best].sigma:.3f})"
-        line += f"  labels as asked {fidelity.share:4.0%}" if fidelity else ""
-        return Estimate(scores[best].mean, columns, f"{line}  variety {variety.overall:.2f} of real digits'")
+        labels_as_asked = f"  labels as asked {fidelity.share:4.0%}" if fidelity else ""
+        line = f"validation {score.mean:7.1f} ± {score.se:.1f} nats{labels_as_asked}"
+        return Estimate(score.mean, columns, f"{line}  diversity {diversity.overall:.2f}")
 
     @property
     def row_labels(self) -> list[int] | None:
         """Labels of a figure's rows, one row a class; None without labels."""
-        return list(range(self.classes)) if self.conditional else None
+        return list(range(self.dataset.classes)) if self.conditional else None
 
-    def measure(self, samples: Tensor) -> tuple[LabelFidelity | None, Variety, list[str]]:
-        """Label fidelity (None without labels), variety and faults of ``samples``, drawn for the labels ``asked``."""
-        from cgan.metrics.diagnostics import label_fidelity, predict, variety, verdict
+    def measure(self, samples: Tensor) -> tuple[LabelFidelity | None, IntraClassDiversity, list[str]]:
+        """Return label fidelity (None without labels), diversity and faults of ``samples``, in order of ``labels``."""
+        from cgan.metrics.classifier import predict
+        from cgan.metrics.diversity import intra_class_diversity
+        from cgan.metrics.faults import describe_faults
+        from cgan.metrics.label_fidelity import label_fidelity
 
-        samples = samples.cpu()
-        read = predict(self.reader, samples)
-        fidelity = label_fidelity(read, self.asked, self.classes) if self.conditional else None
-        spread = variety(samples, self.asked if self.conditional else None, self.real, self.classes)
-        return fidelity, spread, verdict(fidelity, spread, self.classes, predicted=read)
+        samples, classes = samples.cpu(), self.dataset.classes
+        predicted = predict(self.classifier, samples)
+        fidelity = label_fidelity(predicted, self.labels, classes) if self.conditional else None
+        diversity = intra_class_diversity(samples, self.labels if self.conditional else None, self.real, classes)
+        return fidelity, diversity, describe_faults(fidelity, diversity, classes, predicted=predicted)
 
 
-def judge(dataset: ImageDataset, folder: Path) -> Classifier:
-    """The classifier that reads samples: trained on the real training images once, then kept in the run folder."""
+def digit_classifier(dataset: ImageDataset, folder: Path) -> Classifier:
+    """Return the classifier that reads samples: trained once on the real training images, then kept in ``folder``."""
     import torch
 
-    from cgan import checkpoint as checkpoints
-    from cgan.metrics.diagnostics import classifier_from_state, train_classifier
+    from cgan import checkpoint
+    from cgan.metrics.classifier import classifier_from_state, train_classifier
 
     path = folder / CLASSIFIER
     if path.exists():
-        return classifier_from_state(checkpoints.load(path)[0])
-    reader = train_classifier(
+        tensors, record = checkpoint.load(path)
+        if record.get("trained_on") == dataset.checksum:
+            return classifier_from_state(tensors)
+    classifier = train_classifier(
         torch.from_numpy(dataset.train.images),
         torch.from_numpy(dataset.train.labels),
         dataset.classes,
         seed=0,
         progress=True,
     )
-    checkpoints.save(path, reader.state_dict(), {"trained_on": dataset.checksum})
-    return reader
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(path, classifier.state_dict(), {"trained_on": dataset.checksum})
+    return classifier
 
 
-def finish(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
-    """Measure the run at its stopping point, draw its figures, write ``result.json``; returns its contents."""
+def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
+    """Measure the run at its stopping point, draw its figures, write and return ``result.json``."""
     import torch
 
-    from cgan import checkpoint as checkpoints
     from cgan.metrics import parzen
-    from cgan.metrics.diagnostics import predict, train_on_generated
+    from cgan.metrics.classifier import predict
     from experiments.mnist.sampling import load_run
-    from experiments.runs import figures
+    from experiments.runs.training import training_end
 
-    loaded = load_run(folder)
-    _, state = checkpoints.load(folder / runs.CHECKPOINT)
-    progress, seed = state["progress"], loaded.record["seed"]
-    settings = loaded.config.stopping
-    reader = judge(dataset, folder)
-    of = Estimator(loaded.config, dataset, reader, torch.device("cpu"))
-    samples = draw_samples(loaded, of)
-    train_images, valid, test = (torch.from_numpy(part.images) for part in (dataset.train, dataset.valid, dataset.test))
-    train_labels, test_labels = torch.from_numpy(dataset.train.labels), torch.from_numpy(dataset.test.labels)
+    loaded = load_run(folder.path)
+    end = training_end(folder, loaded.config.stopping)
+    estimator = Estimator(loaded.config, dataset, digit_classifier(dataset, folder.path), torch.device("cpu"))
+    samples = final_samples(loaded, estimator)
+    valid, test = torch.from_numpy(dataset.valid.images), torch.from_numpy(dataset.test.images)
     score = parzen.evaluate(samples, valid, test, progress=True)
-    fidelity, variety, faults = of.measure(samples)
-    accuracy = (predict(reader, test) == test_labels).double().mean().item()
-    result: dict[str, Any] = {
-        "experiment": "mnist",
-        "preset": loaded.record["preset"],
-        "status": "finished",
-        "stopped_by": "patience" if progress["without_best"] >= settings.patience else "max_updates",
-        "dataset": loaded.record["dataset"],
-        "seed": seed,
-        "updates": state["trainer"]["t"],
-        "best_update": progress["best_t"],
-        "best_epoch": progress["best_t"] * loaded.config.training.batch_size / len(dataset.train),
-        "seconds": progress["seconds"],
-        "parzen": asdict(score),
-        "collapse": faults,
-        "variety": variety.as_dict(),
-        "classifier_accuracy": accuracy,
-        **({"label_fidelity": fidelity.as_dict()} if fidelity else {}),
-        "device": loaded.record["device"],
-        "precision": loaded.record["precision"],
-        "threads": loaded.record["threads"],
-        "sessions": loaded.record.get("sessions", []),
-        "environment": runs.environment(),
-    }
-    if loaded.generator.has_dropout:
-        result["dropout_on"] = with_dropout(loaded, of, valid, test)
-    if of.conditional:
-        acceptance = accept(loaded, dataset, samples, of.asked)
-        result["acceptance"] = acceptance.as_dict()
-        result["train_on_generated"] = {
-            "generated": train_on_generated(samples, of.asked, test, test_labels, seed=0),
-            "real": train_on_generated(train_images, train_labels, test, test_labels, seed=0, max_train=len(samples)),
-        }
-        figures.acceptance(acceptance, folder / "acceptance.png", title=titled("What D accepts", dataset))
-        figures.fidelity_bars(fidelity, folder / "label_fidelity.png", title=titled("Are the labels obeyed?", dataset))
-    draw_grid(samples, of, dataset, folder, f"best validation likelihood, update {loaded.update:,}")
-    figures.curves(
-        progress["history"], folder / "curves.png", chosen=curve_place(progress), title=titled("Training", dataset)
+    fidelity, diversity, faults = estimator.measure(samples)
+    right = predict(estimator.classifier, test) == torch.from_numpy(dataset.test.labels)
+    dropout_on = measure_dropout_on(loaded, estimator, valid, test) if loaded.generator.has_dropout else None
+    acceptance = measure_acceptance(loaded, estimator, samples) if fidelity else None
+    result = MnistResult(
+        preset=loaded.record.preset,
+        stopped_by=end.stopped_by,
+        dataset=loaded.record.dataset,
+        seed=loaded.record.seed,
+        updates=end.updates,
+        best_update=end.best_update,
+        best_epoch=end.best_update * loaded.config.training.batch_size / len(dataset.train),
+        seconds=end.seconds,
+        weights=folder.best_weights(),
+        parzen=_record(asdict(score), ParzenScore),
+        faults=faults,
+        diversity=_record(diversity.as_dict(), DiversityRecord),
+        classifier_accuracy=right.double().mean().item(),
+        label_fidelity=_record(fidelity.as_dict(), FidelityRecord) if fidelity else None,
+        acceptance=_record(acceptance.as_dict(), AcceptanceRecord) if acceptance else None,
+        train_on_generated=measure_as_training_data(samples, estimator) if fidelity else None,
+        dropout_on=dropout_on,
+        device=loaded.record.device,
+        precision=loaded.record.precision,
+        threads=loaded.record.threads,
+        sessions=loaded.record.sessions,
+        environment=environment(),
     )
-    figures.parzen_curve(
-        score.sigmas, score.valid_means, score.sigma, folder / "parzen.png", title=titled("Choice of sigma", dataset)
-    )
-    draw_neighbours(samples, of, train_images, dataset, folder)
-    draw_interpolations(loaded, of, dataset, folder)
-    runs.write_json(folder / runs.RESULT, result)
+    draw_figures(loaded, estimator, samples, result, end.history, end.best_epoch)
+    folder.write_result(result)
     return result
 
 
-def draw_samples(loaded: LoadedRun, of: Estimator, dropout: bool = False) -> Tensor:
-    """The run's samples (n, pixels) in [0, 1] for the labels ``of.asked``: the same noise with and without dropout."""
+def final_samples(loaded: LoadedRun, estimator: Estimator, dropout: bool = False) -> Tensor:
+    """Return the run's samples (n, pixels) in [0, 1] for ``estimator.labels``; the noise is the same with dropout."""
     from cgan.devices import seeded
-    from experiments.mnist.sampling import draw
+    from experiments.mnist.sampling import sample_images
 
-    asked, rng = of.asked if of.conditional else None, seeded(loaded.record["seed"], "samples")
-    return draw(loaded.generator, asked, len(of.asked), rng, dropout)
+    labels, rng = estimator.labels if estimator.conditional else None, seeded(loaded.record.seed, "samples")
+    return sample_images(loaded.generator, labels, len(estimator.labels), rng, dropout)
 
 
-def with_dropout(loaded: LoadedRun, of: Estimator, valid: Tensor, test: Tensor) -> dict[str, Any]:
-    """What the samples with G's dropout left on come to: Parzen log-likelihood in nats, variety, labels obeyed."""
+def measure_dropout_on(loaded: LoadedRun, estimator: Estimator, valid: Tensor, test: Tensor) -> DropoutOn:
+    """Return the measures of samples drawn with G's dropout left on."""
     from cgan.metrics import parzen
 
-    samples = draw_samples(loaded, of, dropout=True)
-    fidelity, variety, _ = of.measure(samples)
-    return {
-        "parzen": asdict(parzen.evaluate(samples, valid, test, progress=True)),
-        "variety": variety.as_dict(),
-        **({"label_fidelity": fidelity.as_dict()} if fidelity else {}),
-    }
+    samples = final_samples(loaded, estimator, dropout=True)
+    fidelity, diversity, _ = estimator.measure(samples)
+    return DropoutOn(
+        parzen=_record(asdict(parzen.evaluate(samples, valid, test, progress=True)), ParzenScore),
+        diversity=_record(diversity.as_dict(), DiversityRecord),
+        label_fidelity=_record(fidelity.as_dict(), FidelityRecord) if fidelity else None,
+    )
 
 
-def accept(loaded: LoadedRun, dataset: ImageDataset, samples: Tensor, asked: Tensor) -> Any:
-    """The acceptance matrix of the run's D on real test images and on ``samples``."""
+def measure_acceptance(loaded: LoadedRun, estimator: Estimator, samples: Tensor) -> AcceptanceMatrix:
+    """Return what the run's D accepts: real test images and ``samples``, with their own and with wrong labels."""
     import torch
 
     from cgan.devices import seeded
-    from cgan.metrics.diagnostics import acceptance_matrix
+    from cgan.metrics.acceptance import acceptance_matrix
     from experiments.mnist.sampling import from_pixels
 
     def logits(images: Tensor, labels: Tensor) -> Tensor:
         return loaded.discriminator(from_pixels(images, loaded.config.generator.output), labels)
 
-    return acceptance_matrix(
-        logits,
-        torch.from_numpy(dataset.test.images),
-        torch.from_numpy(dataset.test.labels),
-        samples,
-        asked,
-        dataset.classes,
-        generator=seeded(loaded.record["seed"], "wrong labels"),
+    dataset, rng = estimator.dataset, seeded(loaded.record.seed, "wrong labels")
+    real = torch.from_numpy(dataset.test.images), torch.from_numpy(dataset.test.labels)
+    return acceptance_matrix(logits, *real, samples, estimator.labels, dataset.classes, generator=rng)
+
+
+def measure_as_training_data(samples: Tensor, estimator: Estimator) -> TrainOnGenerated:
+    """Return the test accuracy of a classifier trained on ``samples``, and on as many real images."""
+    import torch
+
+    from cgan.metrics.label_fidelity import train_on_generated
+
+    train, test = estimator.dataset.train, estimator.dataset.test
+    on_test = torch.from_numpy(test.images), torch.from_numpy(test.labels)
+    real = torch.from_numpy(train.images), torch.from_numpy(train.labels)
+    return TrainOnGenerated(
+        generated=train_on_generated(samples, estimator.labels, *on_test, seed=0),
+        real=train_on_generated(*real, *on_test, seed=0, max_train=len(samples)),
     )
+
+
+def draw_figures(
+    loaded: LoadedRun,
+    estimator: Estimator,
+    samples: Tensor,
+    result: MnistResult,
+    history: list[dict[str, float]],
+    best_epoch: float,
+) -> None:
+    """Draw all figures of a finished run into its folder."""
+    from experiments.runs import figures
+
+    folder, dataset = loaded.folder.path, estimator.dataset
+    draw_grid(samples, estimator, folder, f"best validation likelihood, update {loaded.update:,}")
+    draw_neighbours(samples, estimator, folder)
+    draw_interpolations(loaded, estimator, folder)
+    figures.curves(history, folder / "curves.png", chosen=best_epoch, title=titled("Training", dataset))
+    score = result.parzen
+    title = titled("Choice of sigma", dataset)
+    figures.parzen_curve(score.sigmas, score.valid_means, score.sigma, folder / "parzen.png", title=title)
+    if result.acceptance is not None and result.label_fidelity is not None:
+        title = titled("What D accepts", dataset)
+        figures.acceptance(result.acceptance, folder / "acceptance.png", title=title)
+        title = titled("How often samples are read as the label asked for", dataset)
+        figures.fidelity_bars(result.label_fidelity, folder / "label_fidelity.png", title=title)
 
 
 def titled(text: str, dataset: ImageDataset) -> str:
-    """A figure's title: it says so when the data set is the embedded one."""
+    """Return a figure's title, with the data set's name if it is the embedded one."""
     return f"{text} — {dataset.name}" if dataset.embedded else text
 
 
-def draw_grid(samples: Tensor, of: Estimator, dataset: ImageDataset, folder: Path, when: str) -> None:
-    """Figure 2: a row per label, ten samples each; without labels, ten rows of ten."""
+def draw_grid(samples: Tensor, estimator: Estimator, folder: Path, when: str) -> None:
+    """Draw figure 2 of the paper: a row per label, ten samples each; without labels, ten rows of ten."""
     from experiments.runs import figures
 
+    dataset = estimator.dataset
     rows = samples.view(dataset.classes, -1, samples.shape[1])[:, :10].cpu()
-    figures.image_grid(
-        rows.reshape(-1, samples.shape[1]).numpy(),
-        folder / "samples.png",
-        dataset.shape,
-        row_labels=of.row_labels,
-        title=titled(f"Samples, {when}", dataset),
-    )
+    title = titled(f"Samples, {when}", dataset)
+    figures.image_grid(rows, folder / "samples.png", dataset.shape, row_labels=estimator.row_labels, title=title)
 
 
-def curve_place(progress: dict[str, Any]) -> float:
-    """The stopping point on the curves' axis of epochs."""
-    return next(row["epoch"] for row in progress["history"] if row["update"] == progress["best_t"])
+def draw_neighbours(samples: Tensor, estimator: Estimator, folder: Path) -> None:
+    """Draw one sample of each class beside the training images nearest to it: does the net copy its training set?"""
+    import torch
 
-
-def draw_neighbours(samples: Tensor, of: Estimator, train: Tensor, dataset: ImageDataset, folder: Path) -> None:
-    """One sample of each class beside the training images nearest to it: is the net reciting its training set?"""
-    from cgan.metrics.diagnostics import nearest_neighbours
+    from cgan.metrics.neighbours import nearest_neighbours
     from experiments.runs import figures
 
-    shown = samples[:: len(samples) // dataset.classes]
-    indices, distances = nearest_neighbours(shown, train, 6)
-    figures.neighbours(
-        shown.numpy(),
-        train[indices].numpy(),
-        distances.numpy(),
-        folder / "neighbours.png",
-        dataset.shape,
-        row_labels=of.row_labels,
-        title=titled("Samples and their nearest training images (distance below)", dataset),
-    )
+    dataset = estimator.dataset
+    train, shown = torch.from_numpy(dataset.train.images), samples[:: len(samples) // dataset.classes]
+    indices, distances = nearest_neighbours(shown, train, NEAREST)
+    title = titled("Samples and their nearest training images (distance below)", dataset)
+    labels, path = estimator.row_labels, folder / "neighbours.png"
+    figures.neighbours(shown, train[indices], distances, path, dataset.shape, row_labels=labels, title=title)
 
 
-def draw_interpolations(loaded: LoadedRun, of: Estimator, dataset: ImageDataset, folder: Path) -> None:
-    """From one noise vector to another in twelve steps, each row with its label throughout."""
+def draw_interpolations(loaded: LoadedRun, estimator: Estimator, folder: Path) -> None:
+    """Draw what G makes on the way from one noise vector to another, each row with its label throughout."""
     import torch
 
     from cgan.devices import seeded
-    from cgan.metrics.diagnostics import interpolate
-    from cgan.networks import draw_noise
+    from cgan.networks import interpolate_noise, sample_noise
     from experiments.mnist.sampling import to_pixels
     from experiments.runs import figures
 
-    spec, steps = loaded.generator.spec, 12
-    rng = seeded(loaded.record["seed"], "interpolation")
-    ends = draw_noise(spec.noise, (2 * dataset.classes, spec.input_dim), rng)
+    spec, dataset = loaded.generator.spec, estimator.dataset
+    ends = sample_noise(spec.noise, (2 * dataset.classes, spec.input_dim), seeded(loaded.record.seed, "interpolation"))
     spherical = spec.noise == "normal"
-    z = torch.cat(
-        [interpolate(ends[2 * i], ends[2 * i + 1], steps, spherical=spherical) for i in range(dataset.classes)]
-    )
-    labels = None if loaded.classes is None else torch.arange(loaded.classes).repeat_interleave(steps)
+    pairs = zip(ends[::2], ends[1::2], strict=True)
+    z = torch.cat([interpolate_noise(start, end, STEPS, spherical=spherical) for start, end in pairs])
+    labels = torch.arange(loaded.classes).repeat_interleave(STEPS) if loaded.classes else None
     with torch.no_grad():
         images = to_pixels(loaded.generator(z, labels), spec.output)
-    figures.interpolations(
-        images.view(dataset.classes, steps, -1).numpy(),
-        folder / "interpolation.png",
-        dataset.shape,
-        row_labels=of.row_labels,
-        title=titled("From one noise vector to another, the label unchanged", dataset),
-    )
+    title = titled("From one noise vector to another, the label unchanged", dataset)
+    path, rows = folder / "interpolation.png", images.view(dataset.classes, STEPS, -1)
+    figures.image_grid(rows, path, dataset.shape, row_labels=estimator.row_labels, title=title)
 
 
-def summary(result: dict[str, Any]) -> str:
-    """A run's result in a few lines for the terminal."""
-    if result["status"] != "finished":
-        return f"{result['status']}: {result['reason']}"
-    p, d = result["parzen"], result["dataset"]
-    lines = [
-        f"dataset {d['name']}; kept the weights of update {result['best_update']:,} of {result['updates']:,} "
-        f"({result['seconds'] / 60:.1f} min of training, stopped by {result['stopped_by']})",
-        f"Parzen log-likelihood: test {p['test_mean']:.1f} ± {p['test_se']:.1f} nats, validation {p['valid_mean']:.1f} "
-        f"± {p['valid_se']:.1f} (sigma {p['sigma']:.3f}{', at the edge of the grid' if p['at_edge'] else ''})",
-        f"variety within a class: {result['variety']['overall']:.2f} of real digits'",
+def summary(result: Result) -> str:
+    """Return a run's result as lines for the terminal."""
+    if isinstance(result, DivergedResult):
+        return f"  diverged at update {result.updates:,}: {result.reason}"
+    assert isinstance(result, MnistResult)
+    p = result.parzen
+    edge = ", at the edge of the grid" if p.at_edge else ""
+    published = "132 ± 1.8" if result.label_fidelity else "225 ± 2"
+    paper = "" if result.dataset.embedded else f"; in the paper's Table 1: {published}"
+    rows = [
+        (
+            "test log-likelihood",
+            f"{p.test_mean:.1f} ± {p.test_se:.1f} nats (Parzen window, sigma {p.sigma:.3f}{edge}{paper})",
+        ),
+        ("validation", f"{p.valid_mean:.1f} ± {p.valid_se:.1f} nats"),
+        ("intra-class diversity", f"{_number(result.diversity.overall)} of real digits'"),
     ]
-    if "label_fidelity" in result:
-        lines.append(
-            f"labels as asked: {result['label_fidelity']['share']:.1%} (the classifier reads real test digits with "
-            f"{result['classifier_accuracy']:.1%})"
+    if result.label_fidelity is not None:
+        real = f"the classifier reads {result.classifier_accuracy:.1%} of real test digits"
+        rows.append(("labels as asked", f"{_share(result.label_fidelity.share)} ({real})"))
+    if (trained := result.train_on_generated) is not None:
+        rows.append(
+            ("trained on samples", f"{trained.generated:.1%} of real test digits (on real: {trained.real:.1%})")
         )
-        t = result["train_on_generated"]
-        lines.append(
-            f"trained on generated, tested on real: {t['generated']:.1%}; trained on as many real: {t['real']:.1%}"
-        )
-    if "dropout_on" in result:
-        on = result["dropout_on"]
-        labels = f", labels as asked {on['label_fidelity']['share']:.1%}" if "label_fidelity" in on else ""
-        lines.append(
-            f"with G's dropout left on: test {on['parzen']['test_mean']:.1f} ± {on['parzen']['test_se']:.1f} nats, "
-            f"variety {on['variety']['overall']:.2f}{labels}"
-        )
-    lines += [f"look: {fault}" for fault in result["collapse"]]
+    if (on := result.dropout_on) is not None:
+        labels = f", labels as asked {_share(on.label_fidelity.share)}" if on.label_fidelity else ""
+        figures = f"{on.parzen.test_mean:.1f} ± {on.parzen.test_se:.1f} nats, diversity {_number(on.diversity.overall)}"
+        rows.append(("with G's dropout on", figures + labels))
+    ended = "when no better estimate came" if result.stopped_by == "patience" else "at the last update asked for"
+    lines = [
+        f"  weights of update {result.best_update:,} of {result.updates:,}, the best on validation images; "
+        f"{result.seconds / 60:.1f} min of training, ended {ended}",
+        *(f"  {name:<22} {value}" for name, value in rows),
+        *(f"  look: {fault}" for fault in result.faults),
+    ]
     return "\n".join(lines)
+
+
+def _record(values: dict[str, Any], form: type[Any]) -> Any:
+    return convert_record(values, form, form.__name__)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1%}"

@@ -1,11 +1,8 @@
-"""Draw images from a trained run: ``python -m experiments.sample RUN --labels 0-9 --per-label 10 --out grid.png``.
-
-Writes the figure-2 grid (a row per label), and the images as an array where asked. Trains nothing.
-"""
+"""Sample images from a trained run: ``python -m experiments.sample RUN --labels 0-9 --per-label 10 --out grid.png``."""
 
 from __future__ import annotations
 
-import os
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +12,16 @@ from typing import Annotated
 import tyro
 
 from experiments import UsageError
-from experiments.runs import folder as runs
 from experiments.runs.cli import run
+from experiments.runs.files import check_output, write_bytes
 
-#: Images in a row, above which the figure and the memory for it get out of hand.
-MOST = 10_000
+#: Images in a row; more would make a figure that no program opens.
+MAX_PER_LABEL = 10_000
 
 
 @dataclass(frozen=True)
 class Command:
-    """Draw images from a trained run and lay them out as in figure 2 of the paper: a row per label."""
+    """Sample images from a trained run and lay them out as in figure 2 of the paper: a row per label."""
 
     run: tyro.conf.Positional[Path]
     """Folder of the run, such as runs/mnist/paper-seed1."""
@@ -35,33 +32,34 @@ class Command:
     seed: int = 0
     """Seed of the noise."""
     dropout: bool = False
-    """Leave G's dropout on, as while training: more variety, lower likelihood. The paper does not say which it did."""
+    """Leave G's dropout on, as in training: more diversity, lower likelihood. The paper does not say which it did."""
     out: Path = Path("grid.png")
     """PNG to write."""
     npy: Path | None = None
     """Also write the images there: float32 (rows * per_label, pixels) in [0, 1]; experiments.parzen can score it."""
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.per_label <= MAX_PER_LABEL:
+            raise UsageError(f"--per-label is {self.per_label}: give 1 to {MAX_PER_LABEL:,}")
+        for option, path in (("--out", self.out), ("--npy", self.npy)):
+            if path is not None:
+                if not path.resolve().parent.is_dir():
+                    raise UsageError(f"{option} {path}: its folder does not exist; create it or choose another place")
+                check_output(path, option)
+        if self.out.suffix != ".png":
+            raise UsageError(f"--out {self.out}: the file is a PNG, so end its name in .png")
+        if self.npy and self.npy.resolve() == self.out.resolve():
+            raise UsageError(f"--npy {self.npy}: the PNG goes there; give another name, such as samples.npy")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status."""
+    """Run the command and return the exit status."""
     command = tyro.cli(Command, args=argv, prog="python -m experiments.sample")
-    if not 1 <= command.per_label <= MOST:
-        raise UsageError(f"--per-label is {command.per_label}: it must be at least 1, and at most {MOST:,}")
-    for option, path in (("--out", command.out), ("--npy", command.npy)):
-        if path is None:
-            continue
-        if not path.resolve().parent.is_dir():
-            raise UsageError(f"{path}: its folder does not exist; create it or choose another place")
-        runs.check_output(path, option)
-    if command.out.suffix != ".png":
-        raise UsageError(f"--out {command.out}: a PNG is written, so end its name in .png")
-    if command.npy and command.npy.resolve() == command.out.resolve():
-        raise UsageError(f"--npy {command.npy}: there the picture goes; give it another name, such as samples.npy")
     import numpy as np
     import torch
 
     from cgan.devices import seeded
-    from experiments.mnist.sampling import draw, load_run
+    from experiments.mnist.sampling import load_run, sample_images
     from experiments.runs import figures
 
     loaded = load_run(command.run)
@@ -69,32 +67,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = len(labels) if labels else 10
     asked = torch.tensor(labels).repeat_interleave(command.per_label) if labels else None
     if command.dropout and not loaded.generator.has_dropout:
-        raise UsageError(f"{command.run}: this run's generator has no dropout: leave --dropout out")
+        raise UsageError(f"{loaded.folder}: this run's generator has no dropout: leave --dropout out")
     rng = seeded(command.seed, "samples")
-    images = draw(loaded.generator, asked, rows * command.per_label, rng, command.dropout).numpy()
-    dataset = loaded.record["dataset"]
-    side = round(images.shape[1] ** 0.5)
+    images = sample_images(loaded.generator, asked, rows * command.per_label, rng, command.dropout).numpy()
+    dataset, side = loaded.record.dataset, round(images.shape[1] ** 0.5)
     figures.image_grid(
-        images,
+        images.reshape(rows, command.per_label, -1),
         command.out,
         (side, side),
-        columns=command.per_label,
         row_labels=labels or None,
-        title=f"trained on {dataset['name']}" if dataset["embedded"] else None,
+        title=f"trained on {dataset.name}" if dataset.embedded else None,
     )
-    how = ", dropout on" if command.dropout else ""
-    print(f"{command.out}: {len(images)} images, trained on {dataset['name']}, update {loaded.update:,}{how}")
+    dropout = ", dropout on" if command.dropout else ""
+    print(f"{command.out}: {len(images)} images, trained on {dataset.name}, update {loaded.update:,}{dropout}")
     if command.npy:
-        temporary = command.npy.with_name(f".{command.npy.name}.{os.getpid()}.tmp")
-        with open(temporary, "wb") as file:
-            np.save(file, images)
-        os.replace(temporary, command.npy)
+        file = io.BytesIO()
+        np.save(file, images)
+        write_bytes(command.npy, file.getvalue())
         print(f"{command.npy}: the same images, float32 {images.shape}")
     return 0
 
 
 def parse_labels(text: str, classes: int | None) -> list[int]:
-    """The labels that ``text`` lists (``0-9``, ``3,1,4``, ``all``), in its order; empty for an unconditional net.
+    """Return the labels that ``text`` lists (``0-9``, ``3,1,4``, ``all``), in its order; none for an unconditional net.
 
     Raises ``UsageError`` if the text is malformed, a label is not in 0..classes-1, or the net takes no labels.
     """

@@ -1,375 +1,382 @@
-"""All runs below some folders, as records to be tabulated: found, checked, and one chosen of several of a seed.
+"""Read all runs below some folders into one pandas table, a row a run. Writes nothing, and knows no preset.
 
-Reads ``result.json``, ``config.json`` and the scores of ``experiments.parzen --json``. Writes and prints nothing.
+Files are read through the dataclasses of ``experiments.runs.records``. A file that cannot be used costs its own run
+alone: it becomes a note, and the table holds the others.
 """
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pandas as pd
+
 from experiments import UsageError
-from experiments.flickr_tags.presets import FLICKR_PRESETS
-from experiments.mnist.presets import MNIST_PRESETS
-from experiments.runs import folder as runs
-from experiments.runs import photo_table as table2
+from experiments.runs import photo_table
+from experiments.runs.cli import sentence
+from experiments.runs.files import read_record
+from experiments.runs.folder import CONFIG, RESULT, SEARCH, RunFolder, device_kind, identity
+from experiments.runs.records import Count, DivergedResult, FlickrResult, MnistResult, ParzenScore, RunConfig, Text
 
 MNIST, FLICKR, PARZEN = "mnist", "flickr-tags", "parzen"
 
-#: Presets by experiment: what a run's settings are compared with, so that a changed setting gets a row of its own.
-PRESETS: dict[str, Mapping[str, Callable[[], Any]]] = {MNIST: MNIST_PRESETS, FLICKR: FLICKR_PRESETS}
+#: The columns of the table of runs.
+COLUMNS = {
+    "folder": "the run's folder, or the file of a score",
+    "experiment": "mnist, flickr-tags, or parzen for samples scored by experiments.parzen",
+    "preset": "the preset; of a score, what was scored",
+    "changes": "settings that differ from the preset's own, as text such as 'training.decay=1.000004'; may be empty",
+    "name": "preset, changes and whatever else sets the run apart, for a reader; one name a group",
+    "group": "runs with the same text differ by seed alone",
+    "dataset": "name of the data set",
+    "embedded": "whether the data set is a stand-in that ships with the code",
+    "checksum": "of the data set",
+    "seed": "the seed",
+    "precision": "float32 or bfloat16; empty for a score",
+    "device": "cpu, cuda or mps",
+    "numerics": "revision of the numerics",
+    "status": "finished, diverged, unfinished, or mismatch: the result is of other weights than best.safetensors",
+    "ending": "how training ended, in words",
+    "cut_short": "whether fewer updates were planned than the preset plans, and patience did not end training before",
+    "kept": "whether the run counts: of several runs of a group and a seed only one does",
+    "started": "when the last session started (UTC, ISO 8601), or empty",
+    "updates": "updates trained",
+    "best_update": "update whose weights were kept",
+    "seconds": "wall time of training, or of making and scoring samples",
+    "log_likelihood": "mnist, parzen: Parzen log-likelihood of the test images in nats, G's dropout off",
+    "standard_error": "its standard error over the test images",
+    "sigma": "width of the Gaussians, chosen on the validation images",
+    "at_edge": "whether sigma is an end of the grid",
+    "label_fidelity": "share of samples that a classifier reads as the label asked for",
+    "diversity": "intra-class diversity of the samples; real images: 1",
+    "precision_at_10": "flickr-tags: precision at 10 against user tags and annotations",
+    "config": "the RunConfig, or None",
+    "result": "the MnistResult, FlickrResult, DivergedResult or ScoreFile, or None",
+}
 
-#: The only setting that may differ within a row: a run that is stopped early and measured has another one.
-LENGTH = "stopping.max_updates"
+_TYPES = {
+    **dict.fromkeys(("embedded", "cut_short", "kept"), "bool"),
+    **dict.fromkeys(("seed", "numerics", "updates", "best_update"), "Int64"),
+    **dict.fromkeys(("seconds", "log_likelihood", "standard_error", "sigma"), "float64"),
+    **dict.fromkeys(("label_fidelity", "diversity", "precision_at_10"), "float64"),
+}
 
-#: Settings that a preset leaves to what is there, and that a run records as it was found.
-FOUND = ("features.network", "features.weights", "features.grid", "features.random_weights")
+#: The controls as ``experiments.parzen`` names them, and the number of samples of the paper's procedure.
+REAL, KMEANS, SAMPLES = "mnist-train", "mnist-kmeans", 10_000
 
-#: The controls as ``experiments.parzen`` names them, and how many samples the paper's procedure takes.
-REAL, KMEANS, COUNT = "mnist-train", "mnist-kmeans", 10_000
+#: Larger JSON files are not looked into for scores.
+SCORE_BYTES = 2**20
 
-#: Other JSON files than results are looked into up to this many bytes, for scores.
-SMALL = 2**20
+#: No number of a run comes near it; a larger one is damage, and would overflow what is computed from it.
+LARGEST = 1e12
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreFile(ParzenScore):
+    """What ``experiments.parzen --json`` writes."""
+
+    samples: Text
+    """mnist-train, mnist-kmeans, or the name of a file of samples."""
+    valid: Text
+    test: Text
+    seed: Count = 0
+    command: Text = ""
+    machine: Text = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run, or one score of samples by ``experiments.parzen``."""
+class Runs:
+    """All runs that were found, and what a reader must know of the files that were left out."""
 
-    place: Path
-    """The run's folder, or the score's file."""
-    experiment: str
-    preset: str
-    """The preset; of a score, what was scored."""
-    changes: tuple[str, ...]
-    """Settings that differ from the preset's own."""
-    dataset: str
-    embedded: bool
-    checksum: str
-    seed: int
-    state: str
-    """finished, diverged or unfinished."""
-    updates: int | None
-    started: str
-    """When its last session started, in UTC; empty if it does not say."""
-    remark: str
-    """How its training ended, in words."""
-    result: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    """Recorded settings by dotted name, but for the length of training and those that are recorded as found."""
+    table: pd.DataFrame
+    """One run a row, with the columns ``COLUMNS``."""
+    notes: list[str] = field(default_factory=list)
 
-    @property
-    def name(self) -> str:
-        """Preset and changed settings in words."""
-        told = [*self.changes[:3], *([f"{len(self.changes) - 3} more changes"] if len(self.changes) > 3 else [])]
-        return f"{self.preset} with {', '.join(told)}" if told else self.preset
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What runs of one row share."""
-        # Of a preset that is known the changes say it all; a setting that a record lacks came later.
-        known = own_settings(self.experiment, self.preset) is not None
-        settings = "" if known else json.dumps(self.settings, sort_keys=True)
-        return self.experiment, self.preset, self.changes, self.dataset, self.embedded, self.checksum, settings
-
-    @property
-    def key_and_seed(self) -> tuple[Any, ...]:
-        """What only runs of the same thing share."""
-        return *self.key, self.seed
+    def select(self, *, embedded: bool, experiments: Sequence[str]) -> pd.DataFrame:
+        """Return the runs that count, of some experiments, on real or on embedded data."""
+        table = self.table
+        return table[table["kept"] & (table["embedded"] == embedded) & table["experiment"].isin(experiments)]
 
 
-@dataclass(frozen=True)
-class Note:
-    """What a reader must know of a file that could not be taken as it is."""
+def load(folders: Sequence[Path]) -> Runs:
+    """Return all runs and scores below ``folders``. Trials of a search and hidden files are skipped.
 
-    text: str
-    experiment: str | None = None
-    """Whose tables it concerns; None: all."""
-
-
-@dataclass
-class Found:
-    """What the search brought in."""
-
-    runs: list[Run] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
-
-
-def find(folders: Sequence[Path]) -> Found:
-    """All runs and scores below ``folders``; that there are none is noted. What a search plays is no run."""
-    found = Found()
-    seen: set[Path] = set()
-    paths = [path for folder in folders for path in sorted(folder.rglob("*.json"))]
-    searches = {path.parent for path in paths if path.name == runs.SEARCH}
-    for path in paths:
-        if path.resolve() not in seen and path.is_file() and not searches & set(path.parents):
-            seen.add(path.resolve())
-            _take(path, found)
-    if not found.runs:
-        found.notes.append(Note(f"{', '.join(map(str, folders))}: no run was found there"))
-    return found
-
-
-def _take(path: Path, found: Found) -> None:
-    """Add the run that a JSON file is about, or a note on why it was left out."""
-    if path.name == runs.CONFIG and (path.parent / runs.RESULT).exists():
-        return
-    if path.name not in (runs.RESULT, runs.CONFIG) and (path.name == table2.JSON or path.stat().st_size > SMALL):
-        return
-    try:
-        record = runs.read_json(path)
-    except UsageError as error:
-        # Any tool may have written a list into a file of any other name.
-        if path.name in (runs.RESULT, runs.CONFIG) or "not readable" in str(error):
-            found.notes.append(Note(f"{error}; left out"))
-        return
-    except OSError as error:
-        found.notes.append(Note(f"{path}: {error.strerror}; left out"))
-        return
-    try:
-        if path.name == runs.RESULT:
-            found.runs += read_result(path, record, found.notes)
-        elif path.name == runs.CONFIG:
-            found.runs += read_unfinished(path, record)
-        else:
-            found.runs += read_score(path, record)
-    except _Form as form:
-        found.notes.append(
-            Note(
-                f"{path}: of an older format, without a usable {form}; left out (delete it and give the run's command "
-                "again with --resume to have it measured anew)"
-            )
-        )
-
-
-class _Form(Exception):
-    """A field is missing or of another kind; the message names it."""
-
-
-def read_result(path: Path, record: Mapping[str, Any], notes: list[Note]) -> list[Run]:
-    """The run that a ``result.json`` is about, if it is one of the paper's experiments."""
-    experiment = text_of(record, "experiment")
-    if experiment not in (MNIST, FLICKR):
-        return []
-    state = text_of(record, "status")
-    if state == "finished":
-        needed = (("parzen", "test_mean"), ("parzen", "test_se")) if experiment == MNIST else ()
-        for keys in needed:
-            if number(record, *keys) is None:
-                raise _Form(".".join(keys))
-        if experiment == FLICKR and not isinstance(record.get("measures"), Mapping):
-            raise _Form("measures")
-    config: Mapping[str, Any] = record
-    try:
-        config = runs.read_json(path.with_name(runs.CONFIG))
-    except (UsageError, OSError):
-        if not isinstance(record.get("settings"), Mapping):
-            name = record.get("preset")
-            text = f"{path}: no readable {runs.CONFIG} beside it; its settings are taken for {name}'s own"
-            notes.append(Note(text, experiment))
-    return [_run(path.parent, record, config, state, number(record, "updates"), _ending(state, record, config))]
-
-
-def read_unfinished(path: Path, config: Mapping[str, Any]) -> list[Run]:
-    """The run that a ``config.json`` without a result is about, with what ``metrics.csv`` says of it."""
-    if config.get("experiment") not in (MNIST, FLICKR):
-        return []
-    updates, best = None, None
-    try:
-        with open(path.with_name(runs.METRICS), encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        updates = int(rows[-1]["update"])
-        best = max(float(row["valid_log_likelihood"]) for row in rows)
-    except (OSError, KeyError, IndexError, TypeError, ValueError):
-        # The run has just begun, or measures other things.
-        pass
-    remark = "unfinished" + (f" at update {updates:,}" if updates is not None else "")
-    if best is not None and math.isfinite(best):
-        remark += f", best validation estimate {best:.1f} nats".replace("-", "−")
-    return [_run(path.parent, config, config, "unfinished", updates, remark)]
-
-
-def read_score(path: Path, record: Mapping[str, Any]) -> list[Run]:
-    """The score that ``experiments.parzen --json`` wrote, if it is one on the whole of MNIST."""
-    if record.get("valid") != "mnist" or record.get("test") != "mnist" or not isinstance(record.get("samples"), str):
-        return []
-    if any(number(record, name) is None for name in ("test_mean", "test_se", "n_samples")):
-        return []
-    count = int(record["n_samples"])
-    changes = (f"{count:,} samples",) if record["samples"] in (REAL, KMEANS) and count != COUNT else ()
-    result = {"parzen": record, "seconds": record.get("seconds"), "device": record.get("machine")}
-    seed = number(record, "seed")
-    return [
-        Run(
-            place=path,
-            experiment=PARZEN,
-            preset=record["samples"],
-            changes=changes,
-            dataset="mnist",
-            embedded=False,
-            checksum="",
-            seed=int(seed) if seed is not None else 0,
-            state="finished",
-            updates=None,
-            started="",
-            remark="scored",
-            result=result,
-            settings={},
-        )
-    ]
-
-
-def _run(
-    place: Path,
-    record: Mapping[str, Any],
-    config: Mapping[str, Any],
-    state: str,
-    updates: float | None,
-    remark: str,
-) -> Run:
-    experiment, preset = text_of(record, "experiment"), text_of(record, "preset")
-    dataset = record.get("dataset")
-    if not isinstance(dataset, Mapping) or not isinstance(dataset.get("embedded"), bool):
-        # Without it an embedded run might fill a row of the paper's.
-        raise _Form("dataset.embedded")
-    seed = number(record, "seed")
-    if seed is None:
-        raise _Form("seed")
-    settings = flat(config["settings"]) if isinstance(config.get("settings"), Mapping) else {}
-    for name in (LENGTH, *FOUND):
-        settings.pop(name, None)
-    own = own_settings(experiment, preset)
-    changes = () if own is None else tuple(f"{name}={told(v)}" for name, v in differing(settings, own).items())
-    sessions = record.get("sessions")
-    last = sessions[-1] if isinstance(sessions, list) and sessions else None
-    started = last.get("started") if isinstance(last, Mapping) else None
-    return Run(
-        place=place,
-        experiment=experiment,
-        preset=preset,
-        changes=changes,
-        dataset=text_of(dataset, "name"),
-        embedded=dataset["embedded"],
-        checksum=str(dataset.get("checksum", "")),
-        seed=int(seed),
-        state=state if state in ("finished", "diverged") else "unfinished",
-        updates=None if updates is None else int(updates),
-        started=started if isinstance(started, str) else "",
-        remark=remark,
-        result=record,
-        settings=settings,
-    )
-
-
-def _ending(state: str, record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """How the training that a result is about ended, in words."""
-    updates = number(record, "updates")
-    at = "" if updates is None else f" at update {int(updates):,}"
-    if state != "finished":
-        return f"{state}{at}"
-    if record.get("stopped_by") == "patience":
-        return "reached its stopping point"
-    length = number(config, "settings", *LENGTH.split("."))
-    own = own_settings(text_of(record, "experiment"), text_of(record, "preset"))
-    full = None if own is None else own.get(LENGTH)
-    if length is None or full is None:
-        return "finished"
-    return f"cut short (planned: at most {full:,} updates)" if length < full else "ran its full length"
-
-
-def own_settings(experiment: str, preset: str) -> dict[str, Any] | None:
-    """A preset's settings by dotted name; None where it is not known."""
-    make = PRESETS.get(experiment, {}).get(preset)
-    # Through JSON, as the recorded ones have gone: tuples become lists.
-    return None if make is None else flat(json.loads(json.dumps(make().as_dict())))
-
-
-def differing(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The recorded ``settings`` that are not as in a preset's ``own``, both by dotted name.
-
-    A setting that the preset has and the record lacks came later, and the run is as the preset was.
+    Raises ``OSError`` if one of ``folders`` itself may not be read; what cannot be read below it becomes a note.
     """
-    return {name: value for name, value in settings.items() if own.get(name) != value}
+    notes: list[str] = []
+    rows: list[dict[str, Any]] = []
+    for path in _json_files(folders, notes):
+        try:
+            row = _read(path, notes)
+        except (UsageError, OSError) as error:
+            notes.append(f"{sentence(error)}; left out")
+            continue
+        rows += [row] if row else []
+    if not rows:
+        notes.append(f"{', '.join(map(str, folders))}: no run was found there")
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(_TYPES)
+    _name(table)
+    _keep_one_a_seed(table, notes)
+    order = ["experiment", "embedded", "preset", "changes", "name", "seed"]
+    return Runs(table.sort_values(order, kind="stable", ignore_index=True), notes)
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    out: dict[str, Any] = {}
-    for name, value in settings.items():
-        out |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return out
+def read_metrics(folder: Path) -> pd.DataFrame:
+    """Return the numbers of a run's ``metrics.csv`` by rising update; empty where there is no usable file."""
+    if not folder.is_dir():
+        return pd.DataFrame()
+    try:
+        table = RunFolder(folder).read_metrics().apply(pd.to_numeric, errors="coerce").astype(float)
+    except (UsageError, OSError, ValueError, TypeError, OverflowError):
+        return pd.DataFrame()
+    if "update" not in table:
+        return pd.DataFrame()
+    table = table.where(table.abs() < LARGEST).dropna(subset="update")
+    return table.sort_values("update").drop_duplicates("update", keep="last").reset_index(drop=True)
 
 
-def told(value: Any) -> str:
-    """A setting's value as short text."""
+def _json_files(folders: Sequence[Path], notes: list[str]) -> Iterator[Path]:
+    """Yield every JSON file below ``folders`` once, in the order of the names."""
+    seen: set[Path] = set()
+    for top in folders:
+
+        def refuse(error: OSError, top: Path = top) -> None:
+            if error.filename == str(top):
+                raise error
+            notes.append(f"{sentence(error)}; left out")
+
+        if not top.exists():
+            continue
+        for place, below, files in os.walk(top, onerror=refuse):
+            below[:] = [] if SEARCH in files else sorted(name for name in below if not name.startswith("."))
+            for name in [] if SEARCH in files else sorted(files):
+                path = Path(place) / name
+                if name.endswith(".json") and not name.startswith(".") and path.resolve() not in seen:
+                    seen.add(path.resolve())
+                    yield path
+
+
+def _read(path: Path, notes: list[str]) -> dict[str, Any] | None:
+    """Return the row of the run or score that a JSON file is about; None for a file about something else."""
+    if path.name == CONFIG and path.with_name(RESULT).exists():
+        return None
+    if path.name in (RESULT, CONFIG):
+        head = read_record(path, dict[str, Any])
+        # Other commands, and other people's programs, have files of these names, too.
+        known = head.get("experiment") in (MNIST, FLICKR) or (path.name == RESULT and "experiment" not in head)
+        return _read_run(RunFolder(path.parent), notes) if known else None
+    if path.name == photo_table.JSON or not path.is_file() or path.stat().st_size > SCORE_BYTES:
+        return None
+    head = read_record(path, Any, fix="if it is a score, score the samples again")
+    if not isinstance(head, dict) or not {"samples", "valid", "test", "test_mean"} <= head.keys():
+        return None
+    score = read_record(path, ScoreFile, fix="score the samples again")
+    return _score_row(path, score) if score.valid == score.test == "mnist" else None
+
+
+def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
+    """Return the row of the run in ``folder``; raises ``UsageError`` or ``OSError`` naming the file at fault."""
+    config = folder.read_config()
+    result: MnistResult | FlickrResult | DivergedResult | None = None
+    mismatch = False
+    if folder.result_path.exists():
+        try:
+            result = folder.read_result()
+        except (UsageError, OSError) as error:
+            # Damage of the result itself raises again; what is left is that it does not fit best.safetensors.
+            result = folder.read_result(check_weights=False)
+            mismatch = True
+            notes.append(f"{sentence(error)}; its figures are not used")
+        for name in ("experiment", "preset", "seed", "dataset"):
+            if getattr(result, name) != getattr(config, name):
+                raise UsageError(f"{folder.result_path}: its {name} is not that of {CONFIG} beside it")
+        if place := _too_large(msgspec.to_builtins(result)):
+            raise UsageError(
+                f"{folder.result_path}: field {place[1:]} holds a number over {LARGEST:.0e}, so it is damaged"
+            )
+    status = "mismatch" if mismatch else result.status if result else "unfinished"
+    planned = (
+        config.settings["stopping"].get("max_updates") if isinstance(config.settings.get("stopping"), dict) else None
+    )
+    planned = planned if isinstance(planned, int) else None
+    cut_short = planned is not None and config.preset_updates is not None and planned < config.preset_updates
+    cut_short = cut_short and getattr(result, "stopped_by", None) != "patience"
+    metrics = read_metrics(folder.path) if result is None else None
+    if result is not None:
+        updates: int | None = result.updates
+    else:
+        updates = int(metrics["update"].iloc[-1]) if metrics is not None and len(metrics) else None
+    changes = ", ".join(f"{name}={_short(value)}" for name, value in config.changes.items())
+    same = {name: value for name, value in identity(config).items() if name != "seed"}
+    group = [
+        config.experiment,
+        config.preset,
+        config.changes,
+        config.dataset.embedded,
+        same,
+        planned if cut_short else None,
+    ]
+    row: dict[str, Any] = {
+        "folder": folder.path,
+        "experiment": config.experiment,
+        "preset": config.preset,
+        "changes": changes,
+        "name": config.preset + (f" with {_shorten(changes)}" if changes else ""),
+        "group": _digest(group),
+        "dataset": config.dataset.name,
+        "embedded": config.dataset.embedded,
+        "checksum": config.dataset.checksum,
+        "seed": config.seed,
+        "precision": config.precision,
+        "device": device_kind(config.device),
+        "numerics": config.numerics,
+        "status": status,
+        "ending": _ending(status, result, config, updates, cut_short, metrics),
+        "cut_short": cut_short,
+        "kept": True,
+        "started": config.sessions[-1].started if config.sessions else "",
+        "updates": updates,
+        "config": config,
+        "result": result,
+    }
+    if cut_short:
+        row["name"] += f", {planned:,} updates"
+    if isinstance(result, MnistResult | FlickrResult):
+        row |= {"best_update": result.best_update, "seconds": result.seconds}
+    if isinstance(result, MnistResult) and not mismatch:
+        row |= _parzen_columns(result.parzen) | {
+            "label_fidelity": result.label_fidelity.share if result.label_fidelity else None,
+            "diversity": result.diversity.overall,
+        }
+    if isinstance(result, FlickrResult) and not mismatch:
+        cgan = result.measures.get("cgan")
+        row["precision_at_10"] = cgan.precision_at_10.value if cgan and cgan.precision_at_10 else None
+    return row
+
+
+def _score_row(path: Path, score: ScoreFile) -> dict[str, Any]:
+    if place := _too_large(msgspec.to_builtins(score)):
+        raise UsageError(f"{path}: field {place[1:]} holds a number over {LARGEST:.0e}, so it is damaged")
+    other = score.samples in (REAL, KMEANS) and score.n_samples != SAMPLES
+    changes = f"{score.n_samples:,} samples" if other else ""
+    return {
+        "folder": path,
+        "experiment": PARZEN,
+        "preset": score.samples,
+        "changes": changes,
+        "name": f"samples {score.samples}" + (f" with {changes}" if changes else ""),
+        "group": _digest([PARZEN, score.samples, score.n_samples]),
+        "dataset": "mnist",
+        "embedded": False,
+        "checksum": "",
+        "seed": score.seed,
+        "precision": "",
+        "device": "",
+        "numerics": 0,
+        "status": "finished",
+        "ending": "scored",
+        "cut_short": False,
+        "kept": True,
+        "started": "",
+        "seconds": score.seconds,
+        "config": None,
+        "result": score,
+        **_parzen_columns(score),
+    }
+
+
+def _parzen_columns(score: ParzenScore) -> dict[str, Any]:
+    return {
+        "log_likelihood": score.test_mean,
+        "standard_error": score.test_se,
+        "sigma": score.sigma,
+        "at_edge": score.at_edge,
+    }
+
+
+def _ending(
+    status: str, result: Any, config: RunConfig, updates: int | None, cut_short: bool, metrics: pd.DataFrame | None
+) -> str:
+    """Return how training ended, in words."""
+    at = "" if updates is None else f" at update {updates:,}"
+    if status == "mismatch":
+        return "its result is of other weights than best.safetensors"
+    if status == "unfinished":
+        best = (
+            metrics["valid_log_likelihood"].max() if metrics is not None and "valid_log_likelihood" in metrics else None
+        )
+        shown = f", best validation estimate {best:.1f} nats" if best is not None and math.isfinite(best) else ""
+        return f"unfinished{at}{shown}"
+    if status == "diverged":
+        return f"diverged{at}"
+    if result.stopped_by == "patience":
+        return "reached its stopping point"
+    return f"cut short (the preset: at most {config.preset_updates:,} updates)" if cut_short else "ran its full length"
+
+
+def _name(table: pd.DataFrame) -> None:
+    """Complete the names by what else sets groups apart, so that every group has a name of its own."""
+    table["name"] += [
+        ("" if row.dataset == "mnist" else f" on {row.dataset}")
+        + (" in bfloat16" if row.precision == "bfloat16" else "")
+        + (f" on {row.device}" if row.device not in ("", "cpu") else "")
+        for row in table.itertuples()
+    ]
+    for name, groups in table.groupby("name")["group"].unique().items():
+        for number, group in enumerate(groups[1:], start=2):
+            # Other values of the preset itself, numerics, photos or the plain update: the provenance has them all.
+            table.loc[(table["name"] == name) & (table["group"] == group), "name"] += f" ({number})"
+
+
+def _keep_one_a_seed(table: pd.DataFrame, notes: list[str]) -> None:
+    """Of several runs of a group and a seed keep a finished one, of these the later; note the others."""
+    for _, runs in table.groupby(["group", "seed"], sort=False):
+        if len(runs) < 2:
+            continue
+        best, *others = sorted(runs.index, key=lambda index: _rank(table.loc[index]), reverse=True)
+        for index in others:
+            this, winner = table.loc[index], table.loc[best]
+            table.loc[index, "kept"] = False
+            if this["result"] == winner["result"] and str(this["updates"]) == str(winner["updates"]):
+                notes.append(f"{this['folder']}: the same as {winner['folder']}, counted once")
+            else:
+                text = f"another run of {this['name']}, seed {this['seed']}; the tables take {winner['folder']}"
+                notes.append(f"{this['folder']}: {text}")
+
+
+def _rank(run: pd.Series) -> tuple[Any, ...]:
+    order = ("unfinished", "mismatch", "diverged", "finished").index(run["status"])
+    updates = run["updates"] if pd.notna(run["updates"]) else 0
+    return order, run["started"], updates, run["folder"].stat().st_mtime, str(run["folder"])
+
+
+def _short(value: Any) -> str:
+    """Return a setting's value as short text."""
     if isinstance(value, list):
         return "+".join(map(str, value)) or "none"
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def number(record: Any, *keys: str) -> float | None:
-    """The finite number at ``record[key][key]...``; None where there is none."""
-    for key in keys:
-        record = record.get(key) if isinstance(record, Mapping) else None
-    if isinstance(record, bool) or not isinstance(record, int | float) or not math.isfinite(record):
-        return None
-    return record
+def _shorten(changes: str, limit: int = 120) -> str:
+    return changes if len(changes) <= limit else f"{changes[: limit - 1]}…"
 
 
-def text_of(record: Mapping[str, Any], key: str) -> str:
-    """The text at ``record[key]``, which must be there."""
-    if not isinstance(record.get(key), str):
-        raise _Form(key)
-    return record[key]
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
-def one_a_seed(found: Found) -> tuple[list[Run], list[Run]]:
-    """Of several runs of a seed the finished one, and of these the later; then the runs passed over.
-
-    The later is the one whose last session started later, else the one with more updates, else the newer folder.
-    Exact copies are dropped. Both are told in the notes.
-    """
-    best: dict[tuple[Any, ...], Run] = {}
-    passed: list[Run] = []
-    for this in found.runs:
-        key = this.key_and_seed
-        other = best.get(key)
-        twin = next((r for r in (*best.values(), *passed) if _same(r, this)), None)
-        if twin is not None:
-            found.notes.append(Note(f"{this.place}: the same as {twin.place}, counted once", this.experiment))
-        elif other is None:
-            best[key] = this
-        else:
-            loser, winner = sorted((other, this), key=_rank)
-            best[key] = winner
-            passed.append(loser)
-    order = {preset: place for presets in PRESETS.values() for place, preset in enumerate(presets)}
-    kept = sorted(best.values(), key=lambda r: (order.get(r.preset, len(order)), *r.key, r.seed))
-    for this in passed:
-        winner = best[this.key_and_seed]
-        later = ", which finished later" if winner.state == this.state == "finished" else ""
-        text = f"{this.place}: another run of {this.name}, seed {this.seed}; the row takes {winner.place}{later}"
-        found.notes.append(Note(text, this.experiment))
-    return kept, passed
-
-
-def _same(a: Run, b: Run) -> bool:
-    return (a.key, a.seed, a.updates, a.result) == (b.key, b.seed, b.updates, b.result)
-
-
-def _rank(this: Run) -> tuple[Any, ...]:
-    order = ("unfinished", "diverged", "finished").index(this.state)
-    return order, this.started, this.updates or 0, this.place.stat().st_mtime
-
-
-def grouped(kept: Iterable[Run]) -> list[tuple[Run, ...]]:
-    """Runs that differ by seed alone, together."""
-    groups: dict[tuple[Any, ...], list[Run]] = {}
-    for this in kept:
-        groups.setdefault(this.key, []).append(this)
-    return [tuple(group) for group in groups.values()]
+def _too_large(value: Any) -> str | None:
+    """Return the place of the first number beyond ``LARGEST``, such as ``.parzen.sigma``; None if there is none."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return next((f".{name}{place}" for name, part in items if (place := _too_large(part)) is not None), None)
+    return "" if isinstance(value, int | float) and abs(value) > LARGEST else None

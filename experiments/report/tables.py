@@ -1,67 +1,75 @@
-"""The paper's tables from run folders: ``python -m experiments.tables [--runs runs/] [--out results/]``.
+"""Write Table 1, Table 2 and the table of details from run folders: ``python -m experiments.tables``.
 
-Writes Markdown, CSV and LaTeX. Measures nothing, and holds no figure but the cited ones.
+Markdown, CSV and LaTeX. Measures nothing, and holds no figure but the published ones.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from experiments import UsageError
-from experiments.flickr_tags.baselines import METHODS
-from experiments.mnist.presets import MNIST_PRESETS
-from experiments.report.records import FLICKR, KMEANS, MNIST, PARZEN, REAL, Note, Run, find, grouped, number, one_a_seed
-from experiments.report.table_forms import Table, as_csv, document, latex, latex_file, markdown, plain
 from experiments.runs import cli
-from experiments.runs import folder as runs
-from experiments.runs import photo_table as table2
+from experiments.runs.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.report.records import Runs
+    from experiments.runs.photo_table import Table2
 
 
 @dataclass(frozen=True)
-class Cited:
-    """A published figure, and how to measure one to set beside it."""
+class Published:
+    """A published log-likelihood, and what is measured here to set beside it."""
 
     model: str
     mean: float
-    """Log-likelihood in nats."""
+    """Nats."""
     error: float | None
     """Its standard error, where one was published."""
     source: str
-    command: str
-    """What measures it here."""
-    experiment: str | None = None
-    preset: str | None = None
-    """Which runs are set beside it; None: there are none."""
+    command: str = ""
+    """What measures it here; empty if there is no such net here."""
+    experiment: str = ""
+    preset: str = ""
+    """The runs that are set beside it."""
 
 
-_TABLE_1 = "Mirza and Osindero 2014 (arXiv 1411.1784), Table 1"
-_NOTE = "Theis, van den Oord and Bethge 2016 (arXiv 1511.01844)"
-_OWN = "no such net here; score its samples with python -m experiments.parzen --samples FILE"
-_SCORE = "mkdir -p runs/mnist-controls && python -m experiments.parzen --samples"
-_TO = "--json runs/mnist-controls"
+TABLE_1 = "Mirza and Osindero 2014 (arXiv 1411.1784), Table 1"
+CONTROLS = "Theis, van den Oord and Bethge 2016 (arXiv 1511.01844)"
+_SCORE = "mkdir -p runs/mnist-controls && python -m experiments.parzen --samples {} --json runs/mnist-controls/{}.json"
+_REAL, _CENTROIDS = _SCORE.format("mnist-train", "real-images"), _SCORE.format("mnist-kmeans", "k-means")
 
-#: Every figure that no run gave.
-CITED = (
-    Cited("DBN", 138, 2, _TABLE_1, _OWN),
-    Cited("Stacked CAE", 121, 1.6, _TABLE_1, _OWN),
-    Cited("Deep GSN", 214, 1.1, _TABLE_1, _OWN),
-    Cited("Adversarial nets", 225, 2, _TABLE_1, "make mnist PRESET=gan", MNIST, "gan"),
-    Cited("Conditional adversarial nets", 132, 1.8, _TABLE_1, "make mnist PRESET=paper", MNIST, "paper"),
-)
-CITED_CONTROLS = (
-    Cited("10,000 real training images", 243, None, _NOTE, f"{_SCORE} {REAL} {_TO}/real-images.json", PARZEN, REAL),
-    Cited("10,000 k-means centroids", 313, None, _NOTE, f"{_SCORE} {KMEANS} {_TO}/k-means.json", PARZEN, KMEANS),
+#: Every figure in the tables that no run gave.
+PUBLISHED = (
+    Published("DBN", 138, 2, TABLE_1),
+    Published("Stacked CAE", 121, 1.6, TABLE_1),
+    Published("Deep GSN", 214, 1.1, TABLE_1),
+    Published("Adversarial nets", 225, 2, TABLE_1, "make mnist PRESET=gan", "mnist", "gan"),
+    Published("Conditional adversarial nets", 132, 1.8, TABLE_1, "make mnist PRESET=paper", "mnist", "paper"),
+    Published("10,000 real training images", 243, None, CONTROLS, _REAL, "parzen", "mnist-train"),
+    Published("10,000 k-means centroids", 313, None, CONTROLS, _CENTROIDS, "parzen", "mnist-kmeans"),
 )
 
-#: Measures of the Flickr experiment, as ``result.json`` and as a reader knows them, in the tables' order.
+#: Presets with a row in Table 1 that the paper does not have.
+FURTHER = ("conditional-best", "paper-literal", "tutorial")
+
+#: Methods of the multimodal experiment and their measures, in the order of the tables.
+METHODS = {
+    "cgan": "Conditional adversarial net",
+    "commonest": "Always the commonest tags",
+    "vote": "Votes of similar photos",
+    "ridge": "Linear map (ridge)",
+    "mlp": "MLP regression",
+}
 MEASURES = {
     "precision_at_10": "Precision at 10",
     "recall_at_10": "Recall at 10",
@@ -73,21 +81,31 @@ MEASURES = {
     "diversity": "Diversity",
 }
 
-#: What the tags are held against: the measures' key in ``result.json``, and its name for a reader.
-AGAINST = {"measures": "user tags and annotations", "measures_user_tags": "user tags alone"}
+#: The lists of tags of a photo, as ``table2.json`` names them.
+LISTS = ("user_tags", "annotations", "generated", "right")
 
-#: The last sentence of a caption over embedded data.
-EMBEDDED = "The data is embedded: no number here stands beside the paper's."
+#: What counts as a true tag: the field of ``result.json``, and its name for a reader.
+TRUTHS = {"measures": "user tags and annotations", "measures_user_tags": "user tags alone"}
 
-#: What stands in a cell whose figure does not exist.
-NONE = "—"
-
-
-#: Columns of Table 1, and those that only its Markdown has besides.
-COLUMNS = (
-    "Model", "Cited", "Measured", "Spread", "Seeds", "Sigma", "Updates", "Time", "Labels as asked", "Variety", "State",
-)  # fmt: skip
-PLACES = ("Device", "Runs")
+CAPTION_1 = (
+    "Gaussian Parzen window log-likelihood of the test images in nats. Measured: mean over seeds. SD: standard "
+    "deviation over seeds. SE: standard error over test images, the error that the paper prints. Sigma: chosen "
+    "on validation images. Updates: of the weights kept, of all trained. Labels: share of samples that a classifier "
+    "reads as the label asked for. Diversity: pixel standard deviation within a class relative to real images. "
+    "Sampling: whether G's dropout was off or left on."
+)
+CAPTION_2 = (
+    "Measures on held-out photos: with one seed, 95% bootstrap intervals over photos in brackets; with several, mean ± "
+    "standard deviation over seeds. Best cosine: between a true tag and the nearest generated one. Diversity: mean "
+    "cosine distance between samples of one photo."
+)
+CAPTION_DETAILS = (
+    "Runs with changed settings, precision or length beside the preset itself. Preset, changed: validation estimate "
+    "(digits: log-likelihood in nats; photos: mean average precision) at the last update that both estimated, mean "
+    "over the seeds that both have. Difference: changed minus preset, ± standard deviation over seeds. Labels, "
+    "diversity: of the changed run there. Test: its figure on the test images (photos: precision at 10)."
+)
+EMBEDDED = " The data is embedded: no number here stands beside the paper's."
 
 
 @dataclass(frozen=True)
@@ -100,441 +118,420 @@ class Command:
     """Folder to write table1.md, table1.csv, table1.tex and so on into."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of Table 1."""
-
-    section: str
-    model: str
-    runs: tuple[Run, ...] = ()
-    """One a seed, by rising seed."""
-    cited: Cited | None = None
-    command: str = ""
-    """What makes it, for a row without a run."""
-
-    @property
-    def finished(self) -> tuple[Run, ...]:
-        """The runs that give its figures."""
-        return tuple(run for run in self.runs if run.state == "finished")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status."""
+    """Run the command; return the exit status."""
     command = tyro.cli(Command, args=argv, prog="python -m experiments.tables")
-    if not command.runs:
-        raise UsageError("--runs: name at least one folder that holds runs")
-    for folder in command.runs:
-        # Before the first run the default folder is missing, and the tables say what to run; another is a slip.
-        if not folder.is_dir() and folder not in Command.runs:
-            raise UsageError(f"--runs {folder}: there is no such folder, give one that holds runs")
+    check_folders(command.runs, Command.runs)
     if command.out.exists() and not command.out.is_dir():
         raise UsageError(f"--out {command.out}: a file is in the way, give a folder")
-    found = find(command.runs)
-    kept, again = one_a_seed(found)
-    rows, embedded = table1_rows(kept, again), embedded_rows(kept, again)
-    files = {
-        **table1_files("table1", "Table 1: unimodal", rows, found.notes),
-        **table1_files("table1-embedded", "Unimodal runs on embedded data", embedded, found.notes),
-    }
-    for stem, title, is_embedded in (
-        ("table2", "Table 2: multimodal", False),
-        ("table2-embedded", "Multimodal runs on embedded data", True),
-    ):
-        chosen = [run for run in kept if run.experiment == FLICKR and run.embedded == is_embedded]
-        files |= table2_files(stem, title, chosen, found.notes)
+    from experiments.report.records import load
+    from experiments.runs.photo_table import printable
+
+    runs = load(command.runs)
+    contents = all_files(runs)
     command.out.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        runs.write_text(command.out / name, text)
-    print(plain(table1(rows, places=False)))
-    if embedded:
-        print(f"\nOn embedded data:\n\n{plain(table1(embedded, places=False))}")
-    print(f"\nwritten into {command.out}: {', '.join(files)}")
-    for note in found.notes:
-        print(f"note: {note.text}", file=sys.stderr)
+    for name, text in contents.items():
+        write_text(command.out / name, text)
+    for embedded, title in ((False, ""), (True, "\nOn embedded data:\n")):
+        shown = table1_text(table1(runs, embedded=embedded))
+        if len(shown):
+            text = shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True)
+            print(title + re.sub("[−—–]", "-", printable(text)))
+    print(f"\nwritten into {command.out}: {', '.join(contents)}")
+    for note in runs.notes:
+        print(f"note: {note}", file=sys.stderr)
     return 0
+
+
+def check_folders(folders: Sequence[Path], default: Sequence[Path]) -> None:
+    """Raise ``UsageError`` if ``--runs`` names no folder, or one that is not there.
+
+    Before the first run the default folder is missing, and the tables say what to run; any other is a slip.
+    """
+    if not folders:
+        raise UsageError("--runs: name at least one folder that holds runs")
+    for folder in folders:
+        if not folder.is_dir() and folder not in default:
+            raise UsageError(f"--runs {folder}: there is no such folder, give one that holds runs")
+
+
+def all_files(runs: Runs) -> dict[str, str]:
+    """Return name and content of every file of the tables; what is wrong with photos is added to the notes."""
+    from experiments.report import forms
+
+    out: dict[str, str] = {}
+    for embedded, suffix, also in ((False, "", ""), (True, "-embedded", EMBEDDED)):
+        out |= table2_files(f"table2{suffix}", runs, embedded, CAPTION_2 + also)
+        rows = table1(runs, embedded=embedded)
+        blocks = [(SECTIONS[name], table1_text(part)) for name, part in rows.groupby("section", sort=False)]
+        out |= forms.files(f"table1{suffix}", "Table 1: digits", CAPTION_1 + also, blocks, rows, runs.notes)
+    rows = details(runs)
+    blocks = [("", details_text(rows))] if len(rows) else []
+    return dict(sorted({**out, **forms.files("details", "Details", CAPTION_DETAILS, blocks, rows, runs.notes)}.items()))
 
 
 # Table 1
 
+SECTIONS = {
+    "paper": "The paper's rows",
+    "control": "Controls of the measure",
+    "further": "Further presets",
+    "dropout on": "The same weights with G's dropout left on while sampling",
+    "score": "Other samples that were scored",
+    "embedded": "Runs on embedded data",
+}
 
-def table1_rows(kept: Sequence[Run], again: Sequence[Run]) -> list[Row]:
-    """The paper's rows, the controls, and all else that was run on real data."""
-    groups = grouped(run for run in kept if _unimodal(run, embedded=False))
-    rows = [
-        _cited_row(cited, section, groups)
-        for section, cited_rows in (("paper", CITED), ("control", CITED_CONTROLS))
-        for cited in cited_rows
-    ]
-    named = {cited.preset for cited in CITED}
-    for preset in MNIST_PRESETS:
-        if preset not in named:
-            group = _take_group(groups, MNIST, preset)
-            rows.append(Row("further", preset, group, command=f"make mnist PRESET={preset}"))
-    rows += [Row("further", _model(group[0]), group) for group in groups]
-    return rows + [Row("further", _model_again(run), (run,)) for run in again if _unimodal(run, embedded=False)]
-
-
-def embedded_rows(kept: Sequence[Run], again: Sequence[Run]) -> list[Row]:
-    """Everything that was run on embedded data."""
-    groups = grouped(run for run in kept if _unimodal(run, embedded=True))
-    rows = [Row("embedded", _model(group[0]), group) for group in groups]
-    return rows + [Row("embedded", _model_again(run), (run,)) for run in again if _unimodal(run, embedded=True)]
-
-
-def _unimodal(run: Run, embedded: bool) -> bool:
-    return run.experiment in (MNIST, PARZEN) and run.embedded == embedded
+#: What the runs of a group share, and the columns of its figures.
+SHARED = [
+    "experiment",
+    "preset",
+    "changes",
+    "name",
+    "dataset",
+    "checksum",
+    "precision",
+    "device",
+    "numerics",
+    "cut_short",
+]
+MEANS = ["standard_error", "best_update", "updates", "seconds", "label_fidelity", "diversity", "precision_at_10"]
+SUMMARY = ["group", *SHARED, "runs", "seeds", "seed_list", "log_likelihood", "spread", "worst", "best", *MEANS]
+SUMMARY += ["sigma", "at_edge", "sampling", "state", "folders"]
 
 
-def _cited_row(cited: Cited, section: str, groups: list[tuple[Run, ...]]) -> Row:
-    if cited.preset is None:
-        return Row(section, cited.model, (), cited, cited.command)
-    model = f"{cited.model} ({cited.preset})" if cited.experiment == MNIST else cited.model
-    return Row(section, model, _take_group(groups, cited.experiment, cited.preset), cited, cited.command)
+def summarise(runs: pd.DataFrame, sampling: str = "") -> pd.DataFrame:
+    """Return one row a group of runs that differ by seed alone, with the columns ``SUMMARY``.
 
-
-def _take_group(groups: list[tuple[Run, ...]], experiment: str | None, preset: str) -> tuple[Run, ...]:
-    """Remove and return the runs of a preset as it stands, on MNIST; empty where there are none."""
-    asked = (experiment, preset, (), "mnist")
-    fitting = [g for g in groups if (g[0].experiment, g[0].preset, g[0].changes, g[0].dataset) == asked]
-    if not fitting:
-        return ()
-    # Two only where MNIST itself had two checksums; the other stays among the further runs.
-    group = max(fitting, key=lambda group: sum(run.state == "finished" for run in group))
-    groups.remove(group)
-    return group
-
-
-def _model(run: Run) -> str:
-    """The model of a row that the paper does not have."""
-    name = f"samples {run.name}" if run.experiment == PARZEN else run.name
-    return name if run.dataset == "mnist" else f"{name} on {run.dataset}"
-
-
-def _model_again(run: Run) -> str:
-    return f"{_model(run)}, seed {run.seed} again"
-
-
-def table1_values(row: Row) -> dict[str, Any]:
-    """The row as raw numbers, for the CSV: log-likelihoods in nats, times in seconds, shares from 0 to 1.
-
-    ``log_likelihood``, ``standard_error``, updates, times and shares are means over seeds; ``spread`` is the sample
-    standard deviation over seeds. Lists are joined by semicolons.
+    ``log_likelihood`` and the columns ``MEANS`` are means over the ``seeds`` finished seeds (of ``runs`` seeds),
+    ``spread`` is their sample standard deviation; lists are joined by semicolons.
     """
-    done = row.finished
-    first = row.runs[0] if row.runs else None
-    scores = _over(done, "parzen", "test_mean")
+    import pandas as pd
+
+    rows = []
+    for group, these in runs.groupby("group", sort=False):
+        done = these[these["status"] == "finished"]
+        score = done["log_likelihood"]
+        rows.append(
+            {"group": group, **these.iloc[0][SHARED], **done[MEANS].mean(), "runs": len(these), "seeds": len(done)}
+            | {"log_likelihood": score.mean(), "spread": score.std(), "worst": score.min(), "best": score.max()}
+            | {"seed_list": _list(done["seed"]), "sigma": _list(sorted(set(done["sigma"].dropna())))}
+            | {"at_edge": bool(done["at_edge"].eq(True).any()), "sampling": sampling}
+            | {"state": state(these), "folders": _list(these["folder"])}
+        )
+    return pd.DataFrame(rows, columns=SUMMARY)
+
+
+def _list(values: Iterable[Any]) -> str:
+    return ";".join(map(str, values))
+
+
+def state(runs: pd.DataFrame) -> str:
+    """Return how the runs of a group ended, seed by seed where they differ."""
+    endings = runs.groupby("ending", sort=False)["seed"].agg(list)
+    if len(endings) == 1:
+        return str(endings.index[0])
+    return "; ".join(f"{seed_names(seeds)} {ending}" for ending, seeds in endings.items())
+
+
+def seed_names(seeds: Sequence[int]) -> str:
+    """Return such as 'seed 1' or 'seeds 1, 2, 3'."""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def table1(runs: Runs, *, embedded: bool) -> pd.DataFrame:
+    """Return Table 1 as numbers, a row a model; of embedded data a row a group of runs.
+
+    Columns: ``section``, ``model``, ``cited``, ``cited_error``, ``cited_source``, ``command`` (what makes the row) and
+    ``SUMMARY``. Log-likelihoods in nats, times in seconds, shares from 0 to 1.
+    """
+    import pandas as pd
+
+    table = runs.select(embedded=embedded, experiments=("mnist", "parzen"))
+    groups = summarise(table, "dropout off")
+    columns = ["section", "model", "cited", "cited_error", "cited_source", "command", *SUMMARY]
+    if embedded:
+        return groups.assign(section="embedded", model=groups["name"]).reindex(columns=columns)
+    rows: list[dict[str, Any]] = []
+    for cited in PUBLISHED:
+        control = cited.experiment == "parzen"
+        row = {"section": "control" if control else "paper", "model": cited.model, "command": cited.command}
+        row["model"] += f" ({cited.preset})" if cited.experiment == "mnist" else ""
+        row |= {"cited": cited.mean, "cited_error": cited.error, "cited_source": cited.source, "preset": cited.preset}
+        rows.append(row | chosen(groups, cited.experiment, cited.preset))
+    for preset in FURTHER:
+        row = {"section": "further", "model": preset, "preset": preset, "command": f"make mnist PRESET={preset}"}
+        rows.append(row | chosen(groups, "mnist", preset))
+    models = {row["group"]: row["model"] for row in rows if "group" in row}
+    on = summarise(dropout_left_on(table[table["group"].isin(models)]), "dropout on")
+    rows += [{**row, "section": "dropout on", "model": models[row["group"]]} for row in on.to_dict("records")]
+    others = groups[(groups["experiment"] == "parzen") & ~groups["group"].isin(models)]
+    rows += [{**row, "section": "score", "model": row["name"]} for row in others.to_dict("records")]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame.loc[frame["experiment"] != "mnist", "sampling"] = None
+    return frame.fillna({"seeds": 0, "runs": 0}).astype({"seeds": int, "runs": int})
+
+
+def chosen(groups: pd.DataFrame, experiment: str, preset: str) -> dict[str, Any]:
+    """Return the row of the group that stands for a preset as it is on MNIST; empty if there is none.
+
+    Full length before cut short, then the newest numerics, then the most finished seeds, then the most updates.
+    """
+    asked = (groups["experiment"] == experiment) & (groups["preset"] == preset)
+    fitting = groups[asked & (groups["changes"] == "") & (groups["dataset"] == "mnist")]
+    order = ["cut_short", "numerics", "seeds", "updates"]
+    return next(iter(fitting.sort_values(order, ascending=[True, False, False, False]).to_dict("records")), {})
+
+
+def dropout_left_on(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that were also measured with G's dropout left on, with those figures in place of their own."""
+    measured = runs["result"].map(lambda result: getattr(result, "dropout_on", None) is not None)
+    runs = runs[measured.astype(bool)].copy()
+    figures = [result.dropout_on for result in runs["result"]]
+    for column, field in (("log_likelihood", "test_mean"), ("standard_error", "test_se"), ("sigma", "sigma")):
+        runs[column] = [getattr(figure.parzen, field) for figure in figures]
+    runs["label_fidelity"] = [figure.label_fidelity and figure.label_fidelity.share for figure in figures]
+    runs["diversity"] = [figure.diversity.overall for figure in figures]
+    return runs.astype({"label_fidelity": "float64", "diversity": "float64"})
+
+
+def table1_text(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return Table 1 as text, with the columns that fit a page."""
+    import pandas as pd
+
+    from experiments.report.forms import form, number
+
+    def cells(row: Any) -> tuple[str, ...]:
+        error = f" ± {row.cited_error:g}" if number(row.cited_error) else ""
+        sigma = ", ".join(f"{float(value):.3g}" for value in row.sigma.split(";")) if row.seeds and row.sigma else ""
+        kept = f"{row.best_update:,.0f} of " if number(row.best_update) and row.best_update != row.updates else ""
+        return (
+            row.model,
+            form(row.cited, "g") + error,
+            form(row.log_likelihood, ".1f"),
+            form(row.spread, ".1f") or "—" * bool(row.seeds),
+            form(row.standard_error, ".1f"),
+            f"{row.seeds} of {row.runs}" if row.seeds != row.runs else str(row.seeds or ""),
+            sigma + (" (edge of the grid)" if row.seeds and row.at_edge else ""),
+            kept + form(row.updates, ",.0f"),
+            form(row.label_fidelity, ".1%"),
+            form(row.diversity, ".2f"),
+            row.sampling if row.seeds and isinstance(row.sampling, str) else "",
+            str(row.state).replace("scored", "")
+            if row.runs
+            else f"not run: {row.command}"
+            if row.command
+            else "cited only",
+        )
+
+    columns = [
+        "Model",
+        "Cited",
+        "Measured",
+        "SD",
+        "SE",
+        "Seeds",
+        "Sigma",
+        "Updates",
+        "Labels",
+        "Diversity",
+        "Sampling",
+        "State",
+    ]
+    return pd.DataFrame([cells(row) for row in rows.itertuples()], columns=columns)
+
+
+# Details
+
+
+def details(runs: Runs) -> pd.DataFrame:
+    """Return what changed settings, precision or length did to the validation estimate, a row a group.
+
+    Columns: those of ``SUMMARY``, with ``seeds`` those compared, ``update`` (at which both were estimated), ``base``
+    (the preset's mean estimate there), ``changed``, ``difference``, ``difference_spread`` (standard deviation over
+    seeds), ``base_folders``; ``label_fidelity`` and ``diversity`` are those of the changed runs at that update.
+    """
+    import pandas as pd
+
+    table = runs.select(embedded=False, experiments=("mnist", "flickr-tags"))
+    groups = summarise(table)
+    in_table1 = [chosen(groups, "mnist", preset).get("group") for preset in ("paper", "gan", *FURTHER)]
+    in_table2 = (groups["experiment"] == "flickr-tags") & (groups["changes"] == "") & ~groups["cut_short"].astype(bool)
+    rows = []
+    for row in groups[~groups["group"].isin(in_table1) & ~in_table2].to_dict("records"):
+        these = table[table["group"] == row["group"]]
+        rows.append(row | {"label_fidelity": None, "diversity": None} | _compare(these, _base(table, these.iloc[0])))
+    columns = [*SUMMARY, "update", "base", "changed", "difference", "difference_spread", "base_folders"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _base(table: pd.DataFrame, run: pd.Series) -> pd.DataFrame:
+    """Return the runs of the unchanged preset on the same data, one a seed: the most alike, then the longest."""
+    same, alike = ["experiment", "preset", "checksum"], ["precision", "numerics", "device"]
+    base = table[(table[same] == run[same]).all(axis=1) & (table["changes"] == "") & (table["group"] != run["group"])]
+    base = base.assign(alike=(base[alike] == run[alike]).sum(axis=1))
+    return base.sort_values(["alike", "updates"], ascending=False, kind="stable").drop_duplicates("seed")
+
+
+def _compare(these: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
+    """Return estimates of both at the last common update, over the seeds that both have, else of one run of each."""
+    import pandas as pd
+
+    from experiments.report.records import read_metrics
+
+    column = "valid_log_likelihood" if these["experiment"].iloc[0] == "mnist" else "valid_average_precision"
+    ours, theirs = ({run.seed: read_metrics(run.folder) for run in part.itertuples()} for part in (these, base))
+    pairs = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+    if not pairs and theirs:
+        pairs = [(next(iter(ours.values())), next(iter(theirs.values())))]
+    pairs = [(one, other) for one, other in pairs if column in one and column in other]
+    merged = [
+        pd.merge(one, other, on="update", suffixes=("", "_base")).dropna(subset=[column, f"{column}_base"])
+        for one, other in pairs
+    ]
+    common = set.intersection(*(set(rows["update"]) for rows in merged)) if merged else set()
+    if not common:
+        return {}
+    rows = pd.concat([rows[rows["update"] == max(common)] for rows in merged])
+    difference = rows[column] - rows[f"{column}_base"]
+    also = {name: rows[name].mean() for name in ("label_fidelity", "diversity") if name in rows}
     return {
-        "section": row.section,
-        "model": row.model,
-        "preset": first.preset if first else row.cited and row.cited.preset,
-        "changes": "; ".join(first.changes) if first else None,
-        "dataset": first.dataset if first else None,
-        "cited": row.cited and row.cited.mean,
-        "cited_error": row.cited and row.cited.error,
-        "cited_source": row.cited and row.cited.source,
-        "log_likelihood": average(scores),
-        "standard_error": average(_over(done, "parzen", "test_se")),
-        "spread": stdev(scores) if len(scores) > 1 else None,
-        "seeds": len(done),
-        "seed_list": ";".join(str(run.seed) for run in done),
-        "sigma": ";".join(str(sigma) for sigma in sorted(set(_over(done, "parzen", "sigma")))),
-        "kept_update": average(_over(done, "best_update")),
-        "updates": average(_over(done, "updates")),
-        "seconds": average(_over(done, "seconds")),
-        "device": "; ".join(_devices(done)),
-        "labels_as_asked": average(_over(done, "label_fidelity", "share")),
-        "variety": average(_over(done, "variety", "overall")),
-        "state": state(row),
-        "runs": ";".join(str(run.place) for run in row.runs),
+        **also,
+        "seeds": len(rows),
+        "update": int(max(common)),
+        "base": rows[f"{column}_base"].mean(),
+        "changed": rows[column].mean(),
+        "difference": difference.mean(),
+        "difference_spread": difference.std(),
+        "base_folders": _list(base["folder"]),
     }
 
 
-def table1(rows: Sequence[Row], places: bool) -> Table:
-    """The rows as text; with ``places``, the runs' devices and folders as well, which fit neither terminal nor page."""
-    sections = {"paper": "The paper's rows", "control": "Controls", "further": "Further runs", "embedded": "Runs"}
-    columns = (*COLUMNS, *(PLACES if places else ()))
-    blocks = []
-    for section, heading in sections.items():
-        cells = tuple(_cells(row)[: len(columns)] for row in rows if row.section == section)
-        if cells:
-            blocks.append((heading, cells))
-    return Table(columns, tuple(blocks), wide=(0, len(COLUMNS) - 1))
+def details_text(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of details as text."""
+    import pandas as pd
 
+    from experiments.report.forms import form, number
 
-def _cells(row: Row) -> tuple[str, ...]:
-    done = row.finished
-    scores, errors = _over(done, "parzen", "test_mean"), _over(done, "parzen", "test_se")
-    missing = row.runs[0].state if row.runs else "not run"
-    sigmas = ", ".join(f"{sigma:.3g}" for sigma in sorted(set(_over(done, "parzen", "sigma"))))
-    if any(run.result["parzen"].get("at_edge") is True for run in done):
-        sigmas += " (edge of the grid)"
-    kept, trained = _over(done, "best_update"), _over(done, "updates")
-    of = f" of {span(trained)}" if kept and trained != kept else ""
-    seconds = _over(done, "seconds")
-    fidelity, variety = _over(done, "label_fidelity", "share"), _over(done, "variety", "overall")
-    cited = row.cited
-    return (
-        row.model,
-        f"{cited.mean:g}" + (f" ± {cited.error:g}" if cited.error is not None else "") if cited else "",
-        f"{nats(mean(scores))} ± {mean(errors):.1f}" if done else missing,
-        f"{stdev(scores):.1f}" if len(scores) > 1 else NONE if done else "",
-        str(len(done)) if done else "",
-        sigmas,
-        (span(kept) + of) if kept else span(trained),
-        clock(mean(seconds)) if seconds else "",
-        f"{mean(fidelity):.1%}" if fidelity else "",
-        f"{mean(variety):.2f}" if variety else "",
-        state(row),
-        ", ".join(_devices(done)),
-        ", ".join(str(run.place) for run in row.runs),
-    )
+    def cells(row: Any) -> tuple[str, ...]:
+        digits = ".1f" if row.experiment == "mnist" else ".3f"
+        spread = f" ± {row.difference_spread:{digits}}" if number(row.difference_spread) else ""
+        return (
+            row.name,
+            str(row.seeds or ""),
+            form(row.update, ",.0f"),
+            form(row.base, digits),
+            form(row.changed, digits),
+            form(row.difference, f"+{digits}") + spread,
+            form(row.label_fidelity, ".0%"),
+            form(row.diversity, ".2f"),
+            form(row.log_likelihood if row.experiment == "mnist" else row.precision_at_10, digits),
+            row.state,
+        )
 
-
-def state(row: Row) -> str:
-    """How the row's runs ended, or how to make one."""
-    if not row.runs:
-        return f"not run: {row.command}"
-    if all(run.experiment == PARZEN for run in row.runs):
-        return ""
-    remarks: dict[str, list[int]] = {}
-    for run in row.runs:
-        remarks.setdefault(run.remark, []).append(run.seed)
-    if len(remarks) == 1:
-        return next(iter(remarks))
-    return "; ".join(f"seed{'s' * (len(s) > 1)} {', '.join(map(str, s))} {remark}" for remark, s in remarks.items())
-
-
-def table1_files(stem: str, title: str, rows: Sequence[Row], notes: Iterable[Note]) -> dict[str, str]:
-    """The contents of ``stem``.md, .csv and .tex."""
-    caption = (
-        "Gaussian Parzen window log-likelihood of the test images in nats: mean over seeds ± standard error over the "
-        f"test images (the seeds' mean). Spread: standard deviation over seeds, {NONE} where there is one seed. Sigma: "
-        "chosen on the validation images. Updates: those of the weights kept, of all trained. Time: of training, or of "
-        "making and scoring a control's samples; the seeds' mean. Labels as asked: share of samples that a classifier "
-        "reads as the label asked for. Variety: pixel deviation within a class, relative to real images'. "
-    )
-    if stem.endswith("embedded"):
-        caption += EMBEDDED
-    else:
-        sources = dict.fromkeys(cited.source for cited in (*CITED, *CITED_CONTROLS))
-        caption += f"Cited: {'; controls: '.join(sources)}."
-    told = [note.text for note in notes if note.experiment in (None, MNIST, PARZEN)]
-    columns = list(table1_values(Row("", "")))
-    return {
-        f"{stem}.md": document(title, [caption, markdown(table1(rows, places=True))], told),
-        f"{stem}.csv": as_csv(columns, [table1_values(row) for row in rows]),
-        f"{stem}.tex": latex_file([latex(table1(rows, places=False), caption, stem)], told),
-    }
-
-
-def _over(done: Iterable[Run], *keys: str) -> list[float]:
-    """The numbers at ``keys`` of the runs' results, where there are any."""
-    return [value for run in done if (value := number(run.result, *keys)) is not None]
-
-
-def _devices(done: Iterable[Run]) -> list[str]:
-    """What computed, each once."""
-    names = []
-    for run in done:
-        name, cores = run.result.get("device"), number(run.result, "environment", "cpu_cores")
-        if isinstance(name, str):
-            names.append(f"{name} ({int(cores)} cores)" if name == "cpu" and cores else name)
-    return list(dict.fromkeys(names))
+    columns = ["Run", "Seeds", "At update", "Preset", "Changed", "Difference", "Labels", "Diversity", "Test", "State"]
+    return pd.DataFrame([cells(row) for row in rows.itertuples()], columns=columns)
 
 
 # Table 2
 
 
-def table2_files(stem: str, title: str, chosen: Iterable[Run], notes: list[Note]) -> dict[str, str]:
-    """The contents of ``stem``.md, .csv, .tex and ``stem``-photos.csv; broken photo tables are added to ``notes``."""
-    caption = (
-        "Measures on held-out photos, with 95% bootstrap intervals over photos in brackets; with several seeds, mean ± "
-        "standard deviation over seeds. Tags are held against a photo's user tags and annotations together, then "
-        "against its user tags alone. Best cosine: between a true tag and the nearest generated one. Diversity: "
-        "between samples of one photo."
-    )
-    if stem.endswith("embedded"):
-        caption += f" {EMBEDDED}"
-    parts: list[str] = [caption]
-    tex: list[str] = []
-    measured: list[dict[str, Any]] = []
-    shown: list[dict[str, Any]] = []
-    groups = grouped(chosen)
-    for group in groups:
-        methods = methods_table(group)
-        parts.append(markdown(methods))
-        tex.append(latex(methods, caption, f"{stem}-{len(tex) + 1}"))
-        measured += [value for run in group for value in method_values(run)]
-        run, photos = photos_of(group, notes)
-        notice = notice_of(group[0], photos)
-        parts += [f"> {table2.escape_markdown(notice)}"] if notice else []
-        if photos is None:
-            continue
-        parts += [table2.escape_markdown(photos.caption)] if photos.caption else []
-        parts.append(table2.photos_markdown(photos.rows))
-        about = " ".join(filter(None, (f"{photos.title}.", notice, photos.caption)))
-        tex.append(latex(photos_table(photos, run.name), about, f"{stem}-{len(tex) + 1}"))
-        shown += [photo_values(run, row) for row in photos.rows]
-    if not groups:
-        missing = f"not run: make flickr-tags{' DATASET=scenes' if stem.endswith('embedded') else ''}"
-        parts.append(missing)
-        tex.append(latex(Table(("State",), (("", ((missing,),)),)), caption, stem))
-    told = [note.text for note in notes if note.experiment in (None, FLICKR)]
-    whose = ("preset", "changes", "dataset", "seed")
-    photo_columns = ("number", "path", "user_tags", "annotations", "generated", "right", "run")
-    return {
-        f"{stem}.md": document(title, parts, told),
-        f"{stem}.csv": as_csv((*whose, "against", "method", "measure", "value", "low", "high", "run"), measured),
-        f"{stem}-photos.csv": as_csv((*whose, *photo_columns), shown),
-        f"{stem}.tex": latex_file(tex, told),
-    }
+def method_values(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return every measure of every method and run as numbers, one a row.
 
-
-def photos_of(group: Sequence[Run], notes: list[Note]) -> tuple[Run, table2.Table2 | None]:
-    """The photos of the first run of ``group`` that has some, and that run; what cannot be read is noted."""
-    for run in group:
-        path = run.place / table2.JSON
-        if not path.exists():
-            continue
-        try:
-            return run, table2.read_table2(path)
-        except (UsageError, OSError) as error:
-            notes.append(Note(f"{cli.sentence(error)}; its photos are left out", FLICKR))
-    return group[0], None
-
-
-def notice_of(run: Run, photos: table2.Table2 | None) -> str | None:
-    """What a reader must know of the data first, from wherever the run says it."""
-    dataset = run.result.get("dataset")
-    said = [photos and photos.notice, run.result.get("notice"), isinstance(dataset, Mapping) and dataset.get("notice")]
-    return next((text for text in said if text and isinstance(text, str)), None)
-
-
-def methods_table(group: Sequence[Run]) -> Table:
-    """Methods (rows) and measures (columns) over the seeds of ``group``; what no run measured reads —.
-
-    A block for each of ``AGAINST``; user tags alone have one only where a run measured it.
+    Columns: ``group``, ``name``, ``seed``, ``against`` (what counts as true), ``method``, ``measure``, ``value``,
+    ``low`` and ``high`` (the 95% interval over photos, where there is one), ``run``.
     """
-    done = [run for run in group if run.state == "finished"]
-    seeds = f"seed{'s' * (len(group) > 1)} {', '.join(str(run.seed) for run in group)}"
-    heading = f"{group[0].name} on {group[0].dataset}, {seeds}: {state(Row('', '', tuple(group)))}"
-    blocks = []
-    for key, truth in AGAINST.items():
-        found = [name for run in done for name, values in measures_of(run, key).items() if isinstance(values, Mapping)]
-        if key == "measures" or found:
-            rows = tuple(
-                (METHODS.get(name, name), *(measure_cell(done, name, measure, key) for measure in MEASURES))
-                for name in dict.fromkeys([*METHODS, *found])
-            )
-            blocks.append((f"{heading}; against {truth}", rows))
-    return Table(("Method", *MEASURES.values()), tuple(blocks), wide=(0,))
+    import msgspec
+    import pandas as pd
 
-
-def measures_of(run: Run, key: str) -> Mapping[str, Any]:
-    """A run's measures under a key of ``AGAINST``, by method; empty where there are none."""
-    measures = run.result.get(key)
-    return measures if isinstance(measures, Mapping) else {}
-
-
-def measure_cell(done: Sequence[Run], method: str, measure: str, key: str) -> str:
-    """One measure of one method: with its interval where there is one seed, with its spread where there are several."""
-    found = [read for run in done if (read := read_measure(run, method, measure, key))[0] is not None]
-    values = [value for value, _, _ in found if value is not None]
-    if not values:
-        return NONE
-    form = ",.0f" if measure == "distinct_tags" else ".3f"
-    if len(values) > 1:
-        return signed(f"{mean(values):{form}} ± {stdev(values):{form}}")
-    _, low, high = found[0]
-    interval = "" if low is None or high is None else f" [{low:{form}}, {high:{form}}]"
-    return signed(f"{values[0]:{form}}{interval}")
-
-
-def read_measure(run: Run, method: str, measure: str, key: str) -> tuple[float | None, float | None, float | None]:
-    """Value and the ends of its 95% interval, under a key of ``AGAINST``.
-
-    A bare number has no interval, and what is missing is None.
-    """
-    keys = (key, method, measure)
-    bare = number(run.result, *keys)
-    if bare is not None:
-        return bare, None, None
-    value, low, high = (number(run.result, *keys, end) for end in ("value", "low", "high"))
-    return value, low, high
-
-
-def method_values(run: Run) -> list[dict[str, Any]]:
-    """Every measure of a run, one a row, as raw numbers."""
-    if run.state != "finished":
-        return []
     rows = []
-    for key, truth in AGAINST.items():
-        for method, measures in measures_of(run, key).items():
-            for measure in measures if isinstance(measures, Mapping) else ():
-                value, low, high = read_measure(run, method, measure, key)
-                row = {"method": method, "measure": measure, "value": value, "low": low, "high": high}
-                rows.append({**_whose(run), "against": truth, **row, "run": str(run.place)})
-    return rows
+    for run in runs[runs["status"] == "finished"].itertuples():
+        for field, against in TRUTHS.items():
+            for method, measures in getattr(run.result, field).items():
+                for measure, value in msgspec.to_builtins(measures).items():
+                    whose = {"group": run.group, "name": run.name, "seed": run.seed, "run": str(run.folder)}
+                    interval = value if isinstance(value, dict) else {"value": value}
+                    rows.append({**whose, "against": against, "method": method, "measure": measure, **interval})
+    columns = ["group", "name", "seed", "against", "method", "measure", "value", "low", "high", "run"]
+    return pd.DataFrame(rows, columns=columns).dropna(subset="value", ignore_index=True)
 
 
-def photo_values(run: Run, row: table2.PhotoRow) -> dict[str, Any]:
-    """A photo as a CSV row; lists of tags are JSON, since a tag may hold any separator."""
-    lists = {
-        "user_tags": list(row.user_tags),
-        "annotations": list(row.annotations),
-        "generated": [[tag, float(share)] for tag, share in row.generated],
-        "right": [tag for tag, _ in row.generated if row.is_right(tag)],
+def method_tables(values: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return, for each truth, methods (rows) by measures (columns) as text, over the seeds of one group."""
+    import pandas as pd
+
+    from experiments.report.forms import form, number
+
+    def cell(part: pd.DataFrame, measure: str) -> str:
+        part = part[part["measure"] == measure]
+        digits = ",.0f" if measure == "distinct_tags" else ".3f"
+        low, high = (part[end].iloc[0] if len(part) else None for end in ("low", "high"))
+        if len(part) == 1 and number(low) and number(high):
+            return f"{form(part['value'].iloc[0], digits)} [{form(low, digits)}, {form(high, digits)}]"
+        spread = f" ± {part['value'].std():{digits}}" if len(part) > 1 else ""
+        return form(part["value"].mean(), digits) + spread or "—"
+
+    out = {}
+    for against, part in values.groupby("against", sort=False):
+        by_method = dict(iter(part.groupby("method", sort=False)))
+        methods = [*METHODS, *(name for name in by_method if name not in METHODS)]
+        rows = [
+            [METHODS.get(m, m), *(cell(by_method.get(m, part[:0]), measure) for measure in MEASURES)] for m in methods
+        ]
+        out[str(against)] = pd.DataFrame(rows, columns=["Method", *MEASURES.values()])
+    return out
+
+
+def photos_of(runs: pd.DataFrame, notes: list[str]) -> Table2 | None:
+    """Return the photos of the first run that has some; what cannot be read becomes a note."""
+    from experiments.runs import photo_table
+
+    for folder in runs["folder"]:
+        if (folder / photo_table.JSON).exists():
+            try:
+                return photo_table.read_table2(folder / photo_table.JSON)
+            except (UsageError, OSError) as error:
+                note = f"{cli.sentence(error)}; its photos are left out"
+                notes += [note] if note not in notes else []
+    return None
+
+
+def table2_files(stem: str, runs: Runs, embedded: bool, caption: str) -> dict[str, str]:
+    """Return the files of Table 2: a block a group, its notice, and the photos of one of its runs."""
+    import pandas as pd
+
+    from experiments.report import forms
+    from experiments.runs import photo_table
+
+    table = runs.select(embedded=embedded, experiments=("flickr-tags",))
+    values = method_values(table)
+    blocks: list[tuple[str, pd.DataFrame]] = []
+    body: list[str] = []
+    photo_rows: list[dict[str, Any]] = []
+    for group, these in table.groupby("group", sort=False):
+        name = these["name"].iloc[0]
+        heading = f"{name}, {seed_names(list(these['seed']))}: {state(these)}"
+        tables = method_tables(values[values["group"] == group])
+        new = [(f"{heading}; true: {against}", part) for against, part in tables.items()]
+        blocks += new
+        body += [forms.markdown(*block) for block in new or [(heading, pd.DataFrame())]]
+        photos = photos_of(these, runs.notes)
+        notice = (photos and photos.notice) or these["config"].iloc[0].notice
+        body += [f"> {photo_table.escape_markdown(notice)}"] if notice else []
+        if photos is not None:
+            body += [photo_table.escape_markdown(photos.caption)] if photos.caption else []
+            body.append(photo_table.photos_markdown(photos.rows))
+            for photo in photo_table.as_record(photos).photos:
+                # A tag may hold any separator, so lists of tags are JSON.
+                lists = {
+                    key: json.dumps(value, ensure_ascii=False) for key, value in vars(photo).items() if key in LISTS
+                }
+                photo_rows.append({"name": name, **vars(photo), **lists})
+    body = body or [f"not run: make flickr-tags{' DATASET=scenes' if embedded else ''}"]
+    return {
+        **forms.files(stem, "Table 2: photos", caption, blocks, values.drop(columns="group"), runs.notes, body),
+        f"{stem}-photos.csv": forms.as_csv(pd.DataFrame(photo_rows, columns=["name", "number", "path", *LISTS])),
     }
-    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in lists.items()}
-    return {**_whose(run), "number": row.number, "path": str(row.path), **texts, "run": str(run.place)}
-
-
-def _whose(run: Run) -> dict[str, Any]:
-    changes = "; ".join(run.changes)
-    return {"preset": run.preset, "changes": changes, "dataset": run.dataset, "seed": run.seed}
-
-
-def photos_table(photos: table2.Table2, heading: str) -> Table:
-    """The photos for LaTeX; a right tag carries an asterisk."""
-    rows = tuple(
-        (
-            f"{row.number} ({row.path.name})",
-            ", ".join(row.user_tags) or NONE,
-            ", ".join(row.annotations) or NONE,
-            ", ".join(tag + "*" * row.is_right(tag) for tag, _ in row.generated) or NONE,
-        )
-        for row in photos.rows
-    )
-    columns = ("Photo", "User tags", "Annotations", "Generated tags (* right)")
-    return Table(columns, ((heading, rows),), wide=(0, 1, 2, 3))
-
-
-def nats(value: float) -> str:
-    """A log-likelihood with one decimal and a true minus sign."""
-    return signed(f"{value:.1f}")
-
-
-def signed(text: str) -> str:
-    """Numbers with true minus signs."""
-    return text.replace("-", "−")
-
-
-def span(numbers: Sequence[float]) -> str:
-    """Whole numbers as one where they agree, else from the least to the greatest; nothing of none."""
-    low, high = (f"{int(end(numbers)):,}" if numbers else "" for end in (min, max))
-    return low if low == high else f"{low}–{high}"
-
-
-def clock(seconds: float) -> str:
-    """A duration as a person says it."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
-
-
-def average(values: Sequence[float]) -> float | None:
-    """Their mean; None of none."""
-    return mean(values) if values else None
 
 
 if __name__ == "__main__":

@@ -1,47 +1,204 @@
-"""How every command of this package ends: results on standard output, one sentence on a mistake, exit status 2.
+"""Command lines: options that all training commands share, presets as files, errors as one sentence.
 
-Holds nothing about any experiment.
+Independent of any experiment; imports no torch.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
+import shlex
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
 
 from cgan import CganError
+from cgan.specs import Init, Layer
 from data import DataError
 from embeddings import EmbeddingError
 from experiments import UsageError
+from experiments.runs.files import read_record, write_json
+from experiments.runs.records import Text
 
-#: What a person can mend: these print as one sentence. Anything else is a bug and keeps its traceback.
-MENDABLE = (CganError, DataError, EmbeddingError, UsageError, OSError)
+Parsed = TypeVar("Parsed", bound="Options")
+
+#: Errors that a user can fix: printed as one sentence. Any other is a bug and keeps its traceback.
+USER_ERRORS = (CganError, DataError, EmbeddingError, UsageError, OSError)
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
-    """Call ``main(argv)`` and return the exit status: 0, what ``main`` returns, 2 on a mendable error, 130 on Ctrl-C.
+    """Call ``main(argv)`` and return the exit status: what ``main`` returns or 0, 2 on a user's error, 130 on Ctrl-C.
 
-    ``CGAN_TRACEBACK=1`` in the environment shows the traceback of a mendable error as well.
+    ``CGAN_TRACEBACK=1`` in the environment shows the traceback of a user's error as well. Output that nobody reads any
+    more (``| head``) ends the command quietly; characters that the terminal cannot show are escaped.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return main(argv) or 0
-    except MENDABLE as error:
+        status = main(argv) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Or Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except USER_ERRORS as error:
         if os.environ.get("CGAN_TRACEBACK") == "1":
             raise
         sys.stdout.flush()
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\n{stop or 'stopped'}", file=sys.stderr)
+        print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
         return 130
 
 
 def sentence(error: BaseException) -> str:
-    """The error as one line; an ``OSError`` gets its file's name and reason without the number.
+    """Return the error as one line; an ``OSError`` as its file and reason, without the number.
 
-    Of two names, as in renaming what is written to its place, the latter is the one that was asked for.
+    Of two names, as in renaming a temporary file to its place, the latter is the one that was asked for.
     """
     if isinstance(error, OSError) and error.strerror:
         name = error.filename2 or error.filename
         return f"{name}: {error.strerror}" if name else error.strerror
     return " ".join(str(error).split())
+
+
+def printed_command(module: str, *arguments: object) -> str:
+    """Return ``python -m module arguments`` as it can be typed in the current folder.
+
+    The interpreter is ``python`` where that is this one, ``.venv/bin/python`` where it lies below the current folder.
+    """
+    ours, here = Path(sys.executable), Path.cwd()
+    if shutil.which("python") == str(ours):
+        python = "python"
+    else:
+        python = str(ours.relative_to(here) if ours.is_relative_to(here) else ours)
+    return shlex.join([python, "-m", module, *map(str, arguments)])
+
+
+def clock(seconds: float) -> str:
+    """Return a duration in words, such as 45 s, 12 min or 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def check_name(name: str | None, option: str = "--name") -> None:
+    """Raise ``UsageError`` if a name cannot be that of a folder of its own."""
+    if name is not None and (name in ("", ".", "..") or Path(name).name != name or not name.isprintable()):
+        raise UsageError(f"{option} {name!r}: give a plain name, without folders and control characters")
+
+
+def check_choice(name: str, known: Sequence[str], what: str) -> None:
+    """Raise ``UsageError`` with the nearest spelling if ``name`` is not among ``known``."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        guess = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"{what} {name!r} is unknown: {guess}there are {', '.join(known)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of every training command, whatever is trained."""
+
+    seed: int = 1
+    """Seed of all randomness: initial weights, batches, noise, dropout."""
+    resume: bool = False
+    """Go on from the last checkpoint of the run of this name, or start it; a finished run prints its result."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the matrix products while training; auto takes bfloat16 where it is quicker. All else is float32."""
+    threads: int | None = None
+    """Processor threads; PyTorch's own choice if not given. A run repeats to the bit with the same number only."""
+    fast: bool = True
+    """Train with the fast update (cgan.fast); --no-fast takes the plain one (cgan.update): same algorithm, slower."""
+    preset_file: tyro.conf.Suppress[str | None] = None
+    """The file that the preset was read from, if it is not one of this package's."""
+    preset_settings: Annotated[Mapping[str, Any], tyro.conf.Suppress, tyro.conf.Fixed] = field(default_factory=dict)
+    """The preset's own settings, before the command line changed any."""
+    given: Annotated[frozenset[str], tyro.conf.Suppress, tyro.conf.Fixed] = frozenset()
+    """Options that the command line gave, such as ``stopping.max_updates``."""
+
+
+def parse_command(
+    command: Callable[..., Parsed], presets: Mapping[str, Callable[[], Any]], argv: Sequence[str] | None, prog: str
+) -> Parsed:
+    """Return the ``command(config, preset=name)`` that the arguments ask for.
+
+    A preset is chosen by name, described by its docstring, or given as a file (``read_preset``). Ends the program with
+    status 2 on a mistake and 0 after ``--help``; raises ``UsageError`` on an unknown preset.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    entries = {name: ((make.__doc__ or "").strip(), command(make(), preset=name)) for name, make in presets.items()}
+    if argv and argv[0].endswith(".json"):
+        name, config, about = read_preset(argv[0], presets)
+        entries[name] = (about, command(config, preset=name, preset_file=argv[0]))
+        argv = [name, *argv[1:]]
+    elif argv and not argv[0].startswith("-"):
+        check_choice(argv[0], tuple(entries), "preset")
+    registry = tyro.constructors.ConstructorRegistry()
+    for kind, metavar in ((Layer, "LAYER"), (Init, "INIT")):
+        registry.primitive_rule(_text_rule(kind, metavar))
+    with registry:
+        parsed = tyro.extras.overridable_config_cli(entries, args=argv, prog=prog)
+    given = {re.sub(r"^(no-)?", "", a[2:].partition("=")[0]).replace("-", "_") for a in argv if a.startswith("--")}
+    own = entries[parsed.preset][1].config.as_dict()  # type: ignore[attr-defined]
+    return replace(parsed, preset_settings=own, given=frozenset(given))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetFile:
+    """The form of a preset's file, such as a search's ``best.json``."""
+
+    name: Text
+    about: Text = ""
+    settings: dict[str, Any]
+
+
+def write_preset(path: Path, name: str, config: Any, about: str, **more: Any) -> None:
+    """Write a preset as a file that ``read_preset`` takes; ``about`` describes it in a sentence."""
+    write_json(path, {"name": name, "about": about, **more, "settings": config.as_dict()})
+
+
+def read_preset(text: str, presets: Mapping[str, Callable[[], Any]]) -> tuple[str, Any, str]:
+    """Return name, settings and description of the preset in the file ``text``, its settings of the presets' class.
+
+    Raises ``UsageError`` naming the file when it is missing or damaged, or has the name of one of ``presets``.
+    """
+    missing = "give a preset's name, or a preset's file, such as a search's best.json"
+    record = read_record(Path(text), PresetFile, missing=missing, fix="write the preset again")
+    check_name(record.name, f"{text}: name")
+    if record.name in presets or record.name.startswith("-"):
+        raise UsageError(f"{text}: the name {record.name} is taken by a preset of this package; choose another")
+    config = type(next(iter(presets.values()))())
+    try:
+        return record.name, config.from_dict(record.settings), record.about
+    except (CganError, UsageError) as error:
+        raise UsageError(f"{text}: {error}") from None
+
+
+def _text_rule(kind: Any, metavar: str) -> Callable[[Any], Any]:
+    """Return tyro's rule for a type that is read by ``parse`` and shown by ``str``."""
+
+    def rule(info: Any) -> Any:
+        if info.type is not kind:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=metavar,
+            instance_from_str=lambda texts: kind.parse(texts[0]),
+            is_instance=lambda value: isinstance(value, kind),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return rule

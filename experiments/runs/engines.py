@@ -1,6 +1,6 @@
-"""Where the stages that outgrow one machine can run beside the command's own processes: on Ray, local or a cluster.
+"""Run stages that outgrow one machine on Ray: started here, or the cluster at $RAY_ADDRESS.
 
-Starts or joins Ray and deals work out there; what the work is, cleaning shards or computing features, is others'.
+Starts or joins Ray and distributes work; what the work is (cleaning shards, computing features) its callers say.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments import UsageError
-from experiments.runs.cli import MENDABLE, sentence
+from experiments.runs.cli import USER_ERRORS, sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,7 @@ QUIET = {
 #: Times that Ray is started on this machine before its failure is told: on a busy one its own waiting is too short.
 STARTS = 3
 
-#: How often a task is begun again whose process or machine was lost, before the command gives up.
+#: How often a task is started again whose process or machine was lost, before the command gives up.
 RETRIES = 5
 
 #: Seconds between two looks at how far the tasks are.
@@ -57,12 +57,12 @@ def check(engine: Engine) -> None:
 
 
 @contextmanager
-def cluster(mend: str = "try again, or leave --engine ray out", **here: Any) -> Iterator[Any]:
+def cluster(advice: str = "try again, or leave --engine ray out", **here: Any) -> Iterator[Any]:
     """The module ``ray``, joined to the cluster at $RAY_ADDRESS, else to a Ray started here on all cores.
 
     What was joined is left at the end and what was started is stopped; within another such block nothing is done.
     Nothing is printed, no dashboard started and no usage reported. ``here`` holds more of ``ray.init``'s arguments for
-    a start here. Ray must be installed (``check``). Raises ``UsageError`` where no cluster answers, and with ``mend``
+    a start here. Ray must be installed (``check``). Raises ``UsageError`` where no cluster answers, and with ``advice``
     where Ray does not start.
     """
     for name, value in QUIET.items():
@@ -75,10 +75,14 @@ def cluster(mend: str = "try again, or leave --engine ray out", **here: Any) -> 
     address = os.environ.get("RAY_ADDRESS")
     if address:
         what = f"no Ray cluster answers at RAY_ADDRESS {address}"
-        mend = "start one there, set RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS"
+        advice = "start one there, set RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS"
     else:
         what = "Ray does not start on this machine"
-    where = {"address": address} if address else {"address": "local", "include_dashboard": False, **here}
+    where = (
+        {"address": address}
+        if address
+        else {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1", **here}
+    )
     for attempt in range(1, STARTS + 1):
         try:
             if address:
@@ -89,7 +93,7 @@ def cluster(mend: str = "try again, or leave --engine ray out", **here: Any) -> 
         except Exception as error:  # Of many kinds, and of no common one.
             ray.shutdown()
             if address or attempt == STARTS:
-                raise UsageError(f"{what} ({sentence(error) or type(error).__name__}): {mend}") from None
+                raise UsageError(f"{what} ({sentence(error) or type(error).__name__}): {advice}") from None
     try:
         yield ray
     finally:
@@ -105,7 +109,7 @@ def _knock(address: str) -> None:
 
 @contextmanager
 def _mute() -> Iterator[None]:
-    """Nothing on standard error, where Ray's own C++ says that it will say less, as it was asked to."""
+    """Keep Ray's C++ start-up messages off standard error."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -121,19 +125,19 @@ def run_tasks(
     function: Callable[..., Any],
     jobs: Mapping[str, Sequence[Any]],
     at_once: int = 0,
-    told: Callable[[int, int], object] | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
 ) -> Iterator[tuple[str, Any]]:
-    """``function(*job, progress)`` of each job as a Ray task on a core; (name, result) as each is finished.
+    """Run ``function(*job, progress)`` of each job as a Ray task on one core; yield (name, result) as each finishes.
 
-    ``at_once`` tasks run at a time, 0 as many as there are cores. A task whose process is lost is begun again. The
-    function calls ``progress`` with two counts of what it has just done; ``told``, if given, gets the sums of both
-    over all tasks now and then. Raises what a task raises if a person can mend that, and ``UsageError`` for a task
+    ``at_once`` tasks run at a time, 0 as many as there are cores. A task whose process is lost is started again. The
+    function calls ``progress`` with two counts of what it has just done; ``on_progress``, if given, gets the sums
+    of both over all tasks now and then. Raises what a task raises if that is a user error, and ``UsageError`` for a task
     whose process is lost ``RETRIES`` times more.
     """
     with cluster() as ray:
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_task)
         board: Any = None
-        if told is not None:
+        if on_progress is not None:
             board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
             asked = board.so_far.remote()
         waiting = list(jobs)
@@ -149,20 +153,20 @@ def run_tasks(
                     name = working.pop(reference)
                     result, finished[name] = _result(ray, reference, name)
                     yield name, result
-                if told is not None and ray.wait([asked], timeout=0)[0]:
-                    with suppress(ray.exceptions.RayError):  # The board's process was lost: others tell it anew.
-                        told(*_sums({**ray.get(asked), **finished}))
+                if on_progress is not None and ray.wait([asked], timeout=0)[0]:
+                    with suppress(ray.exceptions.RayError):  # The board's process was lost: it is started again.
+                        on_progress(*_sums({**ray.get(asked), **finished}))
                     asked = board.so_far.remote()
         finally:
             for reference in working:
                 ray.cancel(reference, force=True)
-        if told is not None:
-            told(*_sums(finished))
+        if on_progress is not None:
+            on_progress(*_sums(finished))
 
 
 def _task(function: Callable[..., Any], name: str, job: tuple[Any, ...], board: Any) -> Any:
     """What a worker does: the result, and the counts in all. They are told from the task's own beginning, so that one
-    begun again corrects them."""
+    started again corrects them."""
     counts, looked = [0, 0], time.monotonic()
 
     def progress(first: int, second: int) -> None:
@@ -177,7 +181,7 @@ def _task(function: Callable[..., Any], name: str, job: tuple[Any, ...], board: 
 
 
 class _Board:
-    """An actor that knows how far each task is."""
+    """An actor that holds the counts of each task."""
 
     def __init__(self) -> None:
         self.counts: dict[str, tuple[int, int]] = {}
@@ -200,7 +204,7 @@ def _result(ray: Any, reference: Any, name: str) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, MENDABLE):
+        if isinstance(error.cause, USER_ERRORS):
             raise error.cause from None
         raise
     except ray.exceptions.RayError as error:
@@ -211,10 +215,10 @@ def _result(ray: Any, reference: Any, name: str) -> Any:
 
 
 def run_passes(passes: Passes) -> Iterator[Found]:
-    """The forward passes of an extraction by Ray Data, in order; for ``embeddings.images.extract``'s ``compute``.
+    """Compute the forward passes of an extraction by Ray Data, in order: ``compute`` of ``embeddings.images.extract``.
 
     Each actor has its own copy of the network and a GPU, or as many cores as this process has threads of torch, since
-    their number decides the last bits of what is computed. An actor that is lost is begun again, with what it had in
+    their number decides the last bits of what is computed. An actor that is lost is started again, with what it had in
     hand. Raises ``UsageError`` where no machine of the cluster is large enough, or the photos are not there.
     """
     import torch
@@ -265,8 +269,8 @@ def _fit(ray: Any, threads: int, gpu: bool) -> tuple[int, int]:
         cores, actors = threads, sum(int(machine.get("CPU", 0) // threads) for machine in machines)
     if not actors:
         need = "a GPU" if gpu else f"{threads} cores, as many as this process has threads"
-        mend = "give --device cpu" if gpu else "give fewer --threads"
-        raise UsageError(f"no machine of the Ray cluster has {need}: {mend}, or leave --engine ray out")
+        advice = "give --device cpu" if gpu else "give fewer --threads"
+        raise UsageError(f"no machine of the Ray cluster has {need}: {advice}, or leave --engine ray out")
     return cores, actors
 
 

@@ -1,24 +1,37 @@
-"""The run folder ``runs/<experiment>/<name>/``: create it, write into it whole or not at all, read it back."""
+"""The run folder ``runs/<experiment>/<name>/``: its files, who holds it, and what ties its files to its weights."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from cgan import CganError
+import msgspec
+
 from experiments import UsageError
+from experiments.runs.files import NO_RUN, convert_record, read_record, write_json, write_text
+from experiments.runs.records import (
+    Count,
+    DivergedResult,
+    Environment,
+    FlickrResult,
+    MnistResult,
+    RunConfig,
+    Session,
+    Weights,
+)
 
-Parsed = TypeVar("Parsed")
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
 
 CONFIG, RESULT, METRICS, CHECKPOINT, BEST = (
     "config.json",
@@ -28,104 +41,272 @@ CONFIG, RESULT, METRICS, CHECKPOINT, BEST = (
     "best.safetensors",
 )
 
-#: In the folder of a search, whose trials are no runs.
+#: Written into the folder of a search, whose trials are no runs.
 SEARCH = "search.json"
 
+#: Held while a command works in the folder.
+LOCK = ".lock"
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` through a temporary file beside it, so that a reader sees the old or the new whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:  # The reader knows nothing of the temporary file.
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise OSError(error.errno, error.strerror, str(path)) from None
+#: What is made from the weights, and is set aside when training goes on.
+DERIVED = (RESULT, "*.png", "table2.*")
+
+#: Settings that hold a file's place. The file's content counts, and is part of the data set's checksum.
+LOCATIONS = ("features.weights", "words.vectors")
+
+Experiment = Literal["mnist", "flickr-tags"]
+Result = MnistResult | FlickrResult | DivergedResult
 
 
-def check_output(path: Path, option: str) -> None:
-    """Raise ``UsageError`` if no file can be written to ``path``: before the work, not after it.
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder on the disk. Readers raise ``UsageError`` naming file and field; nothing is cached."""
 
-    Folders that are missing on the way are for the writer to make.
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / CONFIG
+
+    @property
+    def result_path(self) -> Path:
+        return self.path / RESULT
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / METRICS
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.path / CHECKPOINT
+
+    @property
+    def best_path(self) -> Path:
+        return self.path / BEST
+
+    @classmethod
+    def existing(cls, path: Path) -> RunFolder:
+        """Return the folder at ``path``, or its run on the embedded digits (``path``-digits) if only that is there.
+
+        Raises ``UsageError`` with the names of the runs beside it if there is no folder.
+        """
+        if path.is_dir():
+            return cls(path)
+        digits = path.with_name(f"{path.name}-digits")
+        if path.name and digits.is_dir():
+            print(f"{path}: no such run; taking {digits}, on the embedded digits")
+            return cls(digits)
+        beside = sorted(other.parent.name for other in path.parent.glob(f"[!.]*/{CONFIG}"))
+        there = f"; there are {', '.join(beside[:8])}" if beside else ""
+        raise UsageError(f"{path}: no such folder; {NO_RUN}{there}")
+
+    def read_config(self, experiment: Experiment | None = None) -> RunConfig:
+        """Return ``config.json``; raises ``UsageError`` if it is missing, damaged, or not of ``experiment``."""
+        config = read_record(self.config_path, RunConfig)
+        if experiment is not None and config.experiment != experiment:
+            raise UsageError(
+                f"{self.config_path}: a run of {config.experiment}, not of {experiment}; give the folder of such a run"
+            )
+        return config
+
+    def write_config(self, config: RunConfig) -> None:
+        write_json(self.config_path, config)
+
+    def read_result(self, *, check_weights: bool = True) -> Result:
+        """Return ``result.json``; raises ``UsageError`` if it is missing, damaged, or of other weights than the best.
+
+        ``check_weights=False`` leaves out the comparison with ``best.safetensors``.
+        """
+        path = self.result_path
+        head = read_record(path, _ResultHead)
+        kinds = {"mnist": MnistResult, "flickr-tags": FlickrResult}
+        form: Any = DivergedResult if head.status == "diverged" else kinds[head.experiment]
+        result: Result = read_record(path, form)
+        made_from = getattr(result, "weights", None)
+        if check_weights and made_from is not None and self.best_path.exists():
+            there = self.best_weights()
+            if there != made_from:
+                raise UsageError(
+                    f"{path}: measured on the weights of update {made_from.update:,}, but {self.best_path.name} holds "
+                    f"others (update {there.update:,}); delete it and --resume the run to measure again"
+                )
+        return result
+
+    def write_result(self, result: Result) -> None:
+        write_json(self.result_path, result)
+
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``rows``, one an estimate, as ``metrics.csv``."""
+        import csv
+        import io
+
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.metrics_path, text.getvalue())
+
+    def read_metrics(self) -> pd.DataFrame:
+        """Return ``metrics.csv`` as a table, a row for each estimate; empty if there is no file yet.
+
+        Raises ``UsageError`` if it is damaged.
+        """
+        import pandas as pd
+
+        try:
+            return pd.read_csv(self.metrics_path, encoding="utf-8")
+        except (FileNotFoundError, pd.errors.EmptyDataError):
+            return pd.DataFrame()
+        except (ValueError, OverflowError) as error:  # Of pandas' parser and of bytes that are not UTF-8.
+            raise UsageError(f"{self.metrics_path}: not readable as CSV ({error}); delete it or restore it") from None
+
+    def best_weights(self) -> Weights:
+        """Return update and checksum of ``best.safetensors`` from its header alone; raises ``UsageError``."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.best_path
+        try:
+            with safe_open(path, framework="np") as file:
+                head = file.metadata() or {}
+            record = convert_record(msgspec.json.decode(head["record"]), _BestHead, f"{path}: its record")
+            return Weights(update=record.t, sha256=head["sha256"])
+        except (SafetensorError, KeyError, OSError, msgspec.DecodeError, RecursionError):
+            raise UsageError(f"{path}: not the weights of a run; restore the file or train again") from None
+
+    def load_best(self, config: RunConfig) -> tuple[dict[str, Tensor], int]:
+        """Return the tensors of ``best.safetensors`` and their update, if they are those of the run of ``config``.
+
+        Raises ``CganError`` or ``UsageError`` naming the file if it is missing, damaged, or of another run.
+        """
+        from cgan.trainer import load_best
+
+        tensors, record = load_best(self.best_path)
+        # Files of older revisions hold no identity.
+        if record.identity != identity(config) and (record.identity is not None or config.numerics > 0):
+            raise UsageError(
+                f"{self.best_path}: the weights of another run than {self.config_path.name} describes; restore the file"
+            )
+        return tensors, record.t
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the folder, made if need be, against other processes; clear what killed ones left half-written.
+
+        Raises ``UsageError`` if another process holds it. A folder in which nothing was written is removed again.
+        """
+        from filelock import FileLock, Timeout
+
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UsageError(
+                f"{self.path}: another process is at work there; wait for it to end, or take another --name"
+            ) from None
+        try:
+            for leftover in self.path.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if {file.name for file in self.path.iterdir()} <= {LOCK}:
+                    (self.path / LOCK).unlink(missing_ok=True)
+                    for folder in made:
+                        folder.rmdir()
+            lock.release()
+
+    def set_result_aside(self, update: int) -> Path:
+        """Move result, figures and tables of the weights at ``update`` to a folder of their own; return that.
+
+        There ``result.json`` is called ``result-of-update-N.json``, which no table reads.
+        """
+        aside = self.path / f"of-update-{update}"
+        aside.mkdir(exist_ok=True)
+        for path in [path for pattern in DERIVED for path in self.path.glob(pattern)]:
+            os.replace(path, aside / (f"result-of-update-{update}.json" if path.name == RESULT else path.name))
+        return aside
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BestHead:
+    """What the header of ``best.safetensors`` tells without PyTorch."""
+
+    t: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ResultHead:
+    """The fields of ``result.json`` that tell which form it has."""
+
+    experiment: Experiment
+    status: Literal["finished", "diverged"]
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """Return what two runs share if they are the same: all that changes numbers beyond rounding.
+
+    That is neither where files lie, nor the number of threads, nor when training stops.
     """
-    if path.is_dir():
-        raise UsageError(f"{option} {path}: that is a folder; give the name of a file to write")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise UsageError(f"{option} {path}: {above} is a file, not a folder; choose another place")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {path}: nothing may be written in {above}; choose another place, or get the right")
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """``record`` as indented JSON; numbers that JSON does not know (NaN, infinity) are refused with ``ValueError``."""
-    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
-
-
-def read_json(
-    path: Path,
-    absent: str = "give the folder of a run, such as runs/mnist/paper-seed1",
-    broken: str = "restore it, or make the run anew",
-) -> dict[str, Any]:
-    """The object in a JSON file; raises ``UsageError`` naming the file, with its mend if it is missing or broken."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(f"{path}: no such file; {absent}") from None
-    except (ValueError, RecursionError) as error:  # Also of numbers too long and brackets too deep.
-        raise UsageError(f"{path}: not readable as JSON ({error}); {broken}") from None
-    if not isinstance(record, dict):
-        raise UsageError(f"{path}: holds no JSON object; {broken}")
-    return record
-
-
-def read_config(
-    folder: Path, module: str, needed: Mapping[str, Sequence[str]], parse: Callable[[dict[str, Any]], Parsed]
-) -> tuple[dict[str, Any], Parsed]:
-    """``config.json`` of the run that ``module`` left in ``folder``, and the settings in it as ``parse`` reads them.
-
-    ``needed`` are the record's other objects, each with the fields it must hold. Raises ``UsageError`` naming the file
-    if it is missing, broken, or of another experiment.
-    """
-    path = folder / CONFIG
-    record = read_json(path)
-    if record.get("experiment") != module.removeprefix("experiments.").replace("_", "-"):
-        raise UsageError(f"{path}: not of a run of {module}; give the folder of one")
-    for section, names in {**needed, "settings": ()}.items():
-        held = record.get(section)
-        if not isinstance(held, dict) or not held.keys() >= set(names):
-            raise UsageError(f"{path}: {section} is missing or damaged; restore it, or make the run anew")
-    try:
-        return record, parse(record["settings"])
-    except (CganError, UsageError) as error:
-        raise UsageError(f"{path}: {error}; restore it, or make the run anew") from None
-
-
-def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """``rows`` (one per estimate, same keys) as CSV with a header."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def environment() -> dict[str, Any]:
-    """What the run ran on and with, for ``result.json``: package versions, platform, git revision, command."""
-    packages = ("torch", "torchvision", "numpy", "scikit-learn")
+    settings = {
+        section: {name: value for name, value in values.items() if f"{section}.{name}" not in LOCATIONS}
+        for section, values in config.settings.items()
+        if section != "stopping" and isinstance(values, Mapping)
+    }
     return {
-        "command": " ".join(["python -m", _module_name(), *sys.argv[1:]]),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu_cores": os.cpu_count(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "git_revision": git_revision(),
+        "settings": settings,
+        "dataset": config.dataset.checksum,
+        "images": config.dataset.images,
+        "seed": config.seed,
+        "precision": config.precision,
+        "device": device_kind(config.device),
+        "fast": config.fast,
+        "numerics": config.numerics,
     }
 
 
+def device_kind(device: str) -> str:
+    """Return cpu, cuda or mps of a device in words, such as ``cuda:1 (NVIDIA H100)``."""
+    return device.split(" ")[0].split(":")[0]
+
+
+def new_session(device: str, threads: int, replicas: int = 1) -> Session:
+    """Return the record of this start of the command."""
+    return Session(
+        command=typed_command(),
+        git_revision=git_revision(),
+        started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        device=device,
+        threads=threads,
+        replicas=replicas,
+    )
+
+
+def environment() -> Environment:
+    """Return what this process runs on and with, for ``result.json``."""
+    packages = ("torch", "torchvision", "numpy", "scikit-learn")
+    return Environment(
+        command=typed_command(),
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu_cores=os.cpu_count(),
+        packages={name: metadata.version(name) for name in packages},
+        git_revision=git_revision(),
+    )
+
+
+def typed_command() -> str:
+    """Return this process's command line; bytes that are no text are escaped."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    module = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name
+    return " ".join(["python -m", module, *sys.argv[1:]]).encode(errors="backslashreplace").decode()[:10_000]
+
+
 def git_revision() -> str | None:
-    """The checkout's commit, with ``+changes`` if tracked files differ from it; None outside a checkout."""
+    """Return the checkout's commit, with ``+changes`` if tracked files differ from it; None outside a checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
@@ -136,8 +317,3 @@ def git_revision() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _module_name() -> str:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name

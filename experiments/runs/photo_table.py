@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import UsageError
-from experiments.runs import folder as runs
+from experiments.runs.files import read_record, write_json, write_text
 
 JSON, MARKDOWN, HTML = "table2.json", "table2.md", "table2.html"
 
@@ -41,13 +40,13 @@ class PhotoRow:
     """The generated tags that are true; None: those among the photo's user tags and annotations."""
 
     def is_right(self, tag: str) -> bool:
-        """Whether a generated tag counts as right."""
+        """Return whether a generated tag counts as right."""
         return tag in self.right if self.right is not None else tag in self.user_tags or tag in self.annotations
 
 
 @dataclass(frozen=True)
 class Table2:
-    """What ``table2.json`` holds."""
+    """The photos of Table 2 and what is said about them."""
 
     title: str
     rows: tuple[PhotoRow, ...]
@@ -82,51 +81,69 @@ def write_table2(
     """
     table = Table2(title, tuple(rows), notice, caption)
     folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / JSON, as_record(table))
-    runs.write_text(folder / MARKDOWN, as_markdown(table))
-    runs.write_text(folder / HTML, as_html(table))
+    write_json(folder / JSON, as_record(table))
+    write_text(folder / MARKDOWN, as_markdown(table))
+    write_text(folder / HTML, as_html(table))
     return folder / HTML
 
 
-def as_record(table: Table2) -> dict[str, Any]:
-    """JSON-ready; thumbnails are not in it."""
+@dataclass(frozen=True)
+class PhotoRecord:
+    """A photo in ``table2.json``."""
+
+    number: int
+    path: str
+    user_tags: list[str]
+    annotations: list[str]
+    generated: list[tuple[str, float]]
+    right: list[str]
+
+
+@dataclass(frozen=True)
+class TableRecord:
+    """The form of ``table2.json``; thumbnails are not in it."""
+
+    title: str
+    photos: list[PhotoRecord]
+    notice: str | None = None
+    caption: str | None = None
+
+
+def as_record(table: Table2) -> TableRecord:
+    """Return the table as ``table2.json`` holds it."""
     photos = [
-        {
-            "number": int(row.number),
-            "path": str(row.path),
-            "user_tags": list(row.user_tags),
-            "annotations": list(row.annotations),
-            "generated": [[tag, float(share)] for tag, share in row.generated],
-            "right": [tag for tag, _ in row.generated if row.is_right(tag)],
-        }
+        PhotoRecord(
+            int(row.number),
+            str(row.path),
+            list(row.user_tags),
+            list(row.annotations),
+            [(tag, float(share)) for tag, share in row.generated],
+            [tag for tag, _ in row.generated if row.is_right(tag)],
+        )
         for row in table.rows
     ]
-    return {"title": table.title, "notice": table.notice, "caption": table.caption, "photos": photos}
+    return TableRecord(table.title, photos, table.notice, table.caption)
 
 
 def read_table2(path: Path) -> Table2:
-    """What ``write_table2`` wrote into a ``table2.json``; raises ``UsageError`` naming a file of another form."""
-    record = runs.read_json(path)
-    try:
-        rows = tuple(
-            PhotoRow(
-                int(photo["number"]),
-                Path(photo["path"]),
-                [str(tag) for tag in photo["user_tags"]],
-                [str(tag) for tag in photo["annotations"]],
-                [(str(tag), float(share)) for tag, share in photo["generated"]],
-                frozenset(str(tag) for tag in photo["right"]),
-            )
-            for photo in record["photos"]
+    """Return what ``write_table2`` wrote into a ``table2.json``; raises ``UsageError`` naming file and field."""
+    record = read_record(path, TableRecord, fix="make it anew with its run")
+    rows = tuple(
+        PhotoRow(
+            photo.number,
+            Path(photo.path),
+            photo.user_tags,
+            photo.annotations,
+            photo.generated,
+            frozenset(photo.right),
         )
-        texts = [None if record.get(name) is None else str(record[name]) for name in ("notice", "caption")]
-        return Table2(str(record["title"]), rows, *texts)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: not a table of photos ({error!r}); make it anew with its run") from None
+        for photo in record.photos
+    )
+    return Table2(record.title, rows, record.notice, record.caption)
 
 
 def as_markdown(table: Table2) -> str:
-    """A heading, the notice, the caption and a table with a row a photo."""
+    """Return a heading, the notice, the caption and a table with a row a photo."""
     parts = [f"# {escape_markdown(table.title)}"]
     parts += [f"> {escape_markdown(table.notice)}"] if table.notice else []
     parts += [escape_markdown(table.caption)] if table.caption else []
@@ -134,7 +151,7 @@ def as_markdown(table: Table2) -> str:
 
 
 def photos_markdown(rows: Sequence[PhotoRow]) -> str:
-    """The photos as a Markdown table; right tags carry a sign, explained below it."""
+    """Return the photos as a Markdown table; right tags carry a sign, explained below it."""
     lines = ["| photo | user tags | annotations | generated tags (share of samples) |", "| --- | --- | --- | --- |"]
     for row in rows:
         generated = [
@@ -152,7 +169,7 @@ def photos_markdown(rows: Sequence[PhotoRow]) -> str:
 
 
 def as_html(table: Table2) -> str:
-    """One page with the photos inside it."""
+    """Return one HTML page with the photos inside it."""
     return render(
         "table2.html",
         title=table.title,
@@ -164,13 +181,13 @@ def as_html(table: Table2) -> str:
 
 
 def photo_values(row: PhotoRow) -> dict[str, Any]:
-    """What the macro ``photo_table`` of ``templates/photos.html`` takes of a photo."""
-    told = row.annotations or row.user_tags
+    """Return what the macro ``photo_table`` of ``templates/photos.html`` takes of a photo."""
+    words = row.annotations or row.user_tags
     return {
         "number": row.number,
         "file": row.path.name,
         "thumbnail": thumbnail(row.path),
-        "alt": f"Photo {row.number}" + (f": {', '.join(told[:8])}" if told else ""),
+        "alt": f"Photo {row.number}" + (f": {', '.join(words[:8])}" if words else ""),
         "user_tags": row.user_tags,
         "annotations": row.annotations,
         "generated": [(tag, percent(share), row.is_right(tag)) for tag, share in row.generated],
@@ -178,7 +195,7 @@ def photo_values(row: PhotoRow) -> dict[str, Any]:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of ``experiments/templates`` filled with ``values``, every one escaped, as UTF-8-ready text."""
+    """Return a template of ``experiments/templates`` filled with ``values``, every one escaped, as UTF-8-ready text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -192,7 +209,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def thumbnail(path: Path, pixels: int = THUMBNAIL) -> Thumbnail:
-    """The photo as a small upright JPEG, its longer side at most ``pixels``, without the camera's metadata."""
+    """Return the photo as a small upright JPEG, its longer side at most ``pixels``, without the camera's metadata."""
     from PIL import Image, ImageOps
 
     try:
@@ -220,7 +237,7 @@ def thumbnail(path: Path, pixels: int = THUMBNAIL) -> Thumbnail:
 
 
 def percent(share: float) -> str:
-    """A share in whole per cent; a small one does not read as none at all."""
+    """Return a share in whole per cent; a small one does not read as none at all."""
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 

@@ -14,6 +14,7 @@ from msgspec import Meta
 Count = Annotated[int, Meta(ge=0, le=10**12)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Text = Annotated[str, Meta(max_length=10_000)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 #: Revision of the numerics: raised whenever the same seed and settings give other numbers than before.
 #: 0 stands for runs made before it was recorded.
@@ -75,11 +76,11 @@ class RunConfig:
     preset_file: Text | None = None
     """The JSON file that the preset was read from, if it is not one of this package's."""
     dataset: DatasetRecord
-    seed: int
+    seed: Seed
     settings: dict[str, Any]
     """The preset's settings with the overrides of the command line, as the room's own config class reads them."""
     changes: dict[str, Any] = field(default_factory=dict)
-    """Settings by dotted name that differ from the preset's own, without the length of training."""
+    """Settings by dotted name that differ from the preset's own, without ``stopping`` and without places of files."""
     preset_updates: Count | None = None
     """``stopping.max_updates`` of the preset itself; a smaller one in ``settings`` means that the run was cut short."""
     device: Text
@@ -172,7 +173,7 @@ class MnistResult:
     status: Literal["finished"] = "finished"
     stopped_by: Literal["patience", "max_updates"]
     dataset: DatasetRecord
-    seed: int
+    seed: Seed
     updates: Count
     best_update: Count
     best_epoch: float
@@ -229,7 +230,7 @@ class FlickrResult:
     status: Literal["finished"] = "finished"
     stopped_by: Literal["patience", "max_updates"]
     dataset: DatasetRecord
-    seed: int
+    seed: Seed
     updates: Count
     best_update: Count
     seconds: float
@@ -240,6 +241,8 @@ class FlickrResult:
     pairs: Count
     vocabulary: dict[str, int]
     """``words``: word vectors; ``decoding``: words that can be generated."""
+    highest_precision: Share | None = None
+    """Precision at 10, against user tags and annotations, of the best possible choice among the words."""
     left_out: dict[str, int]
     network: dict[str, Any]
     measures: dict[str, MethodMeasures]
@@ -265,7 +268,7 @@ class DivergedResult:
     status: Literal["diverged"] = "diverged"
     reason: Text
     dataset: DatasetRecord
-    seed: int
+    seed: Seed
     updates: Count
     sessions: list[Session] = field(default_factory=list)
     environment: Environment | None = None

@@ -1,334 +1,369 @@
-"""What every training command shares: its command line, its record, the loop with a bar, estimates and an ending.
+"""What the training commands share: open or resume a run, train with a bar and estimates, and end it.
 
-Knows nothing of what is trained or measured.
+Independent of what is trained and measured.
 """
 
 from __future__ import annotations
 
-import shlex
+import errno
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import tyro
-
 from cgan import CganError
-from cgan.specs import Init, Layer
 from experiments import UsageError
-from experiments.runs import folder as runs
+from experiments.runs.cli import Options, printed_command, sentence
+from experiments.runs.files import convert_record, flat
+from experiments.runs.folder import (
+    LOCATIONS,
+    Experiment,
+    Result,
+    RunFolder,
+    environment,
+    identity,
+    new_session,
+)
+from experiments.runs.records import NUMERICS, DatasetRecord, DivergedResult, RunConfig
 
 if TYPE_CHECKING:
-    import torch
     from torch.utils.tensorboard import SummaryWriter
 
+    from cgan.networks import Discriminator, Generator
     from cgan.settings import StoppingSettings
+    from cgan.specs import DiscriminatorSpec, GeneratorSpec, NetworkSpec
     from cgan.trainer import Diverged, Estimate, Progress, Trainer
 
-Parsed = TypeVar("Parsed")
-
-#: Settings that say where a file lies: what is in it counts, and is part of the data set's checksum.
-LOCATIONS = (("features", "weights"), ("words", "vectors"))
+Settings = TypeVar("Settings")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What every training command can be told about a run, whatever is trained."""
+@dataclass(frozen=True)
+class Run:
+    """A run that may be trained: its folder, what its ``config.json`` will hold, and when it stops."""
 
-    seed: int = 1
-    """Seed of everything random: initial weights, batches, noise, dropout."""
-    resume: bool = False
-    """Go on where the run of this name stands, or start it; a finished run prints its result."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the matrix products while training; auto takes bfloat16 where it is quicker. All else is float32."""
-    threads: int | None = None
-    """Processor threads; PyTorch's own choice if not given. Part of what makes a run repeatable to the bit."""
-    preset_file: tyro.conf.Suppress[str | None] = None
-    """The file that the preset was read from, if it is not one of this package's."""
+    folder: RunFolder
+    config: RunConfig
+    stopping: StoppingSettings
+    before: RunConfig | None
+    """``config.json`` of the earlier session that is resumed."""
 
 
-def parse(
-    command: Callable[..., Parsed], presets: Mapping[str, Callable[[], Any]], argv: Sequence[str] | None, prog: str
-) -> Parsed:
-    """The ``command(config, preset=name)`` that the arguments spell; presets are described by their docstrings.
-
-    In a preset's place a file of one may be given (``read_preset``). Ends the program with status 2 on a mistake, 0
-    after ``--help``.
-    """
-    argv = sys.argv[1:] if argv is None else list(argv)
-    entries = {name: ((make.__doc__ or "").strip(), command(make(), preset=name)) for name, make in presets.items()}
-    if argv and argv[0].endswith(".json"):
-        name, config, about = read_preset(argv[0], presets)
-        entries[name] = (about, command(config, preset=name, preset_file=argv[0]))
-        argv = [name, *argv[1:]]
-    registry = tyro.constructors.ConstructorRegistry()
-    for kind, metavar in ((Layer, "LAYER"), (Init, "INIT")):
-        registry.primitive_rule(_text_rule(kind, metavar))
-    with registry:
-        return tyro.extras.overridable_config_cli(entries, args=argv, prog=prog)
-
-
-def write_preset(path: Path, name: str, config: Any, about: str, **more: Any) -> None:
-    """Write a preset as a file that ``read_preset`` takes; ``about`` says in a sentence what it is."""
-    runs.write_json(path, {"name": name, "about": about, **more, "settings": config.as_dict()})
-
-
-def read_preset(text: str, presets: Mapping[str, Callable[[], Any]]) -> tuple[str, Any, str]:
-    """Name, settings and description in a preset's file (JSON), its settings of the kind that ``presets`` are of.
-
-    Raises ``UsageError`` naming the file when it is missing or no such file, or has the name of one of ``presets``.
-    """
-    absent = "give a preset's file, such as a search's best.json, or a preset's name"
-    record = runs.read_json(Path(text), absent, "write the preset anew, or let the search do it (--resume)")
-    make = next(iter(presets.values()))
-    name, settings, about = record.get("name"), record.get("settings"), record.get("about", "")
-    if not (isinstance(name, str) and name == Path(name).name and name and not name.startswith("-")):
-        raise UsageError(f'{text}: no file of a preset: "name" must be a plain name')
-    if not isinstance(settings, dict) or not isinstance(about, str):
-        raise UsageError(f'{text}: no file of a preset: "settings" must hold its fields, and "about" a text')
-    if name in presets:
-        raise UsageError(f"{text}: its name {name} is a preset's of this package; give it another")
-    try:
-        return name, type(make()).from_dict(settings), about
-    except (CganError, UsageError) as error:
-        raise UsageError(f"{text}: {error}") from None
-
-
-def named(command: Any) -> dict[str, str]:
-    """The preset's name as ``config.json`` has it, and its file if it came from one."""
-    return {"preset": command.preset, **({"preset_file": command.preset_file} if command.preset_file else {})}
-
-
-def _text_rule(kind: Any, metavar: str) -> Callable[[Any], Any]:
-    """How tyro reads and shows a type that has ``parse`` and ``str``."""
-
-    def rule(info: Any) -> Any:
-        if info.type is not kind:
-            return None
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs=1,
-            metavar=metavar,
-            instance_from_str=lambda texts: kind.parse(texts[0]),
-            is_instance=lambda value: isinstance(value, kind),
-            str_from_instance=lambda value: [str(value)],
-        )
-
-    return rule
-
-
-def check_name(name: str | None) -> None:
-    """Raise ``UsageError`` if a run's name is no plain name."""
-    if name is not None and Path(name).name != name:
-        raise UsageError(f"--name {name}: give a plain name, without folders")
-
-
-def earlier(folder: Path, resume: bool) -> dict[str, Any]:
-    """``config.json`` of the run in ``folder``, {} without one; ``UsageError`` if there is one but no ``resume``."""
-    path = folder / runs.CONFIG
-    if not path.exists():
-        return {}
-    before = runs.read_json(path)
-    try:
-        identity(before)
-        whole = isinstance(before.get("sessions", []), list) and isinstance(before.get("threads"), int | None)
-    except (KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
-        raise UsageError(f"{path}: not the whole record of a run; restore it, or start a run of another --name")
+def earlier_config(folder: RunFolder, experiment: Experiment, resume: bool) -> RunConfig | None:
+    """Return the ``config.json`` of an earlier session, None without one; ``UsageError`` if there is one, unresumed."""
+    if not folder.config_path.exists():
+        return None
+    before = folder.read_config(experiment)
     if not resume:
-        finished = (folder / runs.RESULT).exists()
-        state = (
-            "a finished run; --resume shows its result" if finished else "an unfinished run; --resume goes on with it"
-        )
+        finished = folder.result_path.exists()
+        state = "a finished run; --resume shows its result" if finished else "an unfinished run; --resume goes on"
         raise UsageError(f"{folder}: {state}, --name starts another")
     return before
 
 
-def placed(
-    device: str, precision: str, threads: int | None, before: Mapping[str, Any], replicas: int = 1
-) -> dict[str, Any]:
-    """Device, precision and threads as ``config.json`` has them, the processor prepared, and the list of sessions.
+def prepare_compute(command: Options, before: RunConfig | None) -> dict[str, Any]:
+    """Prepare the processor; return device in words, precision and threads as ``RunConfig`` takes them.
 
-    What is left open is taken from ``before``, an earlier session's record.
+    What the command line leaves open is taken from ``before``, an earlier session.
     """
     import torch
 
     from cgan.devices import prepare_cpu, resolve_device, resolve_precision
 
-    found = resolve_device(device)
-    prepare_cpu(threads if threads is not None else before.get("threads"))
-    chosen = before.get("precision") if precision == "auto" else precision
-    environment = runs.environment()
-    session = {
-        "command": environment["command"],
-        "git_revision": environment["git_revision"],
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "device": device_name(found),
-        "threads": torch.get_num_threads(),
-        # Those trained at once share the seconds.
-        **({"replicas": replicas} if replicas > 1 else {}),
-    }
-    return {
-        "device": device_name(found),
-        "precision": chosen or resolve_precision("auto", found),
-        "threads": torch.get_num_threads(),
-        "sessions": [*before.get("sessions", []), session],
-    }
+    device = resolve_device(command.device)
+    prepare_cpu(command.threads if command.threads is not None else before.threads if before else None)
+    asked = before.precision if before and command.precision == "auto" else command.precision
+    name = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+    return {"device": name, "precision": resolve_precision(asked, device), "threads": torch.get_num_threads()}
 
 
-def device_name(device: torch.device) -> str:
-    """The device in words for a record, such as ``cpu`` or ``cuda (NVIDIA H200)``."""
-    import torch
+def open_run(
+    folder: RunFolder,
+    command: Options,
+    settings: Any,
+    dataset: DatasetRecord,
+    *,
+    experiment: Experiment,
+    preset: str,
+    before: RunConfig | None,
+    compute: Mapping[str, Any],
+    asked: Any | None = None,
+    replicas: int = 1,
+    **more: Any,
+) -> Run:
+    """Return the run of ``settings`` (a preset's config class) in ``folder``; nothing is written.
 
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+    Stopping settings that the command line does not give are those of ``before``. ``asked``: the settings before the
+    command filled in what it found (a network, say), for ``changes``; else ``settings``. ``more``: ``network`` and
+    ``notice``. Raises ``CganError`` or ``UsageError`` if ``before`` is of another run.
+    """
+    from cgan.trainer import same_identity
+
+    stopping = settings.stopping
+    if before is not None:
+        given = {f.name for f in fields(stopping) if f"stopping.{f.name}" in command.given}
+        earlier = convert_record(before.settings.get("stopping"), type(stopping), f"{folder.config_path}: stopping")
+        stopping = replace(earlier, **{name: getattr(stopping, name) for name in given})
+    settings = replace(settings, stopping=stopping)
+    own = flat(command.preset_settings)
+    config = RunConfig(
+        experiment=experiment,
+        preset=preset,
+        preset_file=command.preset_file,
+        dataset=dataset,
+        seed=command.seed,
+        settings=settings.as_dict(),
+        changes={
+            name: value
+            for name, value in flat((asked or settings).as_dict()).items()
+            if own.get(name) != value and not name.startswith("stopping.") and name not in LOCATIONS
+        },
+        preset_updates=own.get("stopping.max_updates"),
+        fast=command.fast,
+        numerics=NUMERICS,
+        sessions=[*(before.sessions if before else []), new_session(compute["device"], compute["threads"], replicas)],
+        **compute,
+        **more,
+    )
+    if before is not None:  # A finished run of an older revision may still be shown.
+        same_identity(identity(replace(before, numerics=NUMERICS)), identity(config), folder.config_path)
+    return Run(folder, config, stopping, before)
 
 
-def identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of ``config.json`` a resumed run must share: everything but places and the length of training."""
-    settings = {
-        section: {name: value for name, value in values.items() if (section, name) not in LOCATIONS}
-        if isinstance(values, Mapping)
-        else values
-        for section, values in record["settings"].items()
-        if section != "stopping"
-    }
-    kept = {name: record[name] for name in ("seed", "precision")}
-    dataset = record["dataset"]
-    return {"settings": settings, "dataset": dataset["checksum"], "images": dataset.get("images"), **kept}
+def finished_result(run: Run) -> Result | None:
+    """Return the result of a run that is over; None if it has none, or is asked to go on past its end.
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run lies, and what its ``config.json`` says."""
-
-    folder: Path
-    record: dict[str, Any]
-
-
-def finished(
-    place: Place, stopping: StoppingSettings, summary: Callable[[dict[str, Any]], str]
-) -> tuple[dict[str, Any], str] | None:
-    """The result of a run that is over, and its ``summary``; None if there is more to do under ``stopping``."""
-    path = place.folder / runs.RESULT
-    if not path.exists():
+    Going on is asked for by more --stopping.max-updates than it was trained for, or more --stopping.patience. Raises
+    ``UsageError`` if it cannot go on.
+    """
+    if run.before is None:
         return None
-    result = runs.read_json(path)
-    try:
-        longer = stopping.max_updates > result["updates"]
-        if result.get("stopped_by") == "max_updates" and longer:
-            return None
-        return result, summary(result)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise UsageError(f"{path}: not a whole result; restore it, or delete it and --resume to measure anew") from None
+    if run.folder.result_path.exists():
+        result = run.folder.read_result()
+        if isinstance(result, DivergedResult):
+            return result
+        more_patience = run.stopping.patience > run.before.settings["stopping"].get("patience", math.inf)
+        longer = run.stopping.max_updates > result.updates
+        if not longer or (result.stopped_by == "patience" and not more_patience):
+            if run.stopping.max_updates < result.updates:
+                print(
+                    f"NOTE: {run.folder} was trained for {result.updates:,} updates, more than the "
+                    f"{run.stopping.max_updates:,} asked for; this is its result for all of them."
+                )
+            return result
+    if run.before.numerics != NUMERICS:
+        raise UsageError(
+            f"{run.folder}: trained by an older revision of this package, whose checkpoints cannot be resumed; start a "
+            "run of another --name"
+        )
+    return None
 
 
-def play(
-    places: Sequence[Place],
+def train(
+    runs: Sequence[Run],
     trainers: Sequence[Trainer],
-    stopping: StoppingSettings,
     estimate: Callable[[Trainer], Estimate],
     *,
     module: str,
-    resume: bool,
-    after: Callable[[Trainer, Place], list[str]] = lambda trainer, place: [],
+    after_estimate: Callable[[Trainer, RunFolder], list[str]] = lambda trainer, folder: [],
 ) -> dict[Path, str]:
     """Train to the stopping points, or on from the last checkpoints, with a bar, lines, metrics and TensorBoard.
 
-    Several trainers are replicas, trained at once. ``after`` is called at every estimate (to draw a figure, say) and
-    returns lines to print below it. ``module`` is the command's name, for the line that says how to go on. Returns the
-    folders of games that diverged, and why; such a game leaves a ``result.json`` that says so.
+    Several runs are seeds trained at once. ``after_estimate`` may draw a figure, and returns lines to print below the
+    estimate's. ``module`` is the command's name, for the line that says how to go on. Writes ``config.json``, and sets
+    an earlier result aside. Returns the folders of runs that diverged, and why; each gets a ``result.json``.
     """
-    ends = _play(places, trainers, stopping, estimate, module, resume, after)
-    lost = {}
-    for place, trainer, end in zip(places, trainers, ends, strict=True):
-        if end is not None:
-            lost[place.folder] = str(end)
-            failure = {"status": "diverged", "reason": str(end), "updates": trainer.t}
-            runs.write_json(place.folder / runs.RESULT, {**place.record, **failure, "environment": runs.environment()})
-    return lost
+    from cgan.trainer import Interrupted
+
+    try:
+        ends = _train(runs, trainers, estimate, after_estimate)
+    except Interrupted:
+        t = max(trainer.t for trainer in trainers)
+        raise Interrupted(f"stopped at update {t:,} and saved; to go on:\n  {resuming_command(module)}") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        where = sentence(error) if error.filename else f"{runs[0].folder}: {error.strerror}"
+        raise UsageError(
+            f"{where}; the last checkpoint there is whole: free some space, then go on with {resuming_command(module)}"
+        ) from None
+    diverged = {}
+    for run, trainer, end in zip(runs, trainers, ends, strict=True):
+        if end is None:
+            continue
+        diverged[run.folder.path] = str(end)
+        run.folder.write_result(
+            DivergedResult(
+                experiment=run.config.experiment,
+                preset=run.config.preset,
+                reason=str(end),
+                dataset=run.config.dataset,
+                seed=run.config.seed,
+                updates=trainer.t,
+                sessions=run.config.sessions,
+                environment=environment(),
+            )
+        )
+    return diverged
 
 
-def _play(
-    places: Sequence[Place],
+def _train(
+    runs: Sequence[Run],
     trainers: Sequence[Trainer],
-    stopping: StoppingSettings,
     estimate: Callable[[Trainer], Estimate],
-    module: str,
-    resume: bool,
-    after: Callable[[Trainer, Place], list[str]],
+    after_estimate: Callable[[Trainer, RunFolder], list[str]],
 ) -> list[Diverged | None]:
     from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
-    from cgan.fast.seeds import fit_replicas
-    from cgan.trainer import Diverged, Interrupted, Run
+    from cgan.fast.seeds import fit_seeds
+    from cgan.trainer import Diverged, TrainingRun
 
-    writers = [SummaryWriter(place.folder) for place in places]
-    bar: Any = None
-
-    def on_update(t: int) -> None:
-        nonlocal bar
-        if bar is None:
-            total = stopping.max_updates
-            bar = tqdm(total=total, initial=t - 1, unit="update", dynamic_ncols=True, smoothing=0.05, disable=None)
-        bar.update(max(0, t - bar.n))
-
-    def reporting(place: Place, writer: SummaryWriter) -> Callable[[Trainer, Estimate, Progress], None]:
-        def on_estimate(trainer: Trainer, measured: Estimate, progress: Progress) -> None:
-            latest = progress.history[-1]
-            clock = time.strftime("%H:%M:%S", time.gmtime(progress.seconds))
-            bar.write(
-                f"{clock}  {f'seed {trainer.seed}  ' if len(places) > 1 else ''}"
-                f"update {trainer.t:>7,} (epoch {trainer.epoch:.0f})  {measured.line}  "
-                f"loss D {latest['d_loss']:.3f} G {latest['g_loss']:.3f}"
-                + ("  best" if progress.best_t == trainer.t else ""),
-                file=sys.stdout,
-            )
-            for line in after(trainer, place):
-                bar.write(f"          {line}", file=sys.stdout)
-            sys.stdout.flush()
-            rows = [{**row, "dataset": place.record["dataset"]["name"]} for row in progress.history]
-            runs.write_metrics(place.folder / runs.METRICS, rows)
-            for name, value in latest.items():
-                writer.add_scalar(name, value, trainer.t)
-            writer.flush()
-
-        return on_estimate
-
+    reports = [_Report(run, len(runs) > 1, after_estimate) for run in runs]
+    training = [
+        TrainingRun(
+            trainer,
+            run.stopping,
+            estimate,
+            run.folder.path,
+            identity=identity(run.config),
+            resume=run.before is not None,
+            on_estimate=report,
+        )
+        for run, trainer, report in zip(runs, trainers, reports, strict=True)
+    ]
+    for run, trainer in zip(runs, trainers, strict=True):
+        announce_resumption(run, trainer.t)
+        run.folder.write_config(run.config)
+    start, total = min(t.t for t in trainers), max(run.stopping.max_updates for run in runs)
+    bar = tqdm(total=total, initial=start, unit="update", dynamic_ncols=True, smoothing=0.05, disable=None)
     try:
-        playing = [
-            Run(
-                trainer,
-                stopping,
-                estimate,
-                place.folder,
-                identity=identity(place.record),
-                resume=resume,
-                on_estimate=reporting(place, writer),
-            )
-            for trainer, place, writer in zip(trainers, places, writers, strict=True)
-        ]
-        if len(places) > 1:
-            return fit_replicas(playing, lambda batch: on_update(batch[0].trainer.t))
-        playing[0].play(lambda trainer: on_update(trainer.t))
+        for report in reports:
+            report.bar, report.writer = bar, SummaryWriter(report.run.folder.path)
+        if len(runs) > 1:
+            return fit_seeds(training, lambda batch: bar.update(max(0, batch[0].trainer.t - bar.n)))
+        training[0].train(lambda trainer: bar.update(1))
         return [None]
-    except Interrupted:
-        t = max(trainer.t for trainer in trainers)
-        raise Interrupted(f"stopped at update {t:,} and saved; to go on:\n  {again(module)}") from None
     except Diverged as error:
         return [error]
     finally:
-        if bar is not None:
-            bar.close()
-        for writer in writers:
-            writer.close()
+        bar.close()
+        for report in reports:
+            if report.writer is not None:
+                report.writer.close()
 
 
-def again(module: str) -> str:
-    """The command line that goes on with this run."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    return f"python -m {module} {shlex.join([*arguments, '--resume'])}"
+def announce_resumption(run: Run, update: int) -> None:
+    """Say from which update a run goes on; set its result aside if it has one, since other weights will follow."""
+    if update == 0:
+        return
+    print(f"{run.folder}: going on from update {update:,}, to at most {run.stopping.max_updates:,}")
+    if run.folder.result_path.exists() and update < run.stopping.max_updates:
+        aside = run.folder.set_result_aside(update)
+        print(f"the result and the figures of update {update:,} are kept in {aside}")
+
+
+@dataclass
+class _Report:
+    """Called at each estimate: print its line, write ``metrics.csv`` and TensorBoard's events."""
+
+    run: Run
+    one_of_many: bool
+    after_estimate: Callable[[Trainer, RunFolder], list[str]]
+    bar: Any = None
+    writer: SummaryWriter | None = None
+
+    def __call__(self, trainer: Trainer, measured: Estimate, progress: Progress) -> None:
+        latest = progress.history[-1]
+        lines = [
+            f"{time.strftime('%H:%M:%S', time.gmtime(progress.seconds))}  "
+            f"{f'seed {trainer.seed}  ' if self.one_of_many else ''}"
+            f"update {trainer.t:>7,} (epoch {trainer.epoch:.0f})  {measured.line}  "
+            f"loss D {latest['d_loss']:.3f} G {latest['g_loss']:.3f}{'  best' * (progress.best_t == trainer.t)}"
+        ]
+        lines += [f"          {line}" for line in self.after_estimate(trainer, self.run.folder)]
+        self.bar.write("\n".join(lines), file=sys.stdout)
+        sys.stdout.flush()
+        name = self.run.config.dataset.name
+        self.run.folder.write_metrics([{**row, "dataset": name} for row in progress.history])
+        for column, value in latest.items():
+            self.writer.add_scalar(column, value, trainer.t)  # type: ignore[union-attr]
+        self.writer.flush()  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class TrainingEnd:
+    """How a run's training ended, from its last checkpoint."""
+
+    updates: int
+    best_update: int
+    best_epoch: float
+    seconds: float
+    """Wall time of training, estimates included."""
+    stopped_by: Literal["patience", "max_updates"]
+    history: list[dict[str, float]]
+    """The rows of ``metrics.csv``, one an estimate."""
+
+
+def training_end(folder: RunFolder, stopping: StoppingSettings) -> TrainingEnd:
+    """Return how training ended; raises ``CganError`` naming the checkpoint if it is damaged."""
+    from cgan.checkpoint import convert
+    from cgan.trainer import Progress, load_checkpoint
+
+    _, record = load_checkpoint(folder.checkpoint_path)
+    progress = convert(record.progress, Progress, folder.checkpoint_path)
+    return TrainingEnd(
+        updates=record.trainer.t,
+        best_update=progress.best_t,
+        best_epoch=next((row["epoch"] for row in progress.history if row["update"] == progress.best_t), 0.0),
+        seconds=progress.seconds,
+        stopped_by="patience" if progress.without_best >= stopping.patience else "max_updates",
+        history=progress.history,
+    )
+
+
+def resuming_command(module: str) -> str:
+    """Return the command line that goes on with this one's run."""
+    return printed_command(module, *(a for a in sys.argv[1:] if a not in ("--resume", "--no-resume")), "--resume")
+
+
+def read_settings(folder: RunFolder, config: RunConfig, parse: Callable[[dict[str, Any]], Settings]) -> Settings:
+    """Return ``config``'s settings as ``parse`` reads them; raises ``UsageError`` naming the file."""
+    try:
+        return parse(config.settings)
+    except (CganError, UsageError) as error:
+        raise UsageError(f"{folder.config_path}: {error}; restore the file, or train again") from None
+
+
+def load_networks(
+    folder: RunFolder, config: RunConfig, generator: GeneratorSpec, discriminator: DiscriminatorSpec
+) -> tuple[Generator, Discriminator, int]:
+    """Return the run's networks at its best estimate, in evaluation mode on the CPU, and the update of that estimate.
+
+    Raises ``UsageError`` or ``CganError`` naming the file if it is missing, damaged, or of another run.
+    """
+    import torch
+
+    from cgan.checkpoint import load_into, subset
+    from cgan.devices import seeded
+    from cgan.networks import Discriminator, Generator
+
+    path = folder.best_path
+    tensors, update = folder.load_best(config)
+    held = sum(tensor.numel() for tensor in tensors.values())
+    described = count_weights(generator) + count_weights(discriminator)
+    if described > held:  # Before memory is taken for them.
+        raise UsageError(f"{path}: holds {held:,} numbers, but config.json describes nets of {described:,} weights")
+    # The mean does not matter: the stored weights replace it.
+    G = Generator(generator, seeded(0, "G"), torch.full((generator.output_dim,), 0.5))
+    D = Discriminator(discriminator, seeded(0, "D"))
+    load_into(G, subset(tensors, "G."), path)
+    load_into(D, subset(tensors, "D."), path)
+    return G.eval(), D.eval(), update
+
+
+def count_weights(spec: NetworkSpec) -> int:
+    """Return the number of weights and biases of the linear maps of ``spec``."""
+    return sum((inputs + 1) * outputs for _, (inputs, outputs) in spec._linear_maps())

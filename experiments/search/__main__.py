@@ -20,9 +20,10 @@ import tyro
 from experiments import UsageError
 from experiments.flickr_tags.presets import FLICKR_PRESETS, FlickrConfig
 from experiments.mnist.presets import MNIST_PRESETS, MnistConfig
-from experiments.runs import folder as runs
-from experiments.runs import training as running
-from experiments.runs.cli import run
+from experiments.runs.cli import check_name, printed_command, read_preset, run
+from experiments.runs.files import read_record
+from experiments.runs.folder import environment
+from experiments.runs.training import resuming_command
 from experiments.search.space import Searcher, Space, find_space, parse_space, propose, spell_space, with_values
 from experiments.search.trials import (
     OBJECTIVES,
@@ -51,7 +52,7 @@ FAST_SETTINGS: dict[str, dict[str, Any]] = {
     "flickr-tags": {"words.epochs": 5, "words.min_count": 20, "decoding.min_count": 20, "estimate_images": 10},
 }
 
-#: Seconds between two drawings of the plot while trials are played.
+#: Seconds between two drawings of the plot while trials are trained.
 DRAW_EVERY = 60.0
 
 
@@ -59,7 +60,7 @@ DRAW_EVERY = 60.0
 class Command:
     """Search a preset's settings on validation data, and write the best as a preset's file.
 
-    Trials are played by Ray: on this machine's cores, or with RAY_ADDRESS in the environment by that cluster, whose
+    Trials are trained by Ray: on this machine's cores, or with RAY_ADDRESS in the environment by that cluster, whose
     nodes must all see the data root and the folder of runs under the same paths.
     """
 
@@ -73,7 +74,7 @@ class Command:
     ["relu:1200", "relu:1200,dropout=0.5"]}, "training.momentum_ramp": {"uniform": [10000, 90000]}, "training.decay":
     1.000004}. The default is balance."""
     searcher: Searcher = "tpe"
-    """random, or tpe: ten at random, then by a model of those that were played."""
+    """random, or tpe: ten at random, then by a model of those so far."""
     trials: int | None = None
     """Trials in all; 30 if not given. With --resume a greater number adds some."""
     epochs: int | None = None
@@ -112,7 +113,7 @@ class Command:
     """A smoke test: a few short trials of small nets on embedded data; its figures mean nothing."""
 
     def __post_init__(self) -> None:
-        running.check_name(self.name)
+        check_name(self.name)
         counts = ("trials", "epochs", "grace_epochs", "estimate_epochs", "cpus_per_trial", "parallel")
         for name in counts:
             value = getattr(self, name)
@@ -136,7 +137,7 @@ class Place:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status."""
+    """Run the command and return the exit status."""
     command = tyro.cli(Command, args=argv, prog="python -m experiments.search")
     preset, config = find_preset(command)
     if command.fast:
@@ -169,7 +170,7 @@ def find_preset(command: Command) -> tuple[str, MnistConfig | FlickrConfig]:
     """Name and settings of the preset, or of a preset's file."""
     presets = PRESETS[command.experiment]
     if command.preset.endswith(".json"):
-        name, config, _ = running.read_preset(command.preset, presets)
+        name, config, _ = read_preset(command.preset, presets)
         return name, config
     if command.preset not in presets:
         raise UsageError(
@@ -201,11 +202,11 @@ def search(
     lengths: tuple[int, int, int, int],
     place: Place,
 ) -> int:
-    """Search, or go on; the exit status."""
+    """Search, or resume, and return the exit status."""
     from cgan.trainer import same_identity
     from experiments.search import summary as search_report
 
-    before = runs.read_json(place.folder / SEARCH) if (place.folder / SEARCH).exists() else {}
+    before = read_record(place.folder / SEARCH, dict[str, Any]) if (place.folder / SEARCH).exists() else {}
     plan, notice = make_plan(command, preset, config, space, lengths, place, before)
     if before:
         kept = Plan.read(place.folder)
@@ -223,18 +224,20 @@ def search(
     if notice:
         print(f"NOTE: {notice.rstrip('.')}.")
     if over < max(wanted, len(trials)):
-        session = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **runs.environment()}
+        session = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **asdict(environment())}
         plan.write(place.folder, [*before.get("sessions", []), session])
-        trials = play(command, plan, space, trials, wanted, place, notice)
+        trials = run_all(command, plan, space, trials, wanted, place, notice)
     report(place.folder, plan, space, trials, notice)
     best = winner(trials, plan.experiment)
     if best is None:
         raise UsageError(f"no trial has a score: {place.folder / search_report.MARKDOWN} says why")
     _, words, unit = OBJECTIVES[plan.experiment]
+    module = f"experiments.{plan.experiment.replace('-', '_')}"
+    training_command = printed_command(module, place.folder / search_report.BEST)
     print(
         f"best: trial {best.number}, {words} {best.bests(plan.experiment)[-1]:.4g}{f' {unit}' if unit else ''}; all "
         f"trials: {place.folder / search_report.MARKDOWN}, {search_report.PLOT}\n"
-        f"to train it: python -m experiments.{plan.experiment.replace('-', '_')} {place.folder / search_report.BEST}"
+        f"to train it: {training_command}"
     )
     return 0
 
@@ -290,11 +293,11 @@ def make_plan(
 def find_digits(command: Command, config: MnistConfig, place: Place, device: str) -> tuple[dict[str, Any], str | None]:
     """The data set of an MNIST search, with the classifier that reads samples trained beside the trials."""
     from data.mnist import load_digit_images
-    from experiments.mnist.evaluate import judge
+    from experiments.mnist.evaluate import digit_classifier
 
     name = command.dataset or (FAST_DATA["mnist"][0] if command.fast else "auto")
     dataset = load_digit_images(name, place.root)  # type: ignore[arg-type]
-    judge(dataset, place.folder)
+    digit_classifier(dataset, place.folder)
     return {"name": dataset.name, "embedded": dataset.embedded, "checksum": dataset.checksum}, dataset.notice
 
 
@@ -313,7 +316,7 @@ def find_tagged(command: Command, config: FlickrConfig, place: Place, device: st
     return {**about, "asked": asked, "images": images}, photos.notice
 
 
-def play(
+def run_all(
     command: Command,
     plan: Plan,
     space: Space,
@@ -322,7 +325,7 @@ def play(
     place: Place,
     notice: str | None,
 ) -> list[Trial]:
-    """Play what is left; all trials. Raises ``Interrupted`` with the way to go on after Ctrl-C."""
+    """Train what is left and return all trials. Raises ``Interrupted`` with the command to continue after Ctrl-C."""
     from cgan.trainer import Interrupted
     from experiments.search import on_ray as search_ray
 
@@ -330,34 +333,34 @@ def play(
         values = propose(space, seen(known, plan.experiment), plan.searcher, plan.seed, number)
         return begin(place.folder, number, values)
 
-    def no_hope(trial: Trial, others: list[Trial]) -> str | None:
+    def stop_early(trial: Trial, others: list[Trial]) -> str | None:
         mine = trial.bests(plan.experiment)
         if len(mine) >= plan.estimates:
             return None
         grace = plan.grace_epochs // plan.estimate_epochs
         bar = hopeless(mine, [other.bests(plan.experiment) for other in others], grace, plan.keep)
         epoch = len(mine) * plan.estimate_epochs
-        return None if bar is None else f"hopeless: {mine[-1]:.4g} by epoch {epoch}, where the bar was {bar:.4g}"
+        return None if bar is None else f"below the bar: {mine[-1]:.4g} by epoch {epoch}, where the bar was {bar:.4g}"
 
     display = Display(plan, wanted, trials)
 
-    def tell(kind: str, trial: Trial, result: dict[str, Any]) -> None:
-        display.tell(kind, trial, result, board.trials.values())
+    def on_event(kind: str, trial: Trial, result: dict[str, Any]) -> None:
+        display.show(kind, trial, result, board.trials.values())
         if kind == "over" or (kind == "estimate" and time.monotonic() - display.drawn > DRAW_EVERY):
             report(place.folder, plan, space, list(board.trials.values()), notice)
             display.drawn = time.monotonic()
 
-    board = search_ray.Board(trials, new, wanted, no_hope, tell)
+    board = search_ray.Board(trials, new, wanted, stop_early, on_event)
     config = {"folder": str(place.folder), "root": str(place.root), "cache": str(place.cache)}
     cpus, gpus = float(command.cpus_per_trial), command.gpus_per_trial
     with display, search_ray.interrupts(board), search_ray.started(cpus, gpus) as room:
         parallel = command.parallel or int(room)
         display.say(f"{parallel} trials at once, {command.cpus_per_trial} threads each; folder {place.folder}")
-        search_ray.play(board, config, place.folder / "ray", cpus=cpus, gpus=gpus, parallel=parallel)
+        search_ray.run_trials(board, config, place.folder / "ray", cpus=cpus, gpus=gpus, parallel=parallel)
     found = [board.trials[number] for number in sorted(board.trials)]
     if board.interrupted and not all(trial.over for trial in found):
         report(place.folder, plan, space, found, notice)
-        raise Interrupted(f"stopped and saved; to go on:\n  {running.again('experiments.search')}")
+        raise Interrupted(f"stopped and saved; to go on:\n  {resuming_command('experiments.search')}")
     return found
 
 
@@ -401,7 +404,7 @@ class Display:
         self.bar.write(line, file=sys.stdout)
         sys.stdout.flush()
 
-    def tell(self, kind: str, trial: Trial, result: dict[str, Any], trials: Any) -> None:
+    def show(self, kind: str, trial: Trial, result: dict[str, Any], trials: Any) -> None:
         """What became of a trial."""
         column, words, unit = OBJECTIVES[self.plan.experiment]
         self.epochs[trial.number] = (
@@ -411,7 +414,7 @@ class Display:
         self.bar.refresh()
         clock = time.strftime("%H:%M:%S")
         if kind == "died":
-            self.say(f"{clock}  trial {trial.number:>3}  its process died; it goes on in another")
+            self.say(f"{clock}  trial {trial.number:>3}  its process died; it continues in another")
         elif kind in ("estimate", "over"):
             best = winner(list(trials), self.plan.experiment)
             line = f"{clock}  trial {trial.number:>3}"

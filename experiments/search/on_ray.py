@@ -1,7 +1,7 @@
-"""A search's trials on Ray Tune: on this machine, or on the cluster that ``RAY_ADDRESS`` names.
+"""Run a search's trials by Ray Tune: on this machine, or on the cluster that ``RAY_ADDRESS`` names.
 
-Ray decides who plays which trial where, and begins again what died; what is chosen, kept and stopped is decided by
-``experiments.search_space`` and ``experiments.search_trials``. Imported only where Ray is installed.
+Ray places trials and restarts those whose process died; ``search.space`` chooses settings, ``search.trials`` stops
+trials. Imported only where Ray is installed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments import UsageError
 from experiments.runs import engines
-from experiments.search.trials import Player, Trial, failure, trial_folder
+from experiments.search.trials import Trial, TrialRun, failure, trial_folder
 
 #: Ray reads these when it is imported or started: no loggers, no advice, no niceness of its own.
 QUIET = {
@@ -38,88 +38,88 @@ from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-#: Seconds between two words of a trial at work; what an interrupt waits for.
+#: Seconds between two reports of a trial; an interrupt waits for as long.
 SLICE = 2.0
-#: Times that a trial goes on after its process died, before it is given up.
-LIVES = 3
+#: Times that a trial is restarted after its process died, before it is given up.
+RESTARTS = 3
 #: Bytes for Ray's object store, which nothing here uses; Ray takes no less.
 STORE = 80 * 2**20
 
 
 class SearchTrial(tune.Trainable):  # type: ignore[misc]
-    """A trial in a process of its own. Errors of the trial are results; only a death of the process is Ray's matter."""
+    """A trial in a process of its own. Errors of the trial are results; Ray handles the death of the process."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Open the trial that ``config`` names, where its folder says it stands."""
+        """Open the trial that ``config`` names at its checkpoint."""
         self.number = config["number"]
-        self.player: Player | None = None
+        self.trial: TrialRun | None = None
         self.failed: tuple[str, str] | None = None
         folder = Path(config["folder"])
         try:
-            self.player = Player(folder, self.number, Path(config["root"]), Path(config["cache"]))
+            self.trial = TrialRun(folder, self.number, Path(config["root"]), Path(config["cache"]))
         except Exception as error:
             self.failed = failure(error, trial_folder(folder, self.number))
 
     def step(self) -> dict[str, Any]:
-        """Train for a while: where it is, all estimates if there is a new one, and how it ended if it did."""
-        if self.player is None:
+        """Train for a while; return the update, all estimates if there is a new one, and how it ended if it did."""
+        if self.trial is None:
             state, reason = self.failed or ("crashed", "it was over before")
             return {"number": self.number, "update": 0, "state": state, "reason": reason, "done": True}
-        run = self.player.run
-        said: dict[str, Any] = {"number": self.number}
+        run = self.trial.run
+        report: dict[str, Any] = {"number": self.number}
         try:
-            if self.player.advance(SLICE) or run.finished:
-                said["history"] = run.progress.history
+            if self.trial.advance(SLICE) or run.finished:
+                report["history"] = run.progress.history
             if run.finished:
-                said |= {"state": "finished", "reason": "", "done": True}
+                report |= {"state": "finished", "reason": "", "done": True}
         except Exception as error:
-            state, reason = failure(error, self.player.folder)
-            said |= {"history": run.progress.history, "state": state, "reason": reason, "done": True}
-            self.player = None
-        return {**said, "update": run.trainer.t, "epoch": run.trainer.epoch}
+            state, reason = failure(error, self.trial.folder)
+            report |= {"history": run.progress.history, "state": state, "reason": reason, "done": True}
+            self.trial = None
+        return {**report, "update": run.trainer.t, "epoch": run.trainer.epoch}
 
     def cleanup(self) -> None:
-        """Save before the process ends, or plays another trial."""
-        if self.player is not None:
-            self.player.leave()
-            self.player = None
+        """Save before the process ends, or takes another trial."""
+        if self.trial is not None:
+            self.trial.leave()
+            self.trial = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Play another trial in the same process."""
+        """Take another trial in the same process."""
         self.cleanup()
         self.setup(new_config)
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing for Ray to keep: the trial's folder has it."""
+        """Do nothing: the trial's folder holds its checkpoint."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """See ``save_checkpoint``."""
 
 
 class Board:
-    """What the driver knows of all trials, and what it does as Ray tells of them."""
+    """The driver's state of all trials, updated from their reports."""
 
     def __init__(
         self,
         trials: list[Trial],
         propose: Callable[[list[Trial], int], Trial],
         wanted: int,
-        judge: Callable[[Trial, list[Trial]], str | None],
-        tell: Callable[[str, Trial, dict[str, Any]], None],
+        stop_early: Callable[[Trial, list[Trial]], str | None],
+        on_event: Callable[[str, Trial, dict[str, Any]], None],
     ) -> None:
         self.trials = {trial.number: trial for trial in trials}
         self.waiting = [trial.number for trial in trials if not trial.over]
-        self.propose, self.wanted, self.judge, self.tell = propose, wanted, judge, tell
+        self.propose, self.wanted, self.stop_early, self.on_event = propose, wanted, stop_early, on_event
         self.interrupted = False
 
     @property
     def left(self) -> int:
-        """Trials to play: those not over, and those to come."""
+        """Trials left to train: those not over, and those to come."""
         return len(self.waiting) + max(0, self.wanted - len(self.trials))
 
     def next(self) -> Trial | None:
-        """The next trial to play: one that was interrupted, else a new one; None after the last."""
+        """Return the next trial to train: an interrupted one, else a new one; None after the last."""
         if self.interrupted:
             return None
         if self.waiting:
@@ -131,38 +131,38 @@ class Board:
         return self.trials[number]
 
     def take(self, result: dict[str, Any]) -> bool:
-        """Note what a trial tells; whether it is over, by its own word or because it is hopeless."""
+        """Take a trial's report; return whether the trial is over, ended or stopped early."""
         trial = self.trials[result["number"]]
         if trial.over:
             return True
         history = result.get("history") or []
-        news = len(history) > len(trial.history)
+        new = len(history) > len(trial.history)
         if len(history) >= len(trial.history):
             trial.history = history
         if "state" in result:
             trial.end(result["state"], result["reason"])
-            self.tell("over", trial, result)
+            self.on_event("over", trial, result)
             return True
-        if news:
+        if new:
             others = [other for other in self.trials.values() if other is not trial]
-            reason = self.judge(trial, others)
+            reason = self.stop_early(trial, others)
             if reason is not None:
                 trial.end("stopped", reason)
-                self.tell("over", trial, result)
+                self.on_event("over", trial, result)
                 return True
-        self.tell("estimate" if news else "update", trial, result)
+        self.on_event("estimate" if new else "update", trial, result)
         return False
 
     def give_up(self, number: int, reason: str) -> None:
-        """A trial whose process died too often, or could not be begun."""
+        """End a trial whose process died too often, or could not start."""
         trial = self.trials[number]
         if not trial.over:
             trial.end("crashed", reason)
-            self.tell("over", trial, {})
+            self.on_event("over", trial, {})
 
 
 class Proposer(Searcher):  # type: ignore[misc]
-    """Ray's way to ask the board for the next trial. Keeps nothing: the trials' folders do."""
+    """Gives Ray the board's next trial. Stores nothing: the trials' folders do."""
 
     def __init__(self, board: Board, config: dict[str, Any]) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class Proposer(Searcher):  # type: ignore[misc]
 
 
 class Stopping(FIFOScheduler):  # type: ignore[misc]
-    """Ray's way to ask the board whether a trial goes on."""
+    """Stops a trial when the board says so."""
 
     def __init__(self, board: Board) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class Stopping(FIFOScheduler):  # type: ignore[misc]
 
 
 class Endings(tune.Callback):  # type: ignore[misc]
-    """Ray's way to tell the board of trials that end by themselves, or by the death of their process."""
+    """Tells the board of trials that end by themselves, or by the death of their process."""
 
     def __init__(self, board: Board) -> None:
         self.board = board
@@ -209,17 +209,17 @@ class Endings(tune.Callback):  # type: ignore[misc]
             self.board.take(result)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A process died, and the trial goes on in another."""
-        self.board.tell("died", self.board.trials[trial.config["number"]], {})
+        """Report that a process died and the trial continues in another."""
+        self.board.on_event("died", self.board.trials[trial.config["number"]], {})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """It died once too often."""
-        died = f"its process died {LIVES + 1} times (killed, out of memory, or a node that was lost)"
+        """Give up a trial whose process died too often."""
+        died = f"its process died {RESTARTS + 1} times (killed, out of memory, or a node that was lost)"
         self.board.give_up(trial.config["number"], died)
 
 
 class Ending(tune.Stopper):  # type: ignore[misc]
-    """Ray's way to learn of an interrupt."""
+    """Ends all trials on an interrupt."""
 
     def __init__(self, board: Board) -> None:
         self.board = board
@@ -253,8 +253,8 @@ def started(cpus: float, gpus: float) -> Iterator[float]:
         yield fitting
 
 
-def play(board: Board, config: dict[str, Any], storage: Path, *, cpus: float, gpus: float, parallel: int) -> None:
-    """Play the board's trials, ``parallel`` of them at once, to the end or until ``board.interrupted``.
+def run_trials(board: Board, config: dict[str, Any], storage: Path, *, cpus: float, gpus: float, parallel: int) -> None:
+    """Train the board's trials, ``parallel`` of them at once, to the end or until ``board.interrupted``.
 
     ``config`` says to each trial where all lies; ``storage`` is a folder for Ray's own notes, empty before and after.
     """
@@ -274,7 +274,7 @@ def play(board: Board, config: dict[str, Any], storage: Path, *, cpus: float, gp
                 name="tune",
                 storage_path=str(storage),
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=LIVES),
+                failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 callbacks=[Endings(board)],
                 stop=Ending(board),
@@ -286,7 +286,7 @@ def play(board: Board, config: dict[str, Any], storage: Path, *, cpus: float, gp
 
 @contextmanager
 def interrupts(board: Board) -> Iterator[None]:
-    """Ctrl-C and SIGTERM let the trials save themselves; a second one ends at once."""
+    """Let trials save themselves on Ctrl-C and SIGTERM; a second signal ends at once."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, _frame: object) -> None:

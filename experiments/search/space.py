@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from cgan import CganError
 from cgan.specs import Init, Layer
 from experiments import UsageError
-from experiments.runs import folder as runs
+from experiments.runs.files import read_record
 
 Config = TypeVar("Config")
 Searcher = Literal["random", "tpe"]

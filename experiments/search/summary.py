@@ -1,7 +1,4 @@
-"""What a search leaves for people: one table and one plot of all trials, and the winner as a preset's file.
-
-Plays nothing; everything is read from the trials, also while they are played.
-"""
+"""Write the trial table, the plots and the winning preset of a search, from its trials so far."""
 
 from __future__ import annotations
 
@@ -13,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runs import figures
-from experiments.runs import folder as runs
-from experiments.runs import training as running
+from experiments.runs.cli import write_preset
+from experiments.runs.files import write_text
 from experiments.search.space import Choice, Dimension, LogUniform, Space, distributions, with_values
 from experiments.search.trials import OBJECTIVES, Plan, Trial, winner
 
@@ -29,17 +26,17 @@ COLOURED = 5
 def write_tables(folder: Path, plan: Plan, space: Space, trials: Sequence[Trial], notice: str | None) -> None:
     """Write ``trials.csv``, ``trials.md`` and, once a trial has a score, ``best.json``."""
     write_csv(folder / TABLE, plan, space, trials)
-    runs.write_text(folder / MARKDOWN, markdown(folder.name, plan, space, trials, notice))
+    write_text(folder / MARKDOWN, markdown(folder.name, plan, space, trials, notice))
     best = winner(trials, plan.experiment)
     if best is not None:
         write_best(folder / BEST, folder.name, plan, best)
 
 
 def write_best(path: Path, name: str, plan: Plan, best: Trial) -> None:
-    """The winner as a preset's file: the preset with its settings, and the preset's own stopping."""
+    """Write the winner as a preset's file: the preset with its settings, and the preset's own stopping."""
     column, words, _ = OBJECTIVES[plan.experiment]
     row = max(best.history, key=lambda row: row[column])
-    running.write_preset(
+    write_preset(
         path,
         f"{name}-best",
         with_values(plan.config, best.values),
@@ -59,7 +56,7 @@ def write_best(path: Path, name: str, plan: Plan, best: Trial) -> None:
 
 
 def ordered(trials: Sequence[Trial], experiment: str) -> list[Trial]:
-    """The best first; those whose game was lost, then those without a score, last."""
+    """The best first; those that diverged, then those without a score, last."""
 
     def rank(trial: Trial) -> tuple[bool, float, int]:
         score = trial.bests(experiment)[-1] if trial.history else float("-inf")
@@ -70,7 +67,7 @@ def ordered(trials: Sequence[Trial], experiment: str) -> list[Trial]:
 
 def state_of(trial: Trial) -> str:
     """In a word."""
-    return trial.state if trial.over else "unfinished" if trial.history else "begun"
+    return trial.state if trial.over else "unfinished" if trial.history else "started"
 
 
 def write_csv(path: Path, plan: Plan, space: Space, trials: Sequence[Trial]) -> None:
@@ -92,7 +89,7 @@ def write_csv(path: Path, plan: Plan, space: Space, trials: Sequence[Trial]) -> 
                 "seconds": last["seconds"],
             }
         writer.writerow(row)
-    runs.write_text(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def markdown(name: str, plan: Plan, space: Space, trials: Sequence[Trial], notice: str | None) -> str:
@@ -121,18 +118,18 @@ def markdown(name: str, plan: Plan, space: Space, trials: Sequence[Trial], notic
         if trial.history:
             row = max(trial.history, key=lambda row: row[column])
             cells[1:4] = [f"{row[column]:.4g}", f"{row['epoch']:.4g}", f"{trial.history[-1]['epoch']:.4g}"]
-        cells += [told(trial.values.get(setting)) for setting in varied]
+        cells += [setting_text(trial.values.get(setting)) for setting in varied]
         lines.append("| " + " | ".join([*cells, trial.reason]).replace("\n", " ") + " |")
     fixed = {setting: dimension.ends[0] for setting, dimension in space.items() if len(dimension.ends) == 1}
     if fixed:
         lines += [
             "",
-            "The same in all: " + ", ".join(f"{setting} {told(value)}" for setting, value in fixed.items()) + ".",
+            "The same in all: " + ", ".join(f"{setting} {setting_text(value)}" for setting, value in fixed.items()) + ".",
         ]
     return "\n".join(lines) + "\n"
 
 
-def told(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """A setting for readers; enough digits to tell a decay of 1.000004 from one of 1.00001."""
     return f"{value:.7g}" if isinstance(value, float) else str(value)
 
@@ -144,7 +141,7 @@ def told(value: Any) -> str:
 def importance(space: Space, plan: Plan, trials: Sequence[Trial]) -> dict[str, float]:
     """How much each setting decides of a trial's rank, as shares of 1 (fANOVA: Hutter et al. 2014, as Optuna has it).
 
-    By rank, since scores of lost games are far below all others. {} with fewer than ``ENOUGH`` trials to tell from.
+    By rank, since scores of diverged trials are far below all others. {} with fewer than ``ENOUGH`` trials.
     """
     import optuna
     from optuna.trial import create_trial
@@ -169,15 +166,14 @@ def draw(path: Path, plan: Plan, space: Space, trials: Sequence[Trial], title: s
     scored = [trial for trial in ordered(trials, plan.experiment) if trial.history]
     if not scored:
         return
-    figure = figures._figure(13, 9.5)
+    figure = figures.new_figure(13, 9.5)
     grid = figure.add_gridspec(2, 2, width_ratios=[1.4, 1], height_ratios=[1, 1.1])
     curves, bars, lines = (figure.add_subplot(place) for place in (grid[0, 0], grid[0, 1], grid[1, :]))
     colours = {trial.number: figures.COLOURS[i] for i, trial in enumerate(scored[:COLOURED])}
     _draw_curves(curves, plan, scored, colours)
     _draw_importance(bars, importance(space, plan, trials))
     _draw_parallel(lines, plan, space, scored, colours)
-    figures._title(figure, title)
-    figures._save(figure, path)
+    figures.save(figure, path, title)
 
 
 def _draw_curves(plot: Any, plan: Plan, scored: Sequence[Trial], colours: Mapping[int, str]) -> None:
@@ -192,7 +188,7 @@ def _draw_curves(plot: Any, plan: Plan, scored: Sequence[Trial], colours: Mappin
             marker="." if len(trial.history) == 1 else None,
             label=f"trial {trial.number}" if colour else None,
         )
-    # Dead nets lie thousands of nats below; what is worth a look begins some way below the median of the last scores.
+    # Diverged nets lie thousands of nats below: begin some way below the median of the last scores.
     tops = sorted(trial.bests(plan.experiment)[-1] for trial in scored)
     top, middle = tops[-1], tops[len(tops) // 2]
     span = max(top - middle, 0.25 * abs(top), 1e-3)
@@ -209,7 +205,7 @@ def _draw_curves(plot: Any, plan: Plan, scored: Sequence[Trial], colours: Mappin
 def _draw_importance(plot: Any, shares: Mapping[str, float]) -> None:
     plot.set_title("How much each setting decides of a trial's rank", fontsize=11)
     if not shares:
-        plot.text(0.5, 0.5, f"told from {ENOUGH} trials on", ha="center", va="center", transform=plot.transAxes)
+        plot.text(0.5, 0.5, f"shown from {ENOUGH} trials on", ha="center", va="center", transform=plot.transAxes)
         plot.set_axis_off()
         return
     names = sorted(shares, key=shares.__getitem__)
@@ -229,7 +225,7 @@ def _draw_parallel(plot: Any, plan: Plan, space: Space, scored: Sequence[Trial],
     for axis, dimension in enumerate(varied.values()):
         plot.axvline(axis, color="black", linewidth=0.8)
         for value in dimension.ends:
-            plot.text(axis + 0.02, height(dimension, value), told(value), fontsize=7, va="center", zorder=4)
+            plot.text(axis + 0.02, height(dimension, value), setting_text(value), fontsize=7, va="center", zorder=4)
     plot.axvline(len(varied), color="black", linewidth=0.8)
     for trial in scored[:COLOURED]:
         place = 1 - scored.index(trial) / max(len(scored) - 1, 1)

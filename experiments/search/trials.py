@@ -1,6 +1,6 @@
-"""The trials of a search: their folder, how each goes on from where it stood, and when one is hopeless.
+"""The trials of a search: their folders, how each continues from its checkpoint, and when one is stopped early.
 
-Knows nothing of Ray: who plays a trial, and where, is ``experiments.search_ray``'s. Computes nothing on test data.
+Knows nothing of Ray (``search.on_ray``). Never computes anything on test data.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from experiments import UsageError
 from experiments.flickr_tags.presets import FlickrConfig
 from experiments.mnist.presets import MnistConfig
 from experiments.runs import cli
-from experiments.runs import folder as runs
-from experiments.runs import training as running
+from experiments.runs.files import read_record, write_json, write_text
+from experiments.runs.folder import CHECKPOINT, METRICS, SEARCH, RunFolder, identity
+from experiments.runs.records import NUMERICS, DatasetRecord, RunConfig
 from experiments.search.space import Searcher, Seen, with_values
 
 if TYPE_CHECKING:
-    from cgan.trainer import Estimate, Progress, Run, Trainer
+    from cgan.trainer import Estimate, Progress, Trainer, TrainingRun
     from data.mirflickr import TaggedPhotos
     from experiments.flickr_tags.dataset import FlickrData
 
 #: Files of a search's folder, and of a trial's within it beside a run's own.
-SEARCH, TRIALS, TRIAL, OUTCOME, TRACEBACK = runs.SEARCH, "trials", "trial.json", "outcome.json", "traceback.txt"
+TRIALS, TRIAL, OUTCOME, TRACEBACK = "trials", "trial.json", "outcome.json", "traceback.txt"
 
 #: What a trial's score is, by experiment: the column of ``metrics.csv``, in words, and its unit.
 OBJECTIVES = {
@@ -39,10 +40,10 @@ OBJECTIVES = {
 }
 CONFIGS: dict[str, type[MnistConfig] | type[FlickrConfig]] = {"mnist": MnistConfig, "flickr-tags": FlickrConfig}
 
-#: waiting: not begun, or interrupted; the others are over. crashed: an error in the program or on the machine.
+#: waiting: not started, or interrupted; the rest are over. crashed: an error in the program or on the machine.
 State = Literal["waiting", "finished", "stopped", "diverged", "crashed"]
 
-#: Other trials that must have come as far before a trial is called hopeless.
+#: Other trials that must have come as far before a trial may be stopped early.
 ENOUGH = 3
 
 
@@ -82,19 +83,36 @@ class Plan:
     def read(cls, folder: Path) -> Plan:
         """Of the search in ``folder``; raises ``UsageError`` naming the file if it is damaged."""
         path = folder / SEARCH
-        record = runs.read_json(path)
+        fix = "restore it, or search with another --name"
+        plan = read_record(path, cls, missing="give the name of a search", fix=fix)
         try:
-            plan = cls(**{name: record[name] for name in cls.__dataclass_fields__})
             plan.config  # noqa: B018 - raises on what is no preset
-            return plan
-        except (KeyError, TypeError, CganError, UsageError):
-            raise UsageError(
-                f"{path}: not the whole record of a search; restore it, or search with another --name"
-            ) from None
+        except (CganError, UsageError) as error:
+            raise UsageError(f"{path}: {error}; {fix}") from None
+        return plan
 
     def write(self, folder: Path, sessions: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``search.json``; ``sessions`` says when, how and with what it was begun and gone on with."""
-        runs.write_json(folder / SEARCH, {**asdict(self), "sessions": list(sessions)})
+        """Write ``search.json``; ``sessions`` says when, how and with what it was started and resumed."""
+        write_json(folder / SEARCH, {**asdict(self), "sessions": list(sessions)})
+
+
+FIX = "restore it, or delete the trial's folder"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """The form of ``trial.json``."""
+
+    number: int
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The form of ``outcome.json``."""
+
+    state: State
+    reason: str
 
 
 @dataclass
@@ -124,10 +142,10 @@ class Trial:
         return self.state != "waiting"
 
     def end(self, state: State, reason: str) -> None:
-        """Write how the trial ended; what only going on would need is removed."""
+        """Write how the trial ended; remove what only resuming would need."""
         self.state, self.reason = state, " ".join(reason.split())
-        runs.write_json(self.folder / OUTCOME, {"state": self.state, "reason": self.reason})
-        (self.folder / runs.CHECKPOINT).unlink(missing_ok=True)
+        write_json(self.folder / OUTCOME, {"state": self.state, "reason": self.reason})
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def trial_folder(folder: Path, number: int) -> Path:
@@ -139,7 +157,7 @@ def begin(folder: Path, number: int, values: Mapping[str, Any]) -> Trial:
     """A new trial of the search in ``folder``."""
     place = trial_folder(folder, number)
     place.mkdir(parents=True, exist_ok=True)
-    runs.write_json(place / TRIAL, {"number": number, "values": dict(values)})
+    write_json(place / TRIAL, {"number": number, "values": dict(values)})
     return Trial(number, place, dict(values))
 
 
@@ -147,14 +165,11 @@ def read_trials(folder: Path) -> list[Trial]:
     """All trials of the search in ``folder``, in their order; raises ``UsageError`` naming a file that is damaged."""
     trials = []
     for path in sorted((folder / TRIALS).glob(f"*/{TRIAL}")):
-        record = runs.read_json(path)
-        outcome = runs.read_json(path.with_name(OUTCOME)) if path.with_name(OUTCOME).exists() else {}
-        try:
-            trial = Trial(record["number"], path.parent, dict(record["values"]), history=read_history(path.parent))
-            if outcome:
-                trial.state, trial.reason = outcome["state"], outcome["reason"]
-        except (KeyError, TypeError, ValueError):
-            raise UsageError(f"{path.parent}: not the whole record of a trial; restore it, or delete it") from None
+        record = read_record(path, TrialRecord, fix=FIX)
+        trial = Trial(record.number, path.parent, record.values, history=read_history(path.parent))
+        if path.with_name(OUTCOME).exists():
+            outcome = read_record(path.with_name(OUTCOME), Outcome, fix=FIX)
+            trial.state, trial.reason = outcome.state, outcome.reason
         trials.append(trial)
     return sorted(trials, key=lambda trial: trial.number)
 
@@ -162,10 +177,12 @@ def read_trials(folder: Path) -> list[Trial]:
 def read_history(folder: Path) -> list[dict[str, float]]:
     """The rows of a trial's ``metrics.csv``, none if there is none yet."""
     try:
-        with open(folder / runs.METRICS, encoding="utf-8", newline="") as file:
+        with open(folder / METRICS, encoding="utf-8", newline="") as file:
             return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     except FileNotFoundError:
         return []
+    except (ValueError, TypeError):
+        raise UsageError(f"{folder / METRICS}: not a table of estimates; {FIX}") from None
 
 
 def seen(trials: Sequence[Trial], experiment: str) -> list[Seen]:
@@ -174,7 +191,7 @@ def seen(trials: Sequence[Trial], experiment: str) -> list[Seen]:
 
 
 def winner(trials: Sequence[Trial], experiment: str) -> Trial | None:
-    """The trial of the best score among those whose game was not lost; None while there is none."""
+    """The trial of the best score among those that did not diverge; None while there is none."""
     able = [trial for trial in trials if trial.history and trial.state not in ("diverged", "crashed")]
     return max(able, key=lambda trial: trial.bests(experiment)[-1], default=None)
 
@@ -209,7 +226,7 @@ def quantile(rising: Sequence[float], share: float) -> float:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Playing one
+# Training one
 
 
 def stopping_of(plan: Plan, batch_size: int, examples: int) -> StoppingSettings:
@@ -223,36 +240,45 @@ def stopping_of(plan: Plan, batch_size: int, examples: int) -> StoppingSettings:
     )
 
 
-class Player:
-    """A trial at work: opened where it stood, advanced for some seconds at a time."""
+class TrialRun:
+    """A trial in training: opened at its checkpoint, advanced for some seconds at a time."""
 
     def __init__(self, folder: Path, number: int, root: Path, cache: Path) -> None:
         """Of the search in ``folder``; the data lie under ``root``, features and word vectors in ``cache``."""
         from cgan.devices import prepare_cpu
-        from cgan.trainer import Run
+        from cgan.trainer import TrainingRun
 
         plan = Plan.read(folder)
         place = trial_folder(folder, number)
-        values = runs.read_json(place / TRIAL)["values"]
+        values = read_record(place / TRIAL, TrialRecord, fix=FIX).values
         config = with_values(plan.config, values)
         prepare_cpu(plan.threads)
         opening = open_mnist if isinstance(config, MnistConfig) else open_flickr
         trainer, estimator = opening(plan, config, place, root, cache)  # type: ignore[arg-type]
-        stopping = stopping_of(plan, config.training.batch_size, trainer.examples.count)
-        record = {"settings": replace(config, stopping=stopping).as_dict(), "dataset": plan.dataset}
+        stopping = stopping_of(plan, config.training.batch_size, trainer.training_set.count)
+        record = RunConfig(
+            experiment=plan.experiment,
+            preset=plan.preset,
+            dataset=DatasetRecord(**{name: plan.dataset[name] for name in ("name", "embedded", "checksum")}),
+            seed=plan.seed,
+            settings=replace(config, stopping=stopping).as_dict(),
+            device=plan.device,
+            precision=plan.precision,  # type: ignore[arg-type]
+            numerics=NUMERICS,
+        )
         self.folder, self.number = place, number
-        self.run: Run = Run(
+        self.run: TrainingRun = TrainingRun(
             trainer,
             stopping,
             estimator,
             place,
-            identity=running.identity({**record, "seed": plan.seed, "precision": plan.precision}),
+            identity=identity(record),
             resume=True,
             on_estimate=self._keep,
         )
 
     def _keep(self, trainer: Trainer, measured: Estimate, progress: Progress) -> None:
-        runs.write_metrics(self.folder / runs.METRICS, progress.history)
+        RunFolder(self.folder).write_metrics(progress.history)
 
     def advance(self, seconds: float) -> bool:
         """Train for about so many seconds, or to the next estimate; whether one was made. Raises ``Diverged``."""
@@ -266,7 +292,7 @@ class Player:
     def leave(self) -> None:
         """Save, unless the trial is over."""
         if (self.folder / OUTCOME).exists():
-            (self.folder / runs.CHECKPOINT).unlink(missing_ok=True)
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
         elif not self.run.finished:
             self.run.checkpoint()
 
@@ -277,32 +303,31 @@ def failure(error: Exception, folder: Path) -> tuple[State, str]:
 
     if isinstance(error, Diverged):
         return "diverged", str(error)
-    if isinstance(error, cli.MENDABLE):
+    if isinstance(error, cli.USER_ERRORS):
         return "crashed", cli.sentence(error)
-    runs.write_text(folder / TRACEBACK, "".join(traceback.format_exception(error)))
+    write_text(folder / TRACEBACK, "".join(traceback.format_exception(error)))
     return "crashed", f"{type(error).__name__}: {error} (see {TRACEBACK} in its folder)"
 
 
 def open_mnist(plan: Plan, config: MnistConfig, place: Path, root: Path, cache: Path) -> tuple[Trainer, Any]:
-    """Trainer and estimator of an MNIST trial. The test images are let go at once."""
+    """Return trainer and estimator of an MNIST trial; validation images take the place of the test images."""
     from cgan.devices import resolve_device
     from data.mnist import load_digit_images
     from experiments.mnist import __main__ as mnist
-    from experiments.mnist.evaluate import Estimator, judge
+    from experiments.mnist.evaluate import Estimator, digit_classifier
 
     dataset = load_digit_images("digits" if plan.dataset["embedded"] else "mnist", root, download=False)
     _same_data(dataset.checksum, plan)
     dataset = replace(dataset, test=dataset.valid)
-    command = mnist.Command(config=config, seed=plan.seed, device=plan.device)
-    record = {"seed": plan.seed, "precision": plan.precision}
-    (trainer,) = mnist.build(command, [running.Place(place, record)], dataset)
-    # Beside the trials: trained before the first of them.
-    reader = judge(dataset, place.parent.parent)
-    return trainer, Estimator(config, dataset, reader, resolve_device(plan.device))
+    device = resolve_device(plan.device)
+    (trainer,) = mnist.build(config, [plan.seed], dataset, device, plan.precision)  # type: ignore[arg-type]
+    # Kept beside the trials, and trained before the first of them.
+    classifier = digit_classifier(dataset, place.parent.parent)
+    return trainer, Estimator(config, dataset, classifier, device)
 
 
 def open_flickr(plan: Plan, config: FlickrConfig, place: Path, root: Path, cache: Path) -> tuple[Trainer, Any]:
-    """Trainer and estimator of a Flickr trial. Which photos test is forgotten at once."""
+    """Return trainer and estimator of a Flickr trial; validation photos take the place of the test photos."""
     from cgan.devices import resolve_device
     from experiments.flickr_tags import __main__ as flickr_tags
     from experiments.flickr_tags.evaluate import Estimator
@@ -328,7 +353,7 @@ def find_photos(config: FlickrConfig, name: str, images: int | None, root: Path,
 def prepare_photos(
     config: FlickrConfig, photos: TaggedPhotos, images: int | None, device: str, root: Path, cache: Path
 ) -> FlickrData:
-    """Features, words and pairs, kept in ``cache`` for the next who asks."""
+    """Return features, words and pairs, kept in ``cache`` for all trials."""
     from experiments.flickr_tags.dataset import prepare, resolve_features
 
     found = replace(config, features=resolve_features(config.features, photos, root))
@@ -338,6 +363,6 @@ def prepare_photos(
 def _same_data(checksum: str, plan: Plan) -> None:
     if checksum != plan.dataset["checksum"]:
         raise UsageError(
-            f"{plan.dataset['name']}: the data are not those that the search began with; restore them, or search with "
+            f"{plan.dataset['name']}: the data are not those that the search started with; restore them, or search with "
             "another --name"
         )

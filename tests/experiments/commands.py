@@ -9,22 +9,38 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+#: Nets of the unimodal experiment that train in seconds, with every kind of layer of the paper's.
+SMALL_NETS = (
+    "--generator.input-branch", "relu:32,dropout=0.5",
+    "--generator.condition-branch", "relu:32,dropout=0.5",
+    "--generator.joint", "relu:64,dropout=0.5",
+    "--discriminator.input-branch", "maxout:24x3,dropout=0.5",
+    "--discriminator.condition-branch", "maxout:8x3,dropout=0.5",
+    "--discriminator.joint", "maxout:24x2,dropout=0.5",
+    "--estimate.samples-per-class", "30",
+    "--estimate.images", "100",
+    "--dataset", "digits",
+    "--threads", "1",
+    "--precision", "float32",
+)  # fmt: skip
+SHORT = ("--stopping.max-updates", "360", "--stopping.first-estimate", "40", "--stopping.estimate-every", "120")
+
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment without a data root, so that only what a test names is found; one thread."""
+    """Return this process's environment without a data root, so that only what a test names is found; one thread."""
     kept = {name: value for name, value in os.environ.items() if name != "CGAN_DATA"}
     return {**kept, "OMP_NUM_THREADS": "1", **changes}
 
 
 def run(*arguments: object, cwd: Path = ROOT, **changes: str) -> subprocess.CompletedProcess[str]:
-    """``python -m experiments.<arguments>`` to its end."""
+    """Run ``python -m experiments.<arguments>`` to its end."""
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment(**changes), capture_output=True, text=True, timeout=300
     )
 
 
 def start(*arguments: object, cwd: Path = ROOT, **changes: str) -> subprocess.Popen[str]:
-    """The same, left running; its output is piped."""
+    """Start the same and leave it running; its output is piped."""
     return subprocess.Popen(
         command(*arguments),
         cwd=cwd,
@@ -36,11 +52,12 @@ def start(*arguments: object, cwd: Path = ROOT, **changes: str) -> subprocess.Po
 
 
 def command(module: object, *arguments: object) -> list[str]:
+    """Return the command line."""
     return [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
 
 
 def assert_one_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """Exit status 2, and on standard error one line that starts with ``error:`` and holds ``words``."""
+    """Check for exit status 2, and on standard error one line that starts with ``error:`` and holds ``words``."""
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr

@@ -1,4 +1,4 @@
-"""What several tests of commands share: one whole run of the Flickr experiment."""
+"""Whole runs of both experiments, which several tests of commands share."""
 
 from __future__ import annotations
 
@@ -29,3 +29,13 @@ def flickr_run(tmp_path_factory: pytest.TempPathFactory) -> FlickrRun:
     done = commands.run(*flickr_runs.arguments(place / "runs", place / "root"))
     assert done.returncode == 0, done.stderr
     return FlickrRun(place / "runs" / "flickr-tags" / flickr_runs.NAME, place / "runs", place / "root", done)
+
+
+@pytest.fixture(scope="session")
+def mnist_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a whole run on the digits: seed 1, alone in its folder of runs."""
+    runs = tmp_path_factory.mktemp("mnist-runs")
+    done = commands.run("mnist", "paper", *commands.SMALL_NETS, *commands.SHORT, "--runs", runs)
+    assert done.returncode == 0, done.stderr
+    assert "digits (embedded)" in done.stdout and "test log-likelihood" in done.stdout
+    return runs / "mnist" / "paper-seed1-digits"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from data.scenes.scenes import write_scenes
+from data.scenes import write_scenes
 
 #: A network of timm's for tests, which gives 64 numbers, and word vectors of 16.
 NETS = (

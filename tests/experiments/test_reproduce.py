@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -10,48 +9,34 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from experiments import UsageError, reproduce
-from experiments.mnist.presets import MNIST_PRESETS
-from experiments.report import records as run_records
+from experiments.mnist.presets import MNIST_PRESETS, paper
 from experiments.reproduce import Command, Step, plan
+from experiments.runs.files import write_json, write_text
+from experiments.runs.folder import RunFolder
+from experiments.runs.records import DatasetRecord, MnistResult, RunConfig
 from tests.experiments import commands
-from tests.experiments.report.test_tables import write
+from tests.experiments.runs.test_folder import RESULT
 
 
 def steps(**changes: Any) -> dict[str, Step]:
     return {step.name: step for step in plan(Command(**changes))}
 
 
-def finished(step: Step, **changes: Any) -> Path:
-    """The folder of a finished run as the step asks for."""
-    assert step.folder is not None
-    settings: dict[str, Any] = {}
-    for name, value in step.settings.items():
-        *sections, last = name.split(".")
-        inner = settings
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[last] = value
-    write(step.folder / "config.json", {"settings": settings, **changes.pop("config", {})})
-    record = {"status": "finished", "stopped_by": "patience", "updates": 100, **changes}
-    write(step.folder / "result.json", record)
-    return step.folder
-
-
 def test_order_and_commands(tmp_path: Path) -> None:
     found = steps(seeds=2, runs=tmp_path / "runs", out=tmp_path / "out", data_root=tmp_path)
-    names = list(found)
     nets = [f"mnist {preset}-seed{seed}" for seed in (1, 2) for preset in MNIST_PRESETS]
-    assert names[: len(nets)] == nets
     rest = ["control real images", "control k-means", "corpus of words", "word vectors"]
     rest += ["flickr-tags paper-mirflickr-seed1", "flickr-tags paper-mirflickr-seed2", "tables", "report"]
-    assert names[len(nets) :] == rest
+    assert list(found) == nets + rest
     for name in nets:
         arguments = found[name].arguments
         assert "--resume" in arguments and arguments[arguments.index("--dataset") + 1] == "mnist"
@@ -62,12 +47,12 @@ def test_order_and_commands(tmp_path: Path) -> None:
 
 
 def test_words_of_real_metadata_go_to_the_photos(tmp_path: Path) -> None:
-    write(tmp_path / "yfcc100m" / "yfcc100m_dataset-0.bz2", "")
+    (tmp_path / "yfcc100m").mkdir()
+    (tmp_path / "yfcc100m" / "yfcc100m_dataset-0.bz2").touch()
     found = steps(runs=tmp_path / "runs", data_root=tmp_path, min_count=7)
     photos = found["flickr-tags paper-mirflickr-seed1"]
     assert photos.arguments[photos.arguments.index("--words.vectors") + 1] == str(found["word vectors"].product)
-    assert photos.needs == ("word vectors",)
-    assert str(found["word vectors"].product).endswith("min-count-7.bin")
+    assert photos.needs == ("word vectors",) and str(found["word vectors"].product).endswith("min-count-7.bin")
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -77,8 +62,9 @@ def test_every_command_is_one_that_exists(fast: bool, tmp_path: Path) -> None:
     program = (
         "import sys, json, importlib, contextlib, io\n"
         "for module, arguments in json.load(sys.stdin):\n"
+        "    name = {'sample': 'mnist.sample', 'tables': 'report.tables'}.get(module, module + '.__main__')\n"
         "    with contextlib.redirect_stdout(io.StringIO()):\n"
-        "        try: importlib.import_module('experiments.' + module).main([*arguments, '--help'])\n"
+        "        try: importlib.import_module('experiments.' + name).main([*arguments, '--help'])\n"
         "        except SystemExit as end: assert not end.code, (module, end.code)\n"
         "        else: raise AssertionError(module)\n"
     )
@@ -91,32 +77,42 @@ def test_every_command_is_one_that_exists(fast: bool, tmp_path: Path) -> None:
 
 def test_what_counts_as_done(tmp_path: Path) -> None:
     step = steps(runs=tmp_path)["mnist paper-seed1"]
-    assert not step.is_done()
-    folder = finished(step)
-    assert step.is_done()
-    finished(step, stopped_by="max_updates", updates=62_108)
-    assert not step.is_done(), "cut short"
-    finished(step, stopped_by="max_updates", updates=int(step.settings[run_records.LENGTH]))
-    assert step.is_done()
-    finished(step, status="diverged")
-    assert not step.is_done()
-    finished(step)
-    config = json.loads((folder / "config.json").read_text())
-    config["settings"]["training"]["learning_rate"] = 0.5
-    write(folder / "config.json", config)
+    assert step.run is not None and not step.is_done()
+    step.run.path.mkdir(parents=True)
+    config = RunConfig(
+        experiment="mnist",
+        preset="paper",
+        dataset=DatasetRecord(name="mnist", embedded=False, checksum="x"),
+        seed=1,
+        settings=paper().as_dict(),
+        device="cpu",
+        precision="float32",
+    )
+    result = msgspec.json.decode((RESULT / "result.json").read_bytes(), type=MnistResult)
+
+    def done(**changes: Any) -> bool:
+        assert step.run is not None
+        step.run.write_config(config)
+        step.run.write_result(replace(result, **{"stopped_by": "max_updates", "updates": step.updates, **changes}))
+        return step.is_done()
+
+    assert done() and done(stopped_by="patience", updates=100)
+    assert not done(updates=62_108), "cut short"
+    other = {**config.settings, "training": {**config.settings["training"], "learning_rate": 0.5}}
+    step.run.write_config(replace(config, settings=other))
     assert not step.is_done(), "another run of the same name"
-    write(folder / "result.json", '{"status": ')
+    assert done()
+    write_text(step.run.result_path, '{"status": ')
     assert not step.is_done()
 
 
 def test_how_much_of_a_training_is_done(tmp_path: Path) -> None:
     step = steps(runs=tmp_path)["mnist paper-seed1"]
-    assert step.share() == 0
-    assert step.folder is not None
-    whole = int(step.settings[run_records.LENGTH])
-    write(step.folder / "metrics.csv", f"update,epoch\n500,1\n{whole // 4},150\n")
+    assert step.share() == 0 and step.run is not None
+    step.run.path.mkdir(parents=True)
+    step.run.write_metrics([{"update": 500}, {"update": step.updates // 4}])
     assert step.share() == 0.25
-    write(step.folder / "metrics.csv", "update,epoch\n")
+    write_text(step.run.metrics_path, "update,epoch\n")
     assert step.share() == 0
 
 
@@ -125,13 +121,13 @@ def test_estimate_and_plan_are_printed_before_anything_is_done(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "runs").exists() and not (tmp_path / "out").exists()
     for step in plan(Command(fast=True, runs=tmp_path / "runs", out=tmp_path / "out")):
-        assert step.typed in done.stdout
+        assert f"experiments.{step.module} " in done.stdout and step.name in done.stdout
     assert re.search(r"about \d+ (min|s) left on two quiet cores", done.stdout)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"presets": ("papre",)}, "choose among paper"), ({"seeds": 0}, "at least one"), ({"epochs": 0}, "at least one")],
+    [({"presets": ("papre",)}, "did you mean paper"), ({"seeds": 0}, "at least one"), ({"epochs": 0}, "at least one")],
 )
 def test_mistakes(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
@@ -148,16 +144,11 @@ def parzen_step(folder: Path, name: str, samples: Path, **changes: Any) -> Step:
     return Step(name, "parzen", files, 5, product, **changes)
 
 
-@pytest.fixture
-def samples(tmp_path: Path) -> Path:
-    path = tmp_path / "samples.npy"
-    np.save(path, np.random.default_rng(0).random((30, 4), dtype=np.float32))
-    return path
-
-
 def test_a_failure_stops_only_what_needs_it_and_is_named(
-    tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    samples = tmp_path / "samples.npy"
+    np.save(samples, np.random.default_rng(0).random((30, 4), dtype=np.float32))
     listed = [
         parzen_step(tmp_path, "broken", tmp_path / "missing.npy"),
         parzen_step(tmp_path, "after it", samples, needs=("broken",)),
@@ -165,11 +156,10 @@ def test_a_failure_stops_only_what_needs_it_and_is_named(
     ]
     monkeypatch.setattr(reproduce, "plan", lambda command: listed)
     assert reproduce.main(["--runs", str(tmp_path / "runs")]) == 1
-    told = capsys.readouterr().out
-    assert "failed: broken" in told and "missing.npy" in told.split("failed: broken")[-1]
-    assert "left out: after it" in told
-    assert "1 steps done" in told and (tmp_path / "sound.json").is_file()
-    # What is done is not done again; what is mended is.
+    printed = capsys.readouterr().out
+    assert "failed: broken" in printed and "missing.npy" in printed.split("failed: broken")[-1]
+    assert "left out: after it" in printed and "1 step done" in printed and (tmp_path / "sound.json").is_file()
+    # What is done is not repeated; what is repaired is done.
     before = (tmp_path / "sound.json").stat().st_mtime_ns
     np.save(tmp_path / "missing.npy", np.load(samples))
     assert reproduce.main(["--runs", str(tmp_path / "runs")]) == 0
@@ -178,21 +168,19 @@ def test_a_failure_stops_only_what_needs_it_and_is_named(
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    """One training that would take minutes, in a group of its own as a terminal's is, once it has begun to train."""
+    """Start one training that would take minutes, in a group of its own as a terminal's is; wait for an estimate."""
     options = ["--fast", "--presets", "paper", "--threads", "1", "--runs", folder / "runs", "--out", folder / "out"]
     program = (
         # A shell's background job has interrupts ignored, and so would all that it starts.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import sys; from experiments import reproduce, cli\n"
+        "import dataclasses, sys; from experiments import reproduce; from experiments.runs import cli\n"
         "made = reproduce.plan\n"
-        "import dataclasses\n"
         "def only(command):\n"
         "    step = made(command)[0]\n"
-        "    arguments = [*step.arguments, '--stopping.max-updates', '5000', '--stopping.first-estimate', '2',\n"
-        "                 '--stopping.estimate-every', '2']\n"
-        "    settings = {**step.settings, 'stopping.max_updates': 5000, 'stopping.first_estimate': 2,\n"
-        "                'stopping.estimate_every': 2}\n"
-        "    return [dataclasses.replace(step, arguments=tuple(arguments), settings=settings)]\n"
+        "    changes = {'stopping.max_updates': 5000, 'stopping.first_estimate': 2, 'stopping.estimate_every': 2}\n"
+        "    arguments = [t for n, v in changes.items() for t in ('--' + n.replace('_', '-'), str(v))]\n"
+        "    settings = {**step.settings, **changes}\n"
+        "    return [dataclasses.replace(step, arguments=(*step.arguments, *arguments), settings=settings)]\n"
         "reproduce.plan = only\n"
         "sys.exit(cli.run(reproduce.main))\n"
     )
@@ -205,9 +193,8 @@ def start(folder: Path) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-    metrics = folder / "runs" / "mnist" / "paper-seed1-digits" / "metrics.csv"
-    deadline = time.monotonic() + 240
-    while not metrics.exists():
+    before, deadline = last_update(folder), time.monotonic() + 240
+    while last_update(folder) <= before:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -215,44 +202,36 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 
 def last_update(folder: Path) -> int:
-    text = (folder / "runs" / "mnist" / "paper-seed1-digits" / "metrics.csv").read_text(encoding="utf-8")
-    return int(text.splitlines()[-1].split(",")[0])
-
-
-def free(folder: Path) -> bool:
-    """Whether nobody holds the lock."""
-    with open(folder / "runs" / "reproduce.lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
+    table = RunFolder(folder / "runs" / "mnist" / "paper-seed1-digits").read_metrics()
+    return 0 if table.empty else int(table["update"].iloc[-1])
 
 
 def test_interrupt_kill_and_going_on(tmp_path: Path) -> None:
+    refusal = ("reproduce", "--fast", "--runs", tmp_path / "runs", "--out", tmp_path / "out")
     process = start(tmp_path)
+    commands.assert_one_sentence(commands.run(*refusal), "reproduce.lock", "wait for it or end it")
     os.killpg(process.pid, signal.SIGINT)
-    told, _ = process.communicate(timeout=240)
-    assert process.returncode == 130, told
-    assert "stopped: mnist paper-seed1-digits" in told and "the same command goes on from here" in told
-    assert free(tmp_path)
+    printed, _ = process.communicate(timeout=240)
+    assert process.returncode == 130, printed
+    assert "stopped: mnist paper-seed1-digits" in printed and "the same command goes on from here" in printed
     saved = last_update(tmp_path)
 
     process = start(tmp_path)
-    while last_update(tmp_path) <= saved:
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.1)
-    # Only the parent is killed; the training it leaves behind must not meet another one in its folder.
+    # Only the parent is killed; the training that it leaves behind holds its folder against another one.
     process.kill()
     process.wait()
-    assert not free(tmp_path)
-    refused = commands.run("reproduce", "--fast", "--runs", tmp_path / "runs", "--out", tmp_path / "out")
-    commands.assert_one_sentence(refused, "reproduce.lock", "wait for it or end it")
+    training = ("mnist", "paper", "--dataset", "digits", "--runs", tmp_path / "runs", "--resume")
+    commands.assert_one_sentence(commands.run(*training), "another process is at work")
     os.killpg(process.pid, signal.SIGINT)
-    deadline = time.monotonic() + 240
-    while not free(tmp_path):
-        assert time.monotonic() < deadline
+    log, deadline = tmp_path / "runs" / "logs" / "mnist-paper-seed1-digits.log", time.monotonic() + 60
+    while log.read_text(encoding="utf-8").count("saved; to go on") < 2:
+        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
         time.sleep(0.1)
-    log = (tmp_path / "runs" / "logs" / "mnist-paper-seed1-digits.log").read_text(encoding="utf-8")
-    assert log.count("saved; to go on") == 2
     assert last_update(tmp_path) > saved
+
+
+def test_a_score_without_its_figure_is_not_done(tmp_path: Path) -> None:
+    step = parzen_step(tmp_path, "score", tmp_path / "x.npy")
+    for record, done in (({"test_mean": 1.0}, True), ({}, False), ([1], False)):
+        write_json(tmp_path / "score.json", record)
+        assert step.is_done() == done

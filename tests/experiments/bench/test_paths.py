@@ -200,7 +200,7 @@ def test_few_images_are_repeated_with_noise_no_two_alike() -> None:
 
 def test_a_wrong_neighbour_is_seen_and_a_tie_is_none() -> None:
     vectors = np.array([[1, 0], [0, 1], [1, 0], [0.6, 0.8]], dtype=np.float32)
-    vocabulary, queries = Vocabulary(list("abcd"), vectors), np.array([[1, 0.1]], dtype=np.float32)
+    vocabulary, queries = Vocabulary.from_arrays(list("abcd"), vectors), np.array([[1, 0.1]], dtype=np.float32)
     exact = bench_words.exact_neighbours(vocabulary, queries, 3)
     assert exact.tolist() == [[0, 2, 3]]
     assert bench_words.same_words(np.array([[2, 0, 3]]), exact, vocabulary, queries) == 1
@@ -208,7 +208,7 @@ def test_a_wrong_neighbour_is_seen_and_a_tie_is_none() -> None:
 
 
 def test_the_loops_tags_are_the_commonest_of_the_nearest() -> None:
-    vocabulary = Vocabulary([f"w{i}" for i in range(50)], bench_words.unit_vectors(50, 8, 0))
+    vocabulary = Vocabulary.from_arrays([f"w{i}" for i in range(50)], bench_words.unit_vectors(50, 8, 0))
     samples = bench_words.unit_vectors(30, 8, 1)
     near = bench_words.exact_neighbours(vocabulary, samples, 5)
     counts = np.bincount(near.ravel(), minlength=50)
@@ -224,7 +224,7 @@ def test_bags_of_words_overlap_as_far_as_they_are_alike() -> None:
 
 def test_vectors_of_another_training_do_not_correlate() -> None:
     words = [f"w{i}" for i in range(60)]
-    vocabulary = Vocabulary(words, bench_words.unit_vectors(60, 16, 0))
+    vocabulary = Vocabulary.from_arrays(words, bench_words.unit_vectors(60, 16, 0))
     same = dict(zip(words, vocabulary.vectors, strict=True))
     shuffled = dict(zip(words, vocabulary.vectors[::-1], strict=True))
     assert bench_words.correlation(vocabulary, same) == pytest.approx(1)

@@ -33,7 +33,7 @@ def indicator(tags: list, first: int | None = None) -> np.ndarray:
 
 
 def vocabulary_of(words: list[str], dimension: int = 6, seed: int = 0) -> Vocabulary:
-    return Vocabulary(words, np.random.default_rng(seed).standard_normal((len(words), dimension)))
+    return Vocabulary.from_arrays(words, np.random.default_rng(seed).standard_normal((len(words), dimension)))
 
 
 # Measures
@@ -119,7 +119,7 @@ def test_best_cosine_word_by_word() -> None:
 
 
 def test_best_cosine_of_near_misses_and_unknown_words() -> None:
-    vocabulary = Vocabulary(["chair", "table", "sky"], np.array([[1, 0], [1, 1], [0, -1]], dtype=np.float32))
+    vocabulary = Vocabulary.from_arrays(["chair", "table", "sky"], np.array([[1, 0], [1, 1], [0, -1]], dtype=np.float32))
     truth = [["chair"], ["chair"], ["chair"], ["unknown"], ["chair", "sky", "unknown"]]
     rankings = [["chair"], ["sky", "table"], ["unknown"], ["chair"], ["sky", "table"]]
     expected = [1, np.sqrt(0.5), 0, np.nan, (np.sqrt(0.5) + 1) / 2]
@@ -227,7 +227,7 @@ def test_ties_of_votes() -> None:
 
 
 def test_mean_vectors_are_of_directions() -> None:
-    vocabulary = Vocabulary(["a", "b"], np.array([[3, 0], [0, 1]], dtype=np.float32))
+    vocabulary = Vocabulary.from_arrays(["a", "b"], np.array([[3, 0], [0, 1]], dtype=np.float32))
     rows, vectors = tagging.mean_tag_vectors([["a", "b", "b"], ["unknown"], ["a"], []], vocabulary)
     assert rows.tolist() == [0, 2]
     np.testing.assert_allclose(vectors, [[0.5, 0.5], [1, 0]])

@@ -312,7 +312,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = flickr_runs.folder_of_photos(tmp_path_factory.mktemp("own"))
     words = ["dog", "sea", "sky", "tree", "car", "flower", "cloud", "clouds", "water", "house", *"abcdefghijklmnop"]
     vectors = np.random.default_rng(0).standard_normal((len(words), 16)).astype(np.float32)
-    Vocabulary(words, vectors, None).save(folder / "words.bin")
+    Vocabulary.from_arrays(words, vectors, None).save(folder / "words.bin")
     return folder
 
 
@@ -413,7 +413,7 @@ def test_hostile_tags_come_out_escaped(photos: Path, tmp_path: Path, capsys: pyt
     (folder / "mirflickr" / "im3.jpg").write_bytes(b"no image")
     words = [hostile, *"abcdefghijklmnopqrstuv"]
     vectors = np.random.default_rng(0).standard_normal((len(words), 16)).astype(np.float32)
-    Vocabulary(words, vectors, None).save(tmp_path / "words.bin")
+    Vocabulary.from_arrays(words, vectors, None).save(tmp_path / "words.bin")
     vectors = ("--words.vectors", tmp_path / "words.bin", "--decoding.min-photos", 0)
     # Every photo has the same one tag in the vocabulary: a game that the preset's steps are too long for.
     training = ("--training.batch-size", 5, "--training.learning-rate", 0.01)

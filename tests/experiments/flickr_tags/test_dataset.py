@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.mirflickr import TaggedPhotos
-from data.scenes.scenes import render_scene
+from data.scenes import render_scene
 from embeddings.vocabulary import Vocabulary
 from experiments import UsageError
 from experiments.flickr_tags import dataset as flickr_data
@@ -46,7 +46,7 @@ def made_photos(
 
 def made_vocabulary(words: list[str] = WORDS, dimension: int = 8) -> Vocabulary:
     rng = np.random.default_rng(0)
-    return Vocabulary(words, rng.standard_normal((len(words), dimension)).astype(np.float32), None)
+    return Vocabulary.from_arrays(words, rng.standard_normal((len(words), dimension)).astype(np.float32), None)
 
 
 # ---- tags, splits, pairs
@@ -179,7 +179,7 @@ def test_centred_words_lack_what_all_share() -> None:
     np.testing.assert_allclose(found.vectors, units - units.mean(0), atol=1e-6)
     assert found.words == vocabulary.words
     # Where all words point the same way, nothing would be left of any.
-    same = Vocabulary(["a", "b"], np.ones((2, 4), dtype=np.float32), None)
+    same = Vocabulary.from_arrays(["a", "b"], np.ones((2, 4), dtype=np.float32), None)
     np.testing.assert_allclose(flickr_data.centred(same).vectors, 0.5, atol=1e-6)
 
 
@@ -335,7 +335,7 @@ def test_decoding_needs_as_many_words_as_neighbours() -> None:
         flickr_data.check_decoding(vocabulary, config)
     few = replace(config, decoding=replace(config.decoding, neighbours=3, min_count=5))
     flickr_data.check_decoding(vocabulary, few)
-    counted = Vocabulary(WORDS, vocabulary.vectors, [9, 8, 7, 5, 4, 3])
+    counted = Vocabulary.from_arrays(WORDS, vocabulary.vectors, [9, 8, 7, 5, 4, 3])
     assert len(flickr_data.decoding_vocabulary(counted, few)) == 4
     with pytest.raises(UsageError, match="only 2 words"):
         flickr_data.check_decoding(counted, replace(few, decoding=replace(few.decoding, min_count=8)))

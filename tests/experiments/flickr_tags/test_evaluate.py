@@ -41,7 +41,7 @@ def made_data(images: int, seed: int = 0) -> FlickrData:
         features=features,
         scale=fit_scale(features, config.features),
         network={"checksum": "0"},
-        vocabulary=Vocabulary(WORDS, vectors, list(range(400, 360, -1))),
+        vocabulary=Vocabulary.from_arrays(WORDS, vectors, list(range(400, 360, -1))),
         splits=Splits(np.arange(train), np.arange(train, images - 10), np.arange(images - 10, images)),
         pairs=Pairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)),
         counts={},

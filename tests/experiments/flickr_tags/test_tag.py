@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cgan import checkpoint as checkpoints
-from data.scenes.scenes import render_scene
+from data.scenes import render_scene
 from embeddings.vocabulary import Vocabulary
 from experiments.flickr_tags.tag import load_tagger, main
 from experiments.runs import cli
@@ -204,7 +204,7 @@ def test_weights_that_moved_are_named_again_and_others_are_refused(
     dataset = flickr_runs.folder_of_photos(tmp_path / "own")
     words = ["sea", "sky", "tree", "water", "clouds", *(f"word{i}" for i in range(30))]
     vectors = np.random.default_rng(0).standard_normal((len(words), 16)).astype(np.float32)
-    Vocabulary(words, vectors, None).save(tmp_path / "words.bin")
+    Vocabulary.from_arrays(words, vectors, None).save(tmp_path / "words.bin")
     run = ("--dataset", dataset, "--runs", tmp_path / "runs", "--name", "r", "--decoding.min-photos", 0)
     given = ("--features.no-random-weights", "--features.weights", tmp_path / "test_vit.safetensors")
     vectors_at = ("--words.vectors", tmp_path / "words.bin")

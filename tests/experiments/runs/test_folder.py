@@ -1,150 +1,176 @@
-"""The run folder's files: whole or not at all, and readable errors."""
+"""The run folder: its records, its lock, and what ties result and weights together."""
 
 from __future__ import annotations
 
-import csv
-import math
-import os
+import random
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+import pandas as pd
 import pytest
+import torch
 
-from cgan import CganError
+from cgan import checkpoint
 from experiments import UsageError
-from experiments.mnist import presets
-from experiments.mnist.sample import parse_labels
-from experiments.runs import cli
-from experiments.runs import folder as runs
+from experiments.runs import folder as run_folder
+from experiments.runs.folder import RunFolder, identity
+from experiments.runs.records import DivergedResult, MnistResult, RunConfig, Weights
+from tests.experiments.mutations import mutate_text
+from tests.experiments.runs.test_files import CONFIG
+
+ROOT = Path(__file__).resolve().parents[3]
+RESULT = ROOT / "experiments" / "results" / "mnist" / "paper-seed1"
 
 
-def test_json_comes_back_and_nothing_else_is_left(tmp_path: Path) -> None:
-    record = {"a": [1, 2.5, None], "ß": "é"}
-    runs.write_json(tmp_path / "r.json", record)
-    assert runs.read_json(tmp_path / "r.json") == record
-    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+def save_weights(folder: RunFolder, config: RunConfig | None, update: int) -> str:
+    record = {"t": update, "score": 1.0, "identity": config and identity(config)}
+    return checkpoint.save(folder.best_path, {"G.w": torch.full((2,), float(update))}, record)
 
 
-def test_numbers_that_json_does_not_know_leave_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "r.json"
-    runs.write_json(path, {"score": 1.0})
-    with pytest.raises(ValueError, match="JSON"):
-        runs.write_json(path, {"score": math.nan})
-    assert runs.read_json(path) == {"score": 1.0}
+def result_of(weights: Weights | None) -> MnistResult:
+    return replace(msgspec.json.decode((RESULT / "result.json").read_bytes(), type=MnistResult), weights=weights)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 200_000, b"[" + b"9" * 5000])
-def test_a_broken_file_is_named(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "result.json"
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"result\.json"):
-        runs.read_json(path)
+def test_config_and_result_come_back(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_config(CONFIG)
+    assert folder.read_config() == folder.read_config("mnist") == CONFIG
+    with pytest.raises(UsageError, match=r"config\.json: a run of mnist, not of flickr-tags"):
+        folder.read_config("flickr-tags")
+    for result in (
+        result_of(None),
+        DivergedResult(
+            experiment="mnist", preset="paper", reason="x", dataset=CONFIG.dataset, seed=1, updates=5, environment=None
+        ),
+    ):
+        folder.write_result(result)
+        assert folder.read_result() == result
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"experiment": "flickr-tags"}, "not of a run of experiments.mnist"),
-        ({"dataset": None}, "dataset is missing or damaged"),
-        ({"dataset": {"name": "mnist"}}, "dataset is missing or damaged"),
-        ({"settings": [1]}, "settings is missing or damaged"),
-        ({"settings": {}}, "not the settings of an MNIST run"),
-        ({"settings": presets.paper().as_dict() | {"generator": None}}, "GeneratorSpec"),
-    ],
-)
-def test_a_config_of_another_kind_is_named(changes: dict[str, object], words: str, tmp_path: Path) -> None:
-    whole = {"experiment": "mnist", "dataset": {"name": "mnist", "embedded": False}}
-    whole["settings"] = presets.paper().as_dict()
-    needed = {"dataset": ("name", "embedded")}
-
-    def read() -> object:
-        return runs.read_config(tmp_path, "experiments.mnist", needed, presets.MnistConfig.from_dict)
-
-    runs.write_json(tmp_path / "config.json", whole)
-    assert read() == (whole, presets.paper())
-    runs.write_json(tmp_path / "config.json", whole | changes)
-    with pytest.raises(UsageError, match=rf"config\.json: .*{words}"):
-        read()
+def test_a_result_of_other_weights_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    made_from = Weights(update=200, sha256=save_weights(folder, CONFIG, 200))
+    assert folder.best_weights() == made_from
+    folder.write_result(result_of(made_from))
+    folder.read_result()
+    save_weights(folder, CONFIG, 500)
+    with pytest.raises(UsageError, match=r"update 200, but best\.safetensors holds others"):
+        folder.read_result()
+    assert folder.read_result(check_weights=False) == result_of(made_from)
 
 
-def test_where_nothing_can_be_written_is_told_beforehand(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    runs.check_output(tmp_path / "new" / "folders" / "x.json", "--json")
-    runs.check_output(tmp_path / "file", "--json")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    for path, words in ((tmp_path, "that is a folder"), (tmp_path / "file" / "a" / "x.json", "file is a file")):
-        with pytest.raises(UsageError, match=f"--json .*{words}"):
-            runs.check_output(path, "--json")
+def test_weights_of_another_run_are_refused(tmp_path: Path) -> None:
+    folder, config = RunFolder(tmp_path), replace(CONFIG, numerics=1)
+    save_weights(folder, config, 7)
+    tensors, update = folder.load_best(config)
+    assert update == 7 and tensors["G.w"].tolist() == [7, 7]
+    for other in (replace(config, seed=2), replace(config, precision="bfloat16"), replace(config, device="cuda (x)")):
+        with pytest.raises(UsageError, match="weights of another run"):
+            folder.load_best(other)
+    save_weights(folder, None, 7)  # As older revisions left them.
+    assert folder.load_best(CONFIG)[1] == 7
+    with pytest.raises(UsageError, match="weights of another run"):
+        folder.load_best(config)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
-def test_a_folder_without_rights_is_told_beforehand(tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(UsageError, match="locked"):
-        runs.check_output(tmp_path / "locked" / "x.json", "--json")
+def test_identity_holds_what_changes_numbers_and_nothing_else() -> None:
+    def with_settings(**sections: dict[str, object]) -> RunConfig:
+        return replace(CONFIG, settings={**CONFIG.settings, **sections})
 
-
-def test_a_failed_write_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "x.json").mkdir()
-    with pytest.raises(OSError) as caught:
-        runs.write_json(tmp_path / "x.json", {})
-    assert cli.sentence(caught.value).startswith(f"{tmp_path / 'x.json'}: ")
-    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
-
-
-def test_a_failed_rename_names_the_place_and_not_the_temporary_file(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "temporary").write_text("")
-    with pytest.raises(OSError) as caught:
-        os.replace(tmp_path / "temporary", tmp_path / "there")
-    assert cli.sentence(caught.value).startswith(f"{tmp_path / 'there'}: ")
+    same = [
+        replace(CONFIG, threads=7, preset="other", sessions=[], notice="x"),
+        replace(CONFIG, device="cpu (Some name)"),
+        with_settings(stopping={"patience": 1000}),
+    ]
+    other = [
+        replace(CONFIG, seed=2),
+        replace(CONFIG, precision="bfloat16"),
+        replace(CONFIG, device="cuda:1 (NVIDIA H200)"),
+        replace(CONFIG, fast=False),
+        replace(CONFIG, numerics=CONFIG.numerics + 1),
+        replace(CONFIG, dataset=replace(CONFIG.dataset, images=10)),
+        with_settings(training={"learning_rate": 0.2}),
+    ]
+    assert all(identity(config) == identity(CONFIG) for config in same)
+    assert all(identity(config) != identity(CONFIG) for config in other)
+    placed = with_settings(features={"weights": "/a", "network": "x"})
+    assert identity(placed) == identity(with_settings(features={"weights": "/b", "network": "x"}))
+    assert identity(placed) != identity(with_settings(features={"weights": "/a", "network": "y"}))
 
 
 def test_metrics_are_a_table(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.read_metrics().empty
     rows = [{"update": 1, "score": -2.5, "dataset": "digits (embedded)"}, {"update": 2, "score": 3.0, "dataset": "a,b"}]
-    runs.write_metrics(tmp_path / "metrics.csv", rows)
-    with open(tmp_path / "metrics.csv", newline="") as file:
-        assert [{k: str(v) for k, v in row.items()} for row in rows] == list(csv.DictReader(file))
+    folder.write_metrics(rows)
+    pd.testing.assert_frame_equal(folder.read_metrics(), pd.DataFrame(rows))
+    folder.metrics_path.write_bytes(b"a,b\n1,2,3,4\n\xff\xfe")
+    with pytest.raises(UsageError, match=r"metrics\.csv: not readable"):
+        folder.read_metrics()
+
+
+def test_a_held_folder_is_refused_to_another_process_and_leftovers_go(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "mnist" / "x")
+    hold = (
+        "import sys; from pathlib import Path; from experiments.runs.folder import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).hold(): print('held', flush=True); sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", hold, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    with pytest.raises(UsageError, match="another process is at work"), folder.hold():
+        pass
+    process.kill()
+    process.communicate()
+    for name in (".metrics.csv.123.tmp", ".best.safetensors.tmp", "kept.txt"):
+        (folder.path / name).write_text("")
+    with folder.hold():
+        assert {path.name for path in folder.path.iterdir()} == {".lock", "kept.txt"}
+
+
+def test_a_refusal_leaves_no_folder_behind(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="refused"), RunFolder(tmp_path / "runs" / "mnist" / "x").hold():
+        raise UsageError("refused")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_found_by_its_name_or_as_that_of_the_digits(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    RunFolder(tmp_path / "paper-seed1-digits").path.mkdir()
+    RunFolder(tmp_path / "paper-seed1-digits").write_config(CONFIG)
+    assert RunFolder.existing(tmp_path / "paper-seed1").path == tmp_path / "paper-seed1-digits"
+    assert "embedded digits" in capsys.readouterr().out
+    with pytest.raises(UsageError, match=r"gan-seed1: no such folder; .*there are paper-seed1-digits"):
+        RunFolder.existing(tmp_path / "gan-seed1")
+
+
+def test_what_belongs_to_older_weights_is_set_aside(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for name in ("result.json", "samples.png", "table2.html", "metrics.csv", "best.safetensors"):
+        (tmp_path / name).write_text("x")
+    aside = folder.set_result_aside(200)
+    assert {path.name for path in aside.iterdir()} == {"result-of-update-200.json", "samples.png", "table2.html"}
+    assert {path.name for path in tmp_path.iterdir()} == {aside.name, "metrics.csv", "best.safetensors"}
+    assert not list(tmp_path.rglob("result.json"))
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json"])
+def test_a_thousand_changed_records_are_read_or_refused(name: str, tmp_path: Path) -> None:
+    record, rng, folder = msgspec.json.decode((RESULT / name).read_bytes()), random.Random(1), RunFolder(tmp_path)
+    refused = 0
+    for _ in range(1_000):
+        (tmp_path / name).write_bytes(mutate_text(record, rng))
+        try:
+            folder.read_config() if name == "config.json" else folder.read_result()
+        except UsageError as error:
+            refused += 1
+            assert str(error).startswith(f"{tmp_path / name}: ")
+    assert 300 < refused < 1_000
 
 
 def test_the_revision_is_the_checkouts() -> None:
-    here = Path(runs.__file__).parent
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
-    assert (runs.git_revision() or "").removesuffix("+changes") == head
-
-
-@pytest.mark.parametrize("name", presets.MNIST_PRESETS)
-def test_presets_survive_json(name: str) -> None:
-    config = presets.MNIST_PRESETS[name]()
-    assert presets.MnistConfig.from_dict(config.as_dict()) == config
-
-
-def test_the_papers_table_stands_in_its_preset() -> None:
-    """Section 4.1, figure by figure."""
-    config = presets.paper()
-    g, d, t = config.generator, config.discriminator, config.training
-
-    def shape(layers: tuple[presets.Layer, ...]) -> list[tuple[str, int, int]]:
-        return [(layer.activation, layer.units, layer.pieces) for layer in layers]
-
-    assert (g.input_dim, g.output_dim, g.output, g.condition, g.condition_dim) == (100, 784, "sigmoid", "one_hot", 10)
-    assert shape(g.layers) == [("relu", 200, 1), ("relu", 1000, 1), ("relu", 1200, 1)]
-    assert shape(d.layers) == [("maxout", 240, 5), ("maxout", 50, 5), ("maxout", 240, 4)]
-    assert {layer.dropout for layer in g.layers + d.layers} == {0.5}
-    assert (t.batch_size, t.learning_rate, t.decay, t.min_learning_rate) == (100, 0.1, 1.00004, 1e-6)
-    assert (t.momentum_start, t.momentum_end, t.optimiser) == (0.5, 0.7, "sgd")
-
-
-@pytest.mark.parametrize("broken", [{}, {"generator": {}}, {"generator": 3}])
-def test_settings_of_another_form_are_refused(broken: dict[str, object]) -> None:
-    with pytest.raises((UsageError, CganError), match=r"settings|fields|spec"):
-        presets.MnistConfig.from_dict(broken)
-
-
-def test_labels_in_words() -> None:
-    assert parse_labels("all", 3) == [0, 1, 2]
-    assert parse_labels("3, 0-1,9", 10) == [3, 0, 1, 9]
-    assert parse_labels("all", None) == []
-    for text, classes in (("3-1", 10), ("10", 10), ("-1", 10), ("", 10), ("0-9", None)):
-        with pytest.raises(UsageError):
-            parse_labels(text, classes)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    assert (run_folder.git_revision() or "").removesuffix("+changes") == head

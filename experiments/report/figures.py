@@ -1,0 +1,187 @@
+"""Pictures of the report page: PNG files of run folders, and charts as SVG, each as a ``data:`` address.
+
+Charts follow the reader's light or dark mode. Decides nothing about what is shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Larger figures than any that a run draws.
+MAX_BYTES = 4 * 2**20
+
+#: Placeholders that a chart is drawn in (ink, grid, series), and what stands for them in light and in dark mode. The
+#: series are Okabe and Ito's palette, which colour-blind readers can tell apart.
+_DRAWN = ("#010203", "#040506", *(f"#{n:02x}{n:02x}0f" for n in range(0xA1, 0xA8)))
+_LIGHT = ("#1c1f23", "#d3d8de", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#59616b")
+_DARK = ("#e7eaee", "#3a414a", "#56b4e9", "#f0894b", "#2fc79a", "#e39cc4", "#9ad0f0", "#f2c14e", "#a5aeb9")
+INK, GRID, *SERIES = _DRAWN
+LINE_STYLES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture inside the page."""
+
+    uri: str
+    width: int
+    """In CSS pixels, as ``height``: its real size."""
+    height: int
+    alt: str
+    """What it shows, for a reader who cannot see it."""
+
+
+def read_png(path: Path, alt: str) -> Picture:
+    """Return a PNG file as it is; raises ``OSError`` or ``ValueError`` if it is missing, damaged or too large."""
+    from PIL import Image
+
+    if path.stat().st_size > MAX_BYTES or not path.is_file():
+        raise ValueError(f"{path}: not a figure of at most {MAX_BYTES:,} bytes")
+    content = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.load()
+            width, height = image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not readable as PNG ({type(error).__name__})") from None
+    return Picture(_uri("image/png", content), width, height, alt)
+
+
+def seeds_chart(curves: Mapping[str, Sequence[pd.DataFrame]], alt: str, *, x: str, y: str, labels: tuple[str, str],
+                floor: float) -> Picture:  # fmt: skip
+    """Draw a line for each name: the mean over its seeds where all have an estimate, and their range as a band.
+
+    ``curves`` maps names to tables with the columns ``x`` and ``y``; values below ``floor`` are cut off.
+    """
+
+    def draw(figure: Figure) -> None:
+        plot = figure.subplots()
+        lowest = np.inf
+        for number, (name, tables) in enumerate(curves.items()):
+            by_x = pd.concat([table.set_index(x)[y].rename(i) for i, table in enumerate(tables)], axis=1)
+            by_x = by_x.dropna() if len(by_x.dropna()) > 1 else by_x.sort_index().bfill()
+            style: dict[str, Any] = {"color": SERIES[number % len(SERIES)]}
+            mean = by_x.mean(axis=1)
+            dashes = LINE_STYLES[number % len(LINE_STYLES)]
+            plot.plot(
+                by_x.index, mean, marker="o", markersize=3, linewidth=1.8, linestyle=dashes, label=_plain(name), **style
+            )
+            if len(tables) > 1:
+                plot.fill_between(by_x.index, by_x.min(axis=1), by_x.max(axis=1), alpha=0.2, linewidth=0, **style)
+            lowest = min(lowest, by_x.min(axis=None))
+        plot.set_ylim(bottom=floor if lowest < floor else None)
+        _finish(plot, labels)
+
+    return _chart(draw, alt, 7.6, 4.4 + 0.12 * len(curves))
+
+
+def sigma_chart(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], alt: str, *, floor: float) -> Picture:
+    """Draw validation log-likelihood against sigma, a line a set of samples, the chosen sigma starred."""
+
+    def draw(figure: Figure) -> None:
+        plot = figure.subplots()
+        for number, (name, (sigmas, values)) in enumerate(curves.items()):
+            style: dict[str, Any] = {"color": SERIES[number % len(SERIES)]}
+            dashes = LINE_STYLES[number % len(LINE_STYLES)]
+            plot.plot(
+                sigmas, values, marker="o", markersize=3, linewidth=1.8, linestyle=dashes, label=_plain(name), **style
+            )
+            best = int(np.argmax(values))
+            plot.plot(sigmas[best], values[best], marker="*", markersize=15, **style)
+        plot.set_xscale("log")
+        plot.minorticks_off()
+        ticks = next(iter(curves.values()))[0]
+        if len(ticks) <= 12:
+            plot.set_xticks(list(ticks), [f"{tick:.2g}" for tick in ticks])
+        if min(min(values) for _, values in curves.values()) < floor:
+            plot.set_ylim(bottom=floor)
+        _finish(
+            plot, ("sigma, the width of each Gaussian (pixels run from 0 to 1)", "validation log-likelihood (nats)")
+        )
+
+    return _chart(draw, alt, 7.6, 4.4 + 0.12 * len(curves))
+
+
+def interval_chart(values: pd.DataFrame, alt: str, label: str) -> Picture:
+    """Draw a block of horizontal bars a method, one for each truth: value and its interval.
+
+    ``values`` has the columns ``method``, ``against``, ``value``, ``low`` and ``high``.
+    """
+    methods, truths = list(values["method"].unique()), list(values["against"].unique())
+
+    def draw(figure: Figure) -> None:
+        plot = figure.subplots()
+        height = 0.8 / len(truths)
+        for number, truth in enumerate(truths):
+            part = values[values["against"] == truth]
+            y = [methods.index(method) + (number - (len(truths) - 1) / 2) * height for method in part["method"]]
+            plot.barh(y, part["value"], height * 0.92, color=SERIES[number], label=_plain(truth))
+            ends = part[["low", "high"]].T.fillna(part["value"]).T
+            plot.hlines(y, ends["low"], ends["high"], color=INK, linewidth=1.3)
+            for place, value, end in zip(y, part["value"], ends["high"], strict=True):
+                text: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+                plot.annotate(f"{value:.3f}", (max(value, end), place), color=INK, **text)
+        plot.set_yticks(range(len(methods)), [_plain(method) for method in methods])
+        plot.invert_yaxis()
+        plot.margins(x=0.15)
+        _finish(plot, (label, ""))
+
+    return _chart(draw, alt, 7.6, 1.3 + 0.42 * len(methods) * max(1, 0.75 * len(truths)))
+
+
+def _chart(draw: Callable[[Figure], None], alt: str, width: float, height: float) -> Picture:
+    """Return a chart of so many inches, 96 CSS pixels each, whose colours follow the reader's mode."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 10}):
+        figure = Figure((width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        out = io.BytesIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue().decode()
+    for number, colour in enumerate(_DRAWN):
+        text = text.replace(colour, f"var(--c{number})")
+    light, dark = ("".join(f"--c{n}:{colour};" for n, colour in enumerate(colours)) for colours in (_LIGHT, _DARK))
+    style = f"svg{{{light}}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}text{{font-family:sans-serif}}"
+    at = text.index(">", text.index("<svg")) + 1
+    content = f"{text[:at]}<style>{style}</style>{text[at:]}".encode()
+    return Picture(_uri("image/svg+xml", content), round(width * 96), round(height * 96), alt)
+
+
+def _finish(plot: Axes, labels: tuple[str, str]) -> None:
+    """Give axes, grid and legend the colours that follow the reader's mode."""
+    plot.grid(color=GRID, linewidth=0.8)
+    plot.set_axisbelow(True)
+    plot.tick_params(colors=INK, which="both")
+    plot.set_xlabel(labels[0], color=INK)
+    plot.set_ylabel(labels[1], color=INK)
+    plot.spines[["top", "right"]].set_visible(False)
+    plot.spines[["left", "bottom"]].set_color(INK)
+    legend: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "labelcolor": INK}
+    plot.legend(ncols=2, borderaxespad=0.3, **legend)
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _plain(text: str) -> str:
+    """Return text that matplotlib sets as it is, short enough for a legend: no formula in it, no leading underscore."""
+    line = " ".join(text.split()).replace("$", r"\$")
+    line = line if len(line) <= 48 else f"{line[:47]}…"
+    return f"\u200b{line}" if line.startswith("_") else line

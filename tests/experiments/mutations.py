@@ -1,0 +1,54 @@
+"""Records as a stranger, a disk or an editor may have changed them: one random change at a time, from a seed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+VALUES: tuple[Any, ...] = (
+    None, True, 0, -1, 3.5, 1e308, 10**18, 10**400, "", "x", "\ud800", "\x00", "../..", "9" * 5000, [], {}, [None],
+    {"x": 1}, [[[]]], "relu:1000000000",
+)  # fmt: skip
+
+
+def paths(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the place of every value inside nested dicts and lists."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*above, key)
+        yield from paths(inner, (*above, key))
+
+
+def mutate(record: Any, rng: random.Random) -> Any:
+    """Return a copy of ``record`` with one value removed, replaced or doubled."""
+    changed = copy.deepcopy(record)
+    *above, last = rng.choice(list(paths(changed)))
+    holder = changed
+    for key in above:
+        holder = holder[key]
+    kind = rng.randrange(4)
+    if kind == 0:
+        del holder[last]
+    elif kind == 1 and isinstance(holder, list):
+        holder.append(holder[last])
+    else:
+        holder[last] = rng.choice(VALUES)
+    return changed
+
+
+def mutate_text(record: Any, rng: random.Random) -> bytes:
+    """Return ``record`` as JSON with one change: of a value, or of the bytes (cut, flipped, nested too deep)."""
+    kind = rng.randrange(10)
+    if kind < 7:
+        return json.dumps(mutate(record, rng)).encode()
+    data = bytearray(json.dumps(record).encode())
+    place = rng.randrange(len(data))
+    if kind == 7:
+        return bytes(data[:place])
+    if kind == 8:
+        data[place] = rng.randrange(256)
+        return bytes(data)
+    return bytes(data[:place]) + b"[" * 100_000 + bytes(data[place:])

@@ -1,0 +1,55 @@
+"""Records as an accident or a stranger may have changed them: tables and page come out all the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from experiments.report import __main__ as report
+from experiments.report import tables
+from experiments.report.records import load
+from experiments.runs.photo_table import PhotoRow, write_table2
+from tests.experiments.mutations import mutate_text
+from tests.experiments.report.builders import REFERENCE, flickr_run, mnist_run
+
+METRICS = "update,epoch,valid_log_likelihood,valid_average_precision,label_fidelity\n1,1,-5,0.1,0.1\n2,2,7.5,0.2,0.9\n"
+
+#: Changed records of each kind: those that are read, and those that go through the tables and the page as well.
+READ, SHOWN = int(os.environ.get("CGAN_FUZZ", "2000")), 100
+
+
+def photos_run(folder: Path) -> Path:
+    """Make a run on photos with its table of photos."""
+    rows = [PhotoRow(7, Path("im7.jpg"), ["dog", "ball"], ["dog"], [("dog", 0.5), ("cat", 0.25)])]
+    write_table2(flickr_run(folder), rows, title="Photos", notice="made by hand", caption="Held-out photos.")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "kind", ["mnist/config", "mnist/result", "flickr/config", "flickr/result", "flickr/table2", "score"]
+)
+def test_changed_records_cost_nothing_but_themselves(kind: str, tmp_path: Path) -> None:
+    rng = random.Random(kind)
+    make = photos_run if kind.startswith("flickr") else mnist_run
+    name = "score.json" if kind == "score" else f"{kind.split('/')[1]}.json"
+    source = REFERENCE / "mnist-controls" / "k-means.json" if kind == "score" else make(tmp_path / "whole") / name
+    record = json.loads(source.read_bytes())
+    for number in range(READ):
+        folder = make(tmp_path / ("shown" if number < SHOWN else "read") / str(number))
+        if number < SHOWN:
+            (folder / "metrics.csv").write_text(METRICS)
+        (folder / name).write_bytes(mutate_text(record, rng))
+    mnist_run(tmp_path / "shown" / "good", preset="tutorial", score=123.25, dropout_on=99.0, metrics=METRICS)
+    runs = load([tmp_path])
+    assert tmp_path / "shown" / "good" in set(runs.table["folder"])
+    left_out = [note for note in runs.notes if note.endswith("left out")]
+    assert (len(left_out) > READ / 10 or kind == "flickr/table2") and not any("\n" in note for note in runs.notes)
+    assert len({note.split(": ")[0] for note in left_out}) == len(left_out), "more than one note a file"
+    assert tables.main(["--runs", str(tmp_path / "shown"), "--out", str(tmp_path / "out")]) == 0
+    assert "123.2" in (tmp_path / "out" / "table1.md").read_text(encoding="utf-8")
+    assert report.main(["--runs", str(tmp_path / "shown"), "--out", str(tmp_path / "report.html")]) == 0
+    assert "123.2" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -1,0 +1,220 @@
+"""The report page from hand-made and reference runs: sound for every reader, hostile texts shown, damage survived."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.report import __main__ as report
+from experiments.report import page as report_page
+from experiments.runs.photo_table import PhotoRow, write_table2
+from tests.experiments import commands
+from tests.experiments.report.builders import DIGITS, REFERENCE, SCENES, flickr_run, mnist_run, write
+from tests.experiments.runs.test_photo_table import HOSTILE, photo
+
+#: Elements without an end tag.
+VOID = {"meta", "link", "img", "br", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and their text with the ids of the sections it stands in."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.source = path.read_text(encoding="utf-8")
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.open: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[tuple[str, list[str]]] = []
+        self.feed(self.source)
+        self.close()
+        assert not self.open, "elements that are never closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = (tag, {name: value or "" for name, value in attrs})
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        sections = [attributes.get("aria-labelledby", "") for tag, attributes in self.open if tag == "section"]
+        if not any(tag in ("style", "title") for tag, _ in self.open):
+            self.texts.append((data, sections))
+
+    def all(self, *tags: str) -> list[dict[str, str]]:
+        return [attributes for tag, attributes in self.elements if tag in tags]
+
+    def text(self, section: str | None = None) -> str:
+        return " ".join(" ".join(t for t, sections in self.texts if section is None or section in sections).split())
+
+
+def make(*folders: Path, out: Path) -> Page:
+    assert report.main(["--runs", *map(str, folders), "--out", str(out)]) == 0
+    page = Page(out)
+    assert_sound(page)
+    return page
+
+
+def assert_sound(page: Page) -> None:
+    """Check what holds of every page: self-contained, no script, a text for every picture, an order for a reader."""
+    assert len(page.source.encode()) < report_page.MAX_BYTES or report_page.MAX_BYTES < 10**7
+    assert not page.all("script", "iframe", "object", "embed", "form", "base")
+    assert all(not name.startswith("on") for _, attributes in page.elements for name in attributes)
+    addresses = [a[name] for _, a in page.elements for name in ("src", "href", "srcset", "action") if name in a]
+    assert addresses and all(address.startswith(("#", "data:image/", "data:,")) for address in addresses)
+    assert all(image["alt"].strip() for image in page.all("img"))
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    named = [a[name] for _, a in page.elements for name in ("aria-labelledby", "popovertarget") if name in a]
+    assert {*named, *(address[1:] for address in addresses if address.startswith("#"))} <= set(ids)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in itertools.pairwise(levels))
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("table") == tags.count("caption") and all("scope" in a for a in page.all("th"))
+    assert {"main", "nav", "header", "footer"} <= set(tags) and page.all("html")[0]["lang"] == "en"
+    assert page.all("a")[0]["href"] == "#content" and "default-src 'none'" in page.source
+
+
+def test_the_reference_page(tmp_path: Path) -> None:
+    page = make(REFERENCE / "mnist", REFERENCE / "mnist-controls", out=tmp_path / "report.html")
+    result = json.loads((REFERENCE / "mnist" / "conditional-best-seed1" / "result.json").read_text())
+    assert f"{result['parzen']['test_mean']:.1f} ± " in page.text("digits")
+    assert {"higher", "equal", "open"} <= set(page.text("claims").split())
+    assert f"{result['acceptance']['accepted'][0][1]:.1%}" in page.text("details")
+    assert result["dataset"]["checksum"] in page.text("provenance")
+    assert result["environment"]["command"] in page.text("provenance")
+    # Figure 2 comes first, as the run drew it, at its real size.
+    first = page.all("img")[0]
+    file = (REFERENCE / "mnist" / "paper-seed1" / "samples.png").read_bytes()
+    assert first["src"] == f"data:image/png;base64,{base64.b64encode(file).decode()}"
+    assert (int(first["width"]), int(first["height"])) == Image.open(io.BytesIO(file)).size
+    assert "a row a label from 0 to 9" in first["alt"]
+
+
+def test_heat_maps_and_bars_hold_the_numbers(tmp_path: Path) -> None:
+    mnist_run(tmp_path / "runs" / "a", accepted=[[0.9, 0.125], [0.25, 0.0]], share=0.875)
+    page = make(tmp_path / "runs", out=tmp_path / "report.html")
+    shares = [float(a["style"].split(":")[1]) for a in page.all("td", "i") if "--share" in a.get("style", "")]
+    np.testing.assert_allclose(shares, [0.9, 0.125, 0.25, 0, 0.75, 0.25, 0.5, 0.5, 0.5, 0.5, 0.5, 0.875, 0.875])
+    assert "1 of 10 read as 1" in page.text("details")
+
+
+def test_embedded_runs_never_stand_beside_the_papers_numbers(tmp_path: Path) -> None:
+    mnist_run(tmp_path / "runs" / "digits", dataset=DIGITS, score=77.25)
+    flickr_run(tmp_path / "runs" / "scenes", precision=0.625, dataset=SCENES)
+    page = make(tmp_path / "runs", out=tmp_path / "report.html")
+    assert "77.2" in page.text("embedded") and "0.625" in page.text("embedded")
+    assert "Not the paper's data" in page.text("embedded")
+    for section in ("digits", "claims", "table1", "measure", "table2", "details"):
+        assert not any(text in page.text(section) for text in ("77.2", "0.625", "scenes (embedded)"))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_no_runs_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    if there:
+        Path("runs").mkdir()
+    assert report.main([]) == 0
+    page = Page(tmp_path / "results" / "report.html")
+    assert_sound(page)
+    for section in ("digits", "claims", "table1", "table2", "embedded"):
+        assert "not run" in page.text(section)
+    assert "runs: no run was found there" in page.text("provenance")
+
+
+def test_notes_name_what_is_broken_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs"
+    (mnist_run(runs / "good", score=131.0) / "samples.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
+    write(
+        mnist_run(runs / "odd", seed=2) / "metrics.csv",
+        "update,epoch,valid_log_likelihood\n1,x,\n\0,,\n1e300,1,1e300\n",
+    )
+    write(runs / "broken" / "result.json", '{"experiment": "mnist", ')
+    page = make(runs, out=tmp_path / "report.html")
+    told = capsys.readouterr().err
+    for place in ("good/samples.png", "broken/result.json"):
+        assert page.text("provenance").count(place) == told.count(place) == 1
+    assert "160.5" in page.text("table1")
+
+
+def hostile_runs(folder: Path) -> Path:
+    """Make a multimodal run on embedded data whose tags, names and notices are all hostile; return its folder."""
+    run = flickr_run(
+        folder / "flickr-tags" / "hostile",
+        preset="$x$ </style><script>console.log('preset ran')</script>",
+        dataset=SCENES,
+        notice=HOSTILE[3],
+        result={"network": {"name": HOSTILE[0], "dim": HOSTILE[4], "weights": "random"}},
+    )
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(3):
+        path = run / f"im{number}.jpg"
+        Image.fromarray(rng.integers(0, 255, (500, 400, 3), dtype=np.uint8)).save(path)
+        tags = ["x" * 120, "<script>console.log('tag ran')</script>", '"><img src=x onerror=console.log(1)>', *HOSTILE]
+        rows.append(PhotoRow(number, path, tags, HOSTILE[:4], [(tag, 0.5) for tag in HOSTILE[:10]]))
+    rows.append(PhotoRow(9, run / "gone.jpg", HOSTILE, [], []))
+    write_table2(run, rows, title=HOSTILE[0], notice=HOSTILE[3], caption=HOSTILE[4])
+    return run
+
+
+def test_hostile_texts_are_texts_and_photos_enlarge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = hostile_runs(tmp_path / "runs")
+    page = make(tmp_path / "runs", out=tmp_path / "report.html")
+    assert all(tag in page.text("embedded") for tag in HOSTILE)
+    large = {a["id"]: a for a in page.all("div") if "popover" in a}
+    assert len(large) == 3
+    assert sorted(a["popovertarget"] for a in page.all("button") if "popovertargetaction" not in a) == sorted(large)
+    heights = sorted(int(a["height"]) for a in page.all("img") if a["src"].startswith("data:image/jpeg"))
+    assert heights == [200, 200, 200, 500, 500, 500]
+    # A page that would be too large gets smaller photos, and in the end only small ones.
+    monkeypatch.setattr(report_page, "MAX_BYTES", len(page.source.encode()) - 1)
+    smaller = make(tmp_path / "runs", out=tmp_path / "smaller.html")
+    assert max(int(a["height"]) for a in smaller.all("img") if "jpeg" in a["src"]) == 400
+    monkeypatch.setattr(report_page, "MAX_BYTES", 1)
+    assert not make(tmp_path / "runs", out=tmp_path / "least.html").all("button")
+    monkeypatch.undo()
+    photo(run / "im0.jpg")
+    (run / "im1.jpg").write_bytes(b"no photo")
+    page = make(tmp_path / "runs", out=tmp_path / "report.html")
+    assert page.text("embedded").count("This photo cannot be read") == 2
+
+
+def test_command_line(tmp_path: Path) -> None:
+    shutil.copytree(REFERENCE / "mnist" / "paper-seed1", tmp_path / "runs" / "paper-seed1")
+    pages = []
+    for name in ("once", "twice"):
+        out = tmp_path / "deep" / f"{name}.html"
+        done = commands.run("report", "--runs", tmp_path / "runs", "--out", out)
+        assert done.returncode == 0, done.stderr
+        assert f"{out}: 1 run, " in done.stdout and "to be opened in any browser" in done.stdout
+        # The revision may change between two calls, all else may not.
+        pages.append(re.sub("revision <code>[^<]*", "", out.read_text(encoding="utf-8")))
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--runs", "missing"], "there is no such folder"),
+        (["--runs"], "name at least one folder"),
+        (["--out", "page.txt"], "ends in .html"),
+        (["--out", "."], "that is a folder"),
+    ],
+)
+def test_mistakes(tmp_path: Path, arguments: list[str], words: str) -> None:
+    with pytest.raises(report.UsageError, match=re.escape(words)):
+        report.main([*arguments] if "--runs" in arguments else ["--runs", str(tmp_path), *arguments])

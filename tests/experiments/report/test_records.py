@@ -1,0 +1,214 @@
+"""The table of runs: which runs count as seeds of one another, and what becomes of files that cannot be used."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from experiments.parzen import __main__ as parzen
+from experiments.report import records
+from experiments.report.records import Runs, load
+from tests.experiments import commands
+from tests.experiments.report.builders import MNIST, PLANNED, REFERENCE, mnist_run, write
+
+
+def by_folder(runs: Runs) -> dict[str, Any]:
+    return {row.folder.name: row for row in runs.table.itertuples()}
+
+
+def test_columns_are_documented_and_reference_results_are_read_without_loss() -> None:
+    runs = load([REFERENCE])
+    assert list(runs.table.columns) == list(records.COLUMNS) and runs.notes == []
+    folders = {path.parent for path in REFERENCE.glob("*/*/config.json")}
+    assert folders <= set(runs.table["folder"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "same"),
+    [
+        ({"seed": 2}, True),
+        ({"seed": 2, "stopping": {"patience": 1000}}, True),
+        ({"seed": 2, "threads": 4}, True),
+        ({"seed": 2, "changes": {"training.decay": 1.1}}, False),
+        ({"seed": 2, "precision": "bfloat16"}, False),
+        ({"seed": 2, "device": "cuda:0 (NVIDIA H100)"}, False),
+        ({"seed": 2, "numerics": 0}, False),
+        ({"seed": 2, "dataset": replace(MNIST, checksum="other")}, False),
+        # It ended by its patience before the shorter end that was planned: the full preset would have done the same.
+        ({"seed": 2, "stopping": {"max_updates": 70_000}}, True),
+    ],
+)
+def test_what_makes_runs_repeats_of_one_another(tmp_path: Path, fields: dict[str, Any], same: bool) -> None:
+    mnist_run(tmp_path / "a")
+    mnist_run(tmp_path / "b", **fields)
+    table = load([tmp_path]).table
+    assert table["group"].nunique() == table["name"].nunique() == (1 if same else 2)
+    assert table["kept"].all()
+
+
+def test_a_run_that_was_cut_short_is_no_seed_of_the_preset(tmp_path: Path) -> None:
+    mnist_run(tmp_path / "full", result={"stopped_by": "max_updates"})
+    mnist_run(tmp_path / "cut", seed=2, stopping={"max_updates": 9_000}, result={"stopped_by": "max_updates"})
+    full, cut = (by_folder(load([tmp_path]))[name] for name in ("full", "cut"))
+    assert full.group != cut.group and not full.cut_short and cut.cut_short
+    assert full.ending == "ran its full length"
+    assert cut.ending == f"cut short (the preset: at most {PLANNED:,} updates)" and cut.name == "paper, 9,000 updates"
+
+
+def test_of_two_runs_of_a_seed_the_later_finished_counts(tmp_path: Path) -> None:
+    mnist_run(tmp_path / "early", score=150.0, started="2026-02-01T00:00:00Z")
+    mnist_run(tmp_path / "late", score=160.0, started="2026-03-01T00:00:00Z")
+    mnist_run(tmp_path / "latest", diverged=True, started="2026-04-01T00:00:00Z")
+    runs = load([tmp_path])
+    assert {name for name, row in by_folder(runs).items() if row.kept} == {"late"}
+    assert len(runs.notes) == 2 and all(f"the tables take {tmp_path / 'late'}" in note for note in runs.notes)
+
+
+def test_a_copy_counts_once(tmp_path: Path) -> None:
+    mnist_run(tmp_path / "runs" / "a")
+    shutil.copytree(tmp_path / "runs", tmp_path / "copy")
+    runs = load([tmp_path / "runs", tmp_path / "copy", tmp_path / "runs" / "a"])
+    assert list(runs.table["kept"]) in ([True, False], [False, True])
+    assert len(runs.notes) == 1 and "the same as" in runs.notes[0]
+
+
+def test_a_result_of_other_weights_is_marked_and_gives_no_figure(tmp_path: Path) -> None:
+    """A finished run that was trained on: its result stands for weights that are gone (issue 13, fault 0)."""
+    for name, sha256 in (("fits", "aa"), ("stale", "bb")):
+        folder = mnist_run(tmp_path / name, seed=len(name), result={"weights": {"update": 50_000, "sha256": "aa"}})
+        head = {"record": '{"t": 50000, "score": 1.0, "identity": {}}', "sha256": sha256}
+        save_file({"G.w": np.zeros(2, np.float32)}, folder / "best.safetensors", metadata=head)
+    runs = load([tmp_path])
+    fits, stale = (by_folder(runs)[name] for name in ("fits", "stale"))
+    assert (fits.status, fits.log_likelihood) == ("finished", 190.0)
+    assert stale.status == "mismatch" and np.isnan(stale.log_likelihood) and "other weights" in stale.ending
+    (note,) = runs.notes
+    assert "stale/result.json" in note and "its figures are not used" in note
+
+
+def test_a_result_beside_another_runs_config_is_left_out(tmp_path: Path) -> None:
+    """Two processes in one folder once left config.json of one seed and result.json of another (issue 17, item 1)."""
+    mnist_run(tmp_path / "a", result={"seed": 7})
+    runs = load([tmp_path])
+    assert runs.table.empty and "its seed is not that of config.json" in runs.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "ending"),
+    [
+        ("", "unfinished"),
+        ("update\n", "unfinished"),
+        ("update,valid_log_likelihood\nx,y\n", "unfinished"),
+        ("update,valid_log_likelihood\n500,\0\n", "unfinished at update 500"),
+        ("update,valid_log_likelihood\n500,-3.5\n2500,12.25\n5000,7\n",
+         "unfinished at update 5,000, best validation estimate 12.2 nats"),
+    ],
+)  # fmt: skip
+def test_unfinished_runs(tmp_path: Path, metrics: str, ending: str) -> None:
+    mnist_run(tmp_path / "a", finished=False, metrics=metrics)
+    (row,) = load([tmp_path]).table.itertuples()
+    assert (row.status, row.ending) == ("unfinished", ending)
+
+
+HUGE = "9" * 400
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("result.json", ""),
+        ("result.json", '{"experiment": "mnist", '),
+        ("result.json", "[1]"),
+        ("result.json", "[" * 100_000),
+        ("result.json", '{"experiment": "mnist", "status": "finished"}'),
+        ("result.json", '{"experiment": "mnist", "status": "finished", "preset": "\\ud800"}'),
+        ("config.json", f'{{"experiment": "mnist", "seed": {HUGE}}}'),
+        ("config.json", '{"experiment": "mnist"}'),
+    ],
+)
+def test_a_damaged_file_costs_its_run_and_one_note(tmp_path: Path, file: str, content: str) -> None:
+    mnist_run(tmp_path / "good")
+    write(mnist_run(tmp_path / "bad", seed=2) / file, content)
+    runs = load([tmp_path])
+    assert [folder.name for folder in runs.table["folder"]] == ["good"]
+    (note,) = runs.notes
+    assert f"bad/{file}" in note and note.endswith("left out") and "\n" not in note
+
+
+@pytest.mark.parametrize("value", [HUGE, "1e308", "NaN", "1e999", "-1e13"])
+def test_numbers_that_cannot_be(tmp_path: Path, value: str) -> None:
+    """They take down neither the tables nor the means over seeds (issue 13, fault 17)."""
+    path = mnist_run(tmp_path / "bad", score=190.125) / "result.json"
+    path.write_text(path.read_text().replace("190.125", value))
+    runs = load([tmp_path])
+    assert runs.table.empty and len(runs.notes) == 2 and "bad/result.json" in runs.notes[0]
+
+
+def test_hidden_files_foreign_files_and_trials_are_no_runs(tmp_path: Path) -> None:
+    mnist_run(tmp_path / "mnist" / "good")
+    # As macOS leaves them on foreign disks (issue 13, fault 14).
+    write(tmp_path / "mnist" / "good" / "._config.json", "\0\5\26\7")
+    write(tmp_path / "mnist" / ".trash" / "result.json", "{")
+    write(tmp_path / "w" / "result.json", {"experiment": "word-vectors", "seconds": 3})
+    write(tmp_path / "x" / "config.json", {"hidden_size": 3})
+    write(tmp_path / "w" / "list.json", [1, 2])
+    write(tmp_path / "search" / "mine" / "search.json", {"experiment": "mnist"})
+    mnist_run(tmp_path / "search" / "mine" / "trials" / "0001", score=250.0)
+    write(tmp_path / "search" / "mine" / "ray" / "state.json", "no JSON")
+    runs = load([tmp_path])
+    assert [folder.name for folder in runs.table["folder"]] == ["good"] and runs.notes == []
+
+
+def test_scores_are_read_where_they_are_on_the_whole_of_mnist(tmp_path: Path) -> None:
+    shutil.copytree(REFERENCE / "mnist-controls", tmp_path / "controls")
+    record = records.read_record(tmp_path / "controls" / "k-means.json", records.ScoreFile)
+    write(tmp_path / "few.json", replace(record, n_samples=100))
+    write(tmp_path / "own.json", replace(record, samples="dbn.npy"))
+    write(tmp_path / "other-images.json", replace(record, test="mine.npy"))
+    write(tmp_path / "damaged.json", {"samples": "x", "valid": "mnist", "test": "mnist", "test_mean": "high"})
+    runs = load([tmp_path])
+    names = {"samples mnist-kmeans", "samples mnist-kmeans with 100 samples", "samples mnist-train", "samples dbn.npy"}
+    assert set(runs.table["name"]) == names and len(runs.notes) == 1 and "damaged.json" in runs.notes[0]
+    assert (records.REAL, records.KMEANS, records.SAMPLES) == (parzen.REAL, parzen.KMEANS, parzen.COUNT)
+
+
+#: Reads as an unprivileged user: root may read everything.
+UNPRIVILEGED = """
+import os, sys
+from pathlib import Path
+from experiments.report.records import load
+if os.geteuid() == 0:
+    os.seteuid(65534)
+runs = load([Path(sys.argv[1])])
+print(len(runs.table), *runs.notes, sep="\\n")
+"""
+
+
+def test_folders_that_may_not_be_read_are_named() -> None:
+    """They do not count as empty (issue 17, item 10)."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        mnist_run(folder / "runs" / "open")
+        mnist_run(folder / "runs" / "closed", seed=2).chmod(0)
+
+        def ask(runs: Path) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-c", UNPRIVILEGED, str(runs)]
+            return subprocess.run(
+                command, cwd=commands.ROOT, env=commands.environment(), capture_output=True, text=True
+            )
+
+        done, alone = ask(folder / "runs"), ask(folder / "runs" / "closed")
+        (folder / "runs" / "closed").chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["1", f"{folder / 'runs' / 'closed'}: Permission denied; left out"]
+    assert alone.returncode != 0 and "PermissionError" in alone.stderr

@@ -1,0 +1,128 @@
+"""Command lines: errors as sentences, names, presets as files, commands that can be typed as printed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import tyro
+
+from experiments import UsageError
+from experiments.mnist.presets import MNIST_PRESETS, MnistConfig, paper
+from experiments.runs import cli
+from tests.experiments import commands
+
+
+@dataclass(frozen=True)
+class Command(cli.Options):
+    config: Annotated[MnistConfig, tyro.conf.arg(name="")]
+    preset: tyro.conf.Suppress[str] = "paper"
+
+
+def parse(*argv: str) -> Command:
+    return cli.parse_command(Command, MNIST_PRESETS, argv, "test")
+
+
+def test_options_that_were_given_are_known() -> None:
+    plain = parse("paper")
+    assert plain.given == frozenset() and plain.fast and plain.config == paper()
+    some = parse("gan", "--stopping.max-updates", "5", "--training.learning_rate=0.2", "--no-fast", "--resume")
+    assert some.given == {"stopping.max_updates", "training.learning_rate", "fast", "resume"}
+    assert not some.fast and some.preset_settings == MNIST_PRESETS["gan"]().as_dict()
+
+
+def test_an_unknown_preset_gets_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match="'papr' is unknown: did you mean paper"):
+        parse("papr")
+    with pytest.raises(UsageError, match="'zzzz' is unknown: there are paper"):
+        parse("zzzz")
+
+
+def test_a_preset_goes_through_its_file(tmp_path: Path) -> None:
+    config = replace(paper(), training=replace(paper().training, learning_rate=0.3))
+    cli.write_preset(tmp_path / "best.json", "wide", config, "Found by a search.", score=3)
+    command = parse(str(tmp_path / "best.json"), "--seed", "4")
+    assert (command.config, command.preset, command.seed) == (config, "wide", 4)
+    assert command.preset_settings == config.as_dict()
+    for name, words in (("paper", "taken"), ("..", "plain name"), ("a\nb", "plain name"), ("--x", "taken")):
+        cli.write_preset(tmp_path / "bad.json", name, config, "")
+        with pytest.raises(UsageError, match=rf"bad\.json.*{words}"):
+            parse(str(tmp_path / "bad.json"))
+    (tmp_path / "bad.json").write_text('{"name": "x", "settings": {"generator": 3}}')
+    with pytest.raises(UsageError, match=r"bad\.json: "):
+        parse(str(tmp_path / "bad.json"))
+    with pytest.raises(UsageError, match="no such file; give a preset's name"):
+        parse(str(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\nb", "a\x1b[2J", "\udcff"])
+def test_names_that_are_no_folder_of_their_own_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="--name"):
+        cli.check_name(name)
+
+
+def test_a_printed_command_runs_where_it_was_printed(tmp_path: Path) -> None:
+    """With the interpreter's folder on the PATH, below the current folder, and elsewhere."""
+    program = "from experiments.runs.cli import printed_command as p; print(p('experiments.sample', 'a b', '--help'))"
+    above = Path(sys.executable).parents[2]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for cwd, changes, start in ((tmp_path, {}, "/"), (above, {}, ""), (tmp_path, {"PATH": path}, "python -m")):
+        environment = commands.environment(**{"PATH": "/usr/bin:/bin", **changes})
+        printed = subprocess.run(
+            [sys.executable, "-c", program], cwd=cwd, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        assert printed.startswith(start) and shlex.split(printed)[-2:] == ["a b", "--help"]
+        done = subprocess.run(printed, shell=True, cwd=cwd, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and "python -m experiments.sample" in done.stdout, (printed, done.stderr)
+
+
+def test_a_failed_rename_names_the_place_and_not_the_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "temporary").write_text("")
+    with pytest.raises(OSError) as caught:
+        os.replace(tmp_path / "temporary", tmp_path / "there")
+    assert cli.sentence(caught.value).startswith(f"{tmp_path / 'there'}: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "errors"),
+    [
+        ("raise UsageError('two\\nlines')", 2, "error: two lines\n"),
+        ("raise KeyboardInterrupt", 130, "\nstopped\n"),
+        ("raise KeyboardInterrupt('saved')", 130, "\nsaved\n"),
+        ("print('\\udcff — ½')", 0, ""),
+        ("sys.stdout = None", 0, ""),
+    ],
+)
+def test_how_commands_end(body: str, status: int, errors: str) -> None:
+    program = (
+        "import sys; from experiments import UsageError; from experiments.runs.cli import run\n"
+        f"def main(argv):\n    {body}\n"
+        "sys.exit(run(main))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (status, errors)
+
+
+def test_a_reader_that_goes_away_ends_a_command_quietly() -> None:
+    program = "from experiments.runs.cli import run; run(lambda argv: print('line\\n' * 1_000_000))"
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} | head -1", shell=True, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("line\n", "")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(5, "5 s"), (89, "89 s"), (200, "3 min"), (7_200, "2.0 h")])
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert cli.clock(seconds) == words

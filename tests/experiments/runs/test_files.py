@@ -1,0 +1,153 @@
+"""Small files: whole or not at all, and readable errors about what a stranger left in them."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pytest
+
+from experiments import UsageError
+from experiments.runs import cli, files
+from experiments.runs.records import DatasetRecord, RunConfig, Session, Weights
+from tests.experiments.mutations import mutate_text
+
+CONFIG = RunConfig(
+    experiment="mnist",
+    preset="paper",
+    dataset=DatasetRecord(name="mnist", embedded=False, checksum="abc"),
+    seed=1,
+    settings={"training": {"learning_rate": 0.1}},
+    device="cpu",
+    precision="float32",
+    sessions=[Session(command="python", git_revision=None, started="2026", device="cpu", threads=1)],
+)
+
+
+def test_a_record_comes_back_and_nothing_else_is_left(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "r.json", CONFIG)
+    assert files.read_record(tmp_path / "r.json", RunConfig) == CONFIG
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_what_json_or_utf8_lacks_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    files.write_json(path, {"score": 1.0, "ß": "é"})
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, {"score": math.nan})
+    with pytest.raises(UsageError, match=r"r\.json: .*not valid text"):
+        files.write_json(path, {"name": "\udcff"})
+    assert files.read_record(path, dict[str, Any]) == {"score": 1.0, "ß": "é"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    kind: Literal["mnist", "flickr-tags"]
+    weights: list[Weights]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"kind": "mnist", "weights": [{"update": -3, "sha256": ""}]}', ("weights.0.update", "-3", "int >= 0")),
+        ('{"kind": "mnist", "weights": [{"update": "x", "sha256": ""}]}', ("weights.0.update", '"x"', "int")),
+        ('{"kind": "mnist", "weights": [{"update": 1}]}', ("weights.0.sha256 is missing",)),
+        ('{"kind": "nothing", "weights": []}', ("kind", '"nothing"', "mnist or flickr-tags")),
+        ('{"weights": []}', ("field kind is missing",)),
+        ("[1]", ("the file",)),
+    ],
+)
+def test_errors_name_file_field_found_and_expected(text: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        files.read_record(path, Outer, fix="delete it")
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and message.endswith("; delete it") and "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 200_000, b"[" + b"9" * 5000, b'{"a":"\\ud800x"}'])
+def test_a_broken_file_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"result\.json"):
+        files.read_record(path, dict[str, Any])
+
+
+def test_missing_and_oversized_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file; ask somebody"):
+        files.read_record(tmp_path / "none.json", Weights, missing="ask somebody")
+    (tmp_path / "large.json").write_text("[" + "1," * 1000 + "1]")
+    with pytest.raises(UsageError, match="larger than 100 bytes"):
+        files.read_record(tmp_path / "large.json", list[int], max_bytes=100)
+
+
+def test_two_thousand_changed_records_are_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    record, rng, path = msgspec.to_builtins(CONFIG), random.Random(0), tmp_path / "config.json"
+    refused = 0
+    for _ in range(2_000):
+        path.write_bytes(mutate_text(record, rng))
+        try:
+            read = files.read_record(path, RunConfig)
+        except UsageError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ") and len(str(error)) < 500
+        else:
+            files.write_json(path, replace(read, settings={}))  # What is let in can be written again.
+    assert 1_000 < refused < 2_000
+
+
+def test_where_nothing_can_be_written_is_said_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    files.check_output(tmp_path / "new" / "folders" / "x.json", "--json")
+    files.check_output(tmp_path / "file", "--json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    for path, words in ((tmp_path, "that is a folder"), (tmp_path / "file" / "a" / "x.json", "file is a file")):
+        with pytest.raises(UsageError, match=f"--json .*{words}"):
+            files.check_output(path, "--json")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_without_permission_is_named_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(UsageError, match="locked"):
+        files.check_output(tmp_path / "locked" / "x.json", "--json")
+
+
+def test_a_failed_write_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(OSError) as caught:
+        files.write_json(tmp_path / "x.json", {})
+    assert cli.sentence(caught.value).startswith(f"{tmp_path / 'x.json'}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_killed_write_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    """A process that writes without end is killed: each time the file is whole."""
+    path = tmp_path / "r.json"
+    program = (
+        "import sys; from pathlib import Path; from experiments.runs.files import write_json\n"
+        "i = 0\n"
+        "while True: i += 1; write_json(Path(sys.argv[1]), {'i': [i] * 20_000})\n"
+    )
+    rng = random.Random(1)
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-c", program, str(path)])
+        deadline = time.monotonic() + 30
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05 + rng.random() * 0.2)
+        process.kill()
+        process.wait()
+        values = files.read_record(path, dict[str, list[int]])["i"]
+        assert len(values) == 20_000 and len(set(values)) == 1
