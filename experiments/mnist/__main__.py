@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from data.mnist import load_digit_images
 
     dataset = load_digit_images(command.dataset, command.data_root)
-    if dataset.embedded:
+    if dataset.embedded and command.preset_file is None:  # a file's settings hold as they are
         own = on_digits(MnistConfig.from_dict(dict(command.preset_settings))).as_dict()
         command = replace(command, config=on_digits(command.config, command.given), preset_settings=own)
     with ExitStack() as held:

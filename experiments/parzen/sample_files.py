@@ -1,7 +1,4 @@
-"""Arrays of images or samples read from .npy, .npz and .safetensors files, whoever wrote them.
-
-Checks their form and says what was converted; measures and writes nothing. Nothing is unpickled.
-"""
+"""Read arrays of images or samples from .npy, .npz and .safetensors files, and check them. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -13,12 +10,15 @@ import numpy as np
 
 from experiments import UsageError
 
-#: Which of several arrays in one file is meant.
+#: The array to take where a file has several, in this order.
 _NAMES = ("samples", "images")
+
+#: Values this far outside [0, 1] come from rounding.
+_TOLERANCE = 1e-3
 
 
 def read_images(path: Path) -> tuple[np.ndarray, list[str]]:
-    """The images of a file as float32 (n, d), and notes for the reader on what was converted or looks odd.
+    """Return the images of a file as float32 (n, d), and notes on what was converted or looks odd.
 
     Axes after the first are flattened row by row, so (n, 28, 28) becomes (n, 784). Bytes (uint8) are divided by
     255. Of several arrays in a .npz or .safetensors file, the one named ``samples``, else ``images``, is taken.
@@ -29,13 +29,13 @@ def read_images(path: Path) -> tuple[np.ndarray, list[str]]:
     readers = {".npy": _read_numpy, ".npz": _read_numpy, ".safetensors": _read_safetensors}
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise UsageError(f"{path}: not a file of arrays; give a .npy, .npz or .safetensors file")
-    return as_images(readers[path.suffix](path), str(path))
+    return as_images(readers[path.suffix.lower()](path), str(path))
 
 
 def as_images(array: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
-    """``array`` in the form that ``read_images`` returns; ``source`` names it in notes and errors."""
+    """Return ``array`` in the form of ``read_images``; ``source`` names it in notes and errors."""
     if array.ndim < 2 or not array.size:
         raise UsageError(f"{source}: an array of shape {array.shape} is not (images, values)")
     notes = []
@@ -45,7 +45,7 @@ def as_images(array: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
         images = array.astype(np.float32, order="C") / np.float32(255)
         notes.append(f"{source} holds bytes; they were divided by 255")
     elif np.issubdtype(array.dtype, np.floating):
-        with np.errstate(over="ignore"):  # what overflows float32 is refused below
+        with np.errstate(over="ignore"):  # values that overflow float32 are refused below
             images = array.astype(np.float32, order="C")
     else:
         raise UsageError(f"{source}: holds {array.dtype}; save floats in [0, 1], or uint8 in 0 .. 255")
@@ -54,18 +54,20 @@ def as_images(array: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
     if not (math.isfinite(low) and math.isfinite(high)):
         row = int(np.isfinite(images).all(axis=1).argmin())
         raise UsageError(f"{source}: NaN or infinity, first in image {row} of {len(images)}; leave such images out")
-    if low < 0 or high > 1:
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        if low >= 0 and high > 200:
+            fix = "divide by 255"
+        else:
+            fix = "tanh outputs become so by (x + 1) / 2" if -1.001 < low < 0 and high < 1.001 else "rescale them"
         notes.append(
-            f"{source} holds values from {low:.4g} to {high:.4g}; figures compare with the paper's only in [0, 1] "
-            "(tanh outputs become so by (x + 1) / 2)"
+            f"{source} holds values from {low:.4g} to {high:.4g}; only scores in [0, 1] compare with the paper's ({fix})"
         )
     return images, notes
 
 
 def _read_numpy(path: Path) -> np.ndarray:
     try:
-        # Mapped, not read: a damaged header that promises more than the file holds is refused before any memory is
-        # asked for.
+        # Mapped: a damaged header that promises more than the file holds is refused before memory is allocated.
         content = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(content, np.ndarray):
             return content
@@ -81,7 +83,7 @@ def _read_safetensors(path: Path) -> np.ndarray:
     import torch
     from safetensors import safe_open
 
-    open(path, "rb").close()  # safetensors says of a file without rights that there is none.
+    open(path, "rb").close()  # safetensors reports a file without permission as missing
     try:
         with safe_open(path, framework="pt") as content:
             tensor = _pick(path, content.keys(), content.get_tensor)
@@ -95,7 +97,7 @@ def _read_safetensors(path: Path) -> np.ndarray:
 
 
 def _pick(path: Path, names: Iterable[str], get: Callable[[str], object]):  # type: ignore[no-untyped-def]
-    """The array meant among those in a file: the one named ``samples``, else ``images``, else the only one."""
+    """Return the array named ``samples``, else ``images``, else the only one."""
     names = list(names)
     for name in _NAMES:
         if name in names:
@@ -107,6 +109,6 @@ def _pick(path: Path, names: Iterable[str], get: Callable[[str], object]):  # ty
 
 
 def _damaged(path: Path, error: BaseException) -> UsageError:
-    if "pickle" in str(error):  # NumPy takes whatever is no array for a pickle, and says how to run the code in it.
+    if "pickle" in str(error):  # NumPy takes any other file for a pickle, and says how to load it
         error = ValueError("it holds no array, or one of Python objects")
-    return UsageError(f"{path}: not a whole {path.suffix} file of plain numbers ({error}); write it anew")
+    return UsageError(f"{path}: not a whole {path.suffix} file of plain numbers ({error}); write it again")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
@@ -59,57 +58,37 @@ def read_png(path: Path, alt: str) -> Picture:
     return Picture(_uri("image/png", content), width, height, alt)
 
 
-def seeds_chart(curves: Mapping[str, Sequence[pd.DataFrame]], alt: str, *, x: str, y: str, labels: tuple[str, str],
-                floor: float) -> Picture:  # fmt: skip
-    """Draw a line for each name: the mean over its seeds where all have an estimate, and their range as a band.
+def line_chart(
+    curves: Mapping[str, Sequence[pd.Series]], alt: str, labels: tuple[str, str], *, floor: float, sigmas: bool = False
+) -> Picture:
+    """Draw a line for each name: the mean over its series (values by x, one a seed), and their range as a band.
 
-    ``curves`` maps names to tables with the columns ``x`` and ``y``; values below ``floor`` are cut off.
+    Values below ``floor`` are cut off. With ``sigmas`` x is logarithmic, and the highest point of a line is starred.
     """
 
     def draw(figure: Figure) -> None:
         plot = figure.subplots()
-        lowest = np.inf
-        for number, (name, tables) in enumerate(curves.items()):
-            by_x = pd.concat([table.set_index(x)[y].rename(i) for i, table in enumerate(tables)], axis=1)
-            by_x = by_x.dropna() if len(by_x.dropna()) > 1 else by_x.sort_index().bfill()
-            style: dict[str, Any] = {"color": SERIES[number % len(SERIES)]}
-            mean = by_x.mean(axis=1)
-            dashes = LINE_STYLES[number % len(LINE_STYLES)]
-            plot.plot(
-                by_x.index, mean, marker="o", markersize=3, linewidth=1.8, linestyle=dashes, label=_plain(name), **style
-            )
-            if len(tables) > 1:
-                plot.fill_between(by_x.index, by_x.min(axis=1), by_x.max(axis=1), alpha=0.2, linewidth=0, **style)
-            lowest = min(lowest, by_x.min(axis=None))
-        plot.set_ylim(bottom=floor if lowest < floor else None)
-        _finish(plot, labels)
-
-    return _chart(draw, alt, 7.6, 4.4 + 0.12 * len(curves))
-
-
-def sigma_chart(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], alt: str, *, floor: float) -> Picture:
-    """Draw validation log-likelihood against sigma, a line a set of samples, the chosen sigma starred."""
-
-    def draw(figure: Figure) -> None:
-        plot = figure.subplots()
-        for number, (name, (sigmas, values)) in enumerate(curves.items()):
+        lowest = 0.0
+        for number, (name, seeds) in enumerate(curves.items()):
+            # Where only some seeds have an estimate the mean would jump.
+            values = pd.concat(list(seeds), axis=1, join="inner").sort_index()
+            mean = values.mean(axis=1)
             style: dict[str, Any] = {"color": SERIES[number % len(SERIES)]}
             dashes = LINE_STYLES[number % len(LINE_STYLES)]
-            plot.plot(
-                sigmas, values, marker="o", markersize=3, linewidth=1.8, linestyle=dashes, label=_plain(name), **style
-            )
-            best = int(np.argmax(values))
-            plot.plot(sigmas[best], values[best], marker="*", markersize=15, **style)
-        plot.set_xscale("log")
-        plot.minorticks_off()
-        ticks = next(iter(curves.values()))[0]
-        if len(ticks) <= 12:
-            plot.set_xticks(list(ticks), [f"{tick:.2g}" for tick in ticks])
-        if min(min(values) for _, values in curves.values()) < floor:
+            plot.plot(mean, marker="o", markersize=3, linewidth=1.8, linestyle=dashes, label=_plain(name), **style)
+            if len(seeds) > 1:
+                plot.fill_between(values.index, values.min(axis=1), values.max(axis=1), alpha=0.2, linewidth=0, **style)
+            if sigmas:
+                plot.plot(mean.idxmax(), mean.max(), marker="*", markersize=15, **style)
+            lowest = min(lowest, mean.min())
+        if sigmas:
+            plot.set_xscale("log")
+            plot.minorticks_off()
+            ticks = list(next(iter(curves.values()))[0].index)[:12]
+            plot.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        if lowest < floor:
             plot.set_ylim(bottom=floor)
-        _finish(
-            plot, ("sigma, the width of each Gaussian (pixels run from 0 to 1)", "validation log-likelihood (nats)")
-        )
+        _finish(plot, labels)
 
     return _chart(draw, alt, 7.6, 4.4 + 0.12 * len(curves))
 

@@ -23,8 +23,8 @@ from experiments.runs.folder import git_revision
 MAX_BYTES = 15_000_000
 PHOTO_PIXELS = (640, 400, None)
 
-#: Lowest log-likelihood that a chart shows, in nats.
-FLOOR = -300.0
+#: Lowest log-likelihood that a chart shows, in nats, and the label of its axis.
+FLOOR, NATS = -300.0, "validation log-likelihood (nats)"
 
 
 def build(runs: Runs, folders: Sequence[Path], done: Callable[[], object] = lambda: None) -> str:
@@ -50,8 +50,12 @@ def _values(runs: Runs, folders: Sequence[Path], done: Callable[[], object]) -> 
     details = tables.details(runs)
     real = runs.select(embedded=False, experiments=(MNIST, FLICKR, PARZEN))
     nets = {flag: [_net(run, runs.notes, done) for run in _one_a_group(runs, flag)] for flag in (False, True)}
-    digits = [net for preset in ("paper", *tables.FURTHER[:1]) for net in nets[False]
-              if net["group"] in set(rows.loc[rows["preset"] == preset, "group"])]  # fmt: skip
+    digits = [
+        net
+        for preset in ("paper", *tables.FURTHER[:1])
+        for net in nets[False]
+        if net["group"] in set(rows.loc[rows["preset"] == preset, "group"])
+    ]
     scores = {preset: next(iter(rows.loc[rows["preset"] == preset, "log_likelihood"])) for preset in (REAL, KMEANS)}
     return {
         "digits": digits,
@@ -111,7 +115,7 @@ def _net(run: Any, notes: list[str], done: Callable[[], object]) -> dict[str, An
             run, "interpolation.png", f"Digits of {name} between two noise vectors, a label a row.", notes
         ),
         "heat_maps": _heat_maps(result.acceptance) if result and result.acceptance else [],
-        "bars": _bars(result.label_fidelity) if conditional else [],
+        "bars": _bars(result.label_fidelity) if result and result.label_fidelity else [],
     }
 
 
@@ -163,8 +167,10 @@ def _heat_maps(acceptance: Any) -> list[dict[str, Any]]:
     for cells, what in ((acceptance.by_label_real, "real"), (acceptance.by_label_fake, "generated")):
         names = [str(label) for label in range(len(cells))]
         maps.append((f"Mean output of D on {what} images (rows: own label; columns: label shown)", names, names, cells))
-    return [{"caption": caption, "columns": columns, "rows": list(zip(names, cells, strict=False))}
-            for caption, columns, names, cells in maps]  # fmt: skip
+    return [
+        {"caption": caption, "columns": columns, "rows": list(zip(names, cells, strict=False))}
+        for caption, columns, names, cells in maps
+    ]
 
 
 def _bars(fidelity: Any) -> list[tuple[int, float, str]]:
@@ -182,7 +188,8 @@ def _bars(fidelity: Any) -> list[tuple[int, float, str]]:
 def _multimodal(runs: Runs, embedded: bool, pixels: int | None) -> list[dict[str, Any]]:
     """Return what the page shows of each group of runs on photos; photos enlarge to ``pixels``, None: not at all."""
     table = runs.select(embedded=embedded, experiments=(FLICKR,))
-    table = table.assign(changed=table["changes"] != "").sort_values("changed", kind="stable")
+    first = {"changed": table["changes"] != "", "other": table["preset"] != "paper"}
+    table = table.assign(**first).sort_values(list(first), kind="stable")
     values = tables.method_values(table)
     groups = []
     for place, (group, these) in enumerate(table.groupby("group", sort=False)):
@@ -194,17 +201,19 @@ def _multimodal(runs: Runs, embedded: bool, pixels: int | None) -> list[dict[str
             large = photo_table.thumbnail(row.path, pixels) if pixels else None
             large = large if large and large.uri else None
             shown.append({**photo_table.photo_values(row), "id": f"photo-{embedded:d}-{place}-{index}", "large": large})
-        groups.append({
-            "name": f"{first['name']}, {tables.seed_names(list(these['seed']))}",
-            "changed": bool(first["changes"]),
-            "facts": _facts(next(these.itertuples())) + _photo_facts(first["result"]),
-            "notice": (photos and photos.notice) or first["config"].notice,
-            "chart": _methods_chart(mine),
-            "measures": list(tables.method_tables(mine).items()),
-            "curves": _png(first, "curves.png", f"Training curves of {first['name']}.", runs.notes),
-            "photos": shown,
-            "caption": photos.caption if photos else None,
-        })  # fmt: skip
+        groups.append(
+            {
+                "name": f"{first['name']}, {tables.seed_names(list(these['seed']))}",
+                "changed": bool(first["changed"]),
+                "facts": _facts(next(these.itertuples())) + _photo_facts(first["result"]),
+                "notice": (photos and photos.notice) or tables.notice_of(first),
+                "chart": _methods_chart(mine),
+                "measures": list(tables.method_tables(mine).items()),
+                "curves": _png(first, "curves.png", f"Training curves of {first['name']}.", runs.notes),
+                "photos": shown,
+                "caption": photos.caption if photos else None,
+            }
+        )
     return groups
 
 
@@ -251,39 +260,40 @@ def _provenance(run: Any) -> list[tuple[str, list[str]]]:
 
 
 def _validation_chart(runs: pd.DataFrame) -> figures.Picture | None:
-    """Draw the estimates during training, a line a group of unchanged presets; None if there are none."""
-    x, y = "epoch", "valid_log_likelihood"
-    curves: dict[str, list[pd.DataFrame]] = {}
-    for _, these in runs.groupby("group", sort=False):
-        found = [read_metrics(folder) for folder in these["folder"]]
-        found = [curve.dropna(subset=[x, y]).drop_duplicates(x) for curve in found if {x, y} <= set(curve.columns)]
-        found = [curve for curve in found if len(curve) > 1]
+    """Draw the estimates during training, a line a group of runs; None if there are none."""
+    curves: dict[str, list[pd.Series]] = {}
+    for name, these in runs.groupby("name", sort=False):
+        done = these[these["status"] == "finished"]
+        found = [_estimates(folder) for folder in (done if len(done) else these)["folder"]]
+        found = [curve for curve in found if len(curve)]
         if found:
-            name = these["name"].iloc[0] + (f" ({len(found)} seeds)" if len(found) > 1 else "")
-            curves[name] = found
-    if not curves:
-        return None
-    ends = "; ".join(f"{name} ends at {curves[name][0][y].iloc[-1]:.0f} nats" for name in curves)
+            curves[f"{name} ({len(found)} seeds)" if len(found) > 1 else str(name)] = found
+    ends = "; ".join(f"{name} ends at {seeds[0].iloc[-1]:.0f} nats" for name, seeds in curves.items())
     alt = f"Validation log-likelihood during training: {ends}."
-    return figures.seeds_chart(curves, alt, x=x, y=y, labels=("epoch", "validation log-likelihood (nats)"), floor=FLOOR)
+    return figures.line_chart(curves, alt, ("epoch", NATS), floor=FLOOR) if curves else None
+
+
+def _estimates(folder: Path) -> pd.Series:
+    """Return a run's validation log-likelihood by epoch."""
+    table = read_metrics(folder).reindex(columns=["epoch", "valid_log_likelihood"]).dropna().drop_duplicates("epoch")
+    return table.set_index("epoch")["valid_log_likelihood"]
 
 
 def _sigma_chart(rows: pd.DataFrame, runs: pd.DataFrame) -> figures.Picture | None:
     """Draw the choice of sigma, for one run of each row of Table 1; None if there are none."""
-    curves = {}
+    curves: dict[str, list[pd.Series]] = {}
     for row in rows[rows["section"].isin(["paper", "control", "further"])].itertuples():
         for run in runs[(runs["group"] == row.group) & (runs["status"] == "finished")].head(1).itertuples():
             score = getattr(run.result, "parzen", run.result)
-            points = [(s, v) for s, v in zip(score.sigmas, score.valid_means, strict=False) if s > 0]
-            if points:
-                best = max(points, key=lambda point: point[1])
+            values = pd.Series(
+                {s: v for s, v in zip(score.sigmas, score.valid_means, strict=False) if s > 0}, dtype=float
+            )
+            if len(values):
                 seed = f", seed {run.seed}" if run.experiment == MNIST else ""
-                curves[f"{row.preset}{seed}: {best[1]:.0f} at {best[0]:.2g}"] = (
-                    [s for s, _ in points],
-                    [v for _, v in points],
-                )
+                curves[f"{row.preset}{seed}: {values.max():.0f} at {values.idxmax():.2g}"] = [values]
     alt = f"Validation log-likelihood against sigma, highest: {'; '.join(curves)}."
-    return figures.sigma_chart(curves, alt, floor=FLOOR) if curves else None
+    labels = ("sigma, the width of each Gaussian (pixels run from 0 to 1)", NATS)
+    return figures.line_chart(curves, alt, labels, floor=FLOOR, sigmas=True) if curves else None
 
 
 def _methods_chart(values: pd.DataFrame) -> figures.Picture | None:

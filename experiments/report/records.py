@@ -175,7 +175,8 @@ def _read(path: Path, notes: list[str]) -> dict[str, Any] | None:
         return _read_run(RunFolder(path.parent), notes) if known else None
     if path.name == photo_table.JSON or not path.is_file() or path.stat().st_size > SCORE_BYTES:
         return None
-    head = read_record(path, Any, fix="if it is a score, score the samples again")
+    anything: Any = Any
+    head = read_record(path, anything, fix="if it is a score, score the samples again")
     if not isinstance(head, dict) or not {"samples", "valid", "test", "test_mean"} <= head.keys():
         return None
     score = read_record(path, ScoreFile, fix="score the samples again")
@@ -203,34 +204,22 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
                 f"{folder.result_path}: field {place[1:]} holds a number over {LARGEST:.0e}, so it is damaged"
             )
     status = "mismatch" if mismatch else result.status if result else "unfinished"
-    planned = (
-        config.settings["stopping"].get("max_updates") if isinstance(config.settings.get("stopping"), dict) else None
-    )
-    planned = planned if isinstance(planned, int) else None
-    cut_short = planned is not None and config.preset_updates is not None and planned < config.preset_updates
-    cut_short = cut_short and getattr(result, "stopped_by", None) != "patience"
-    metrics = read_metrics(folder.path) if result is None else None
-    if result is not None:
-        updates: int | None = result.updates
-    else:
-        updates = int(metrics["update"].iloc[-1]) if metrics is not None and len(metrics) else None
+    stopping = config.settings.get("stopping")
+    planned = stopping.get("max_updates") if isinstance(stopping, dict) else None
+    shorter = isinstance(planned, int) and config.preset_updates is not None and planned < config.preset_updates
+    cut_short = shorter and getattr(result, "stopped_by", None) != "patience"
+    metrics = pd.DataFrame() if result else read_metrics(folder.path)
+    updates = result.updates if result else int(metrics["update"].iloc[-1]) if len(metrics) else None
     changes = ", ".join(f"{name}={_short(value)}" for name, value in config.changes.items())
     same = {name: value for name, value in identity(config).items() if name != "seed"}
-    group = [
-        config.experiment,
-        config.preset,
-        config.changes,
-        config.dataset.embedded,
-        same,
-        planned if cut_short else None,
-    ]
+    group = [config.experiment, config.preset, config.changes, config.dataset.embedded, same]
     row: dict[str, Any] = {
         "folder": folder.path,
         "experiment": config.experiment,
         "preset": config.preset,
         "changes": changes,
         "name": config.preset + (f" with {_shorten(changes)}" if changes else ""),
-        "group": _digest(group),
+        "group": _digest([*group, planned if cut_short else None]),
         "dataset": config.dataset.name,
         "embedded": config.dataset.embedded,
         "checksum": config.dataset.checksum,
@@ -303,17 +292,15 @@ def _parzen_columns(score: ParzenScore) -> dict[str, Any]:
 
 
 def _ending(
-    status: str, result: Any, config: RunConfig, updates: int | None, cut_short: bool, metrics: pd.DataFrame | None
+    status: str, result: Any, config: RunConfig, updates: int | None, cut_short: bool, metrics: pd.DataFrame
 ) -> str:
     """Return how training ended, in words."""
     at = "" if updates is None else f" at update {updates:,}"
     if status == "mismatch":
         return "its result is of other weights than best.safetensors"
     if status == "unfinished":
-        best = (
-            metrics["valid_log_likelihood"].max() if metrics is not None and "valid_log_likelihood" in metrics else None
-        )
-        shown = f", best validation estimate {best:.1f} nats" if best is not None and math.isfinite(best) else ""
+        best = metrics["valid_log_likelihood"].max() if "valid_log_likelihood" in metrics else math.nan
+        shown = f", best validation estimate {best:.1f} nats" if math.isfinite(best) else ""
         return f"unfinished{at}{shown}"
     if status == "diverged":
         return f"diverged{at}"

@@ -254,7 +254,11 @@ def table1(runs: Runs, *, embedded: bool) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for cited in PUBLISHED:
         control = cited.experiment == "parzen"
-        row = {"section": "control" if control else "paper", "model": cited.model, "command": cited.command}
+        row: dict[str, Any] = {
+            "section": "control" if control else "paper",
+            "model": cited.model,
+            "command": cited.command,
+        }
         row["model"] += f" ({cited.preset})" if cited.experiment == "mnist" else ""
         row |= {"cited": cited.mean, "cited_error": cited.error, "cited_source": cited.source, "preset": cited.preset}
         rows.append(row | chosen(groups, cited.experiment, cited.preset))
@@ -496,6 +500,11 @@ def photos_of(runs: pd.DataFrame, notes: list[str]) -> Table2 | None:
     return None
 
 
+def notice_of(run: pd.Series) -> str | None:
+    """Return what a reader must know first of the data of a run on photos."""
+    return run["config"].notice or getattr(run["result"], "notice", None)
+
+
 def table2_files(stem: str, runs: Runs, embedded: bool, caption: str) -> dict[str, str]:
     """Return the files of Table 2: a block a group, its notice, and the photos of one of its runs."""
     import pandas as pd
@@ -516,7 +525,7 @@ def table2_files(stem: str, runs: Runs, embedded: bool, caption: str) -> dict[st
         blocks += new
         body += [forms.markdown(*block) for block in new or [(heading, pd.DataFrame())]]
         photos = photos_of(these, runs.notes)
-        notice = (photos and photos.notice) or these["config"].iloc[0].notice
+        notice = (photos and photos.notice) or notice_of(these.iloc[0])
         body += [f"> {photo_table.escape_markdown(notice)}"] if notice else []
         if photos is not None:
             body += [photo_table.escape_markdown(photos.caption)] if photos.caption else []

@@ -131,7 +131,7 @@ def run_tasks(
 
     ``at_once`` tasks run at a time, 0 as many as there are cores. A task whose process is lost is started again. The
     function calls ``progress`` with two counts of what it has just done; ``on_progress``, if given, gets the sums
-    of both over all tasks now and then. Raises what a task raises if that is a user error, and ``UsageError`` for a task
+    of both over all tasks now and then. Raises a task's error if it is a user error, and ``UsageError`` for a task
     whose process is lost ``RETRIES`` times more.
     """
     with cluster() as ray:

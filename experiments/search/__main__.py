@@ -1,7 +1,7 @@
 """A search for settings on validation data, on one machine or a cluster: ``python -m experiments.search mnist PRESET``.
 
-Wires a space (``experiments.search_space``), trials (``search_trials``), Ray Tune (``search_ray``) and what is left for
-readers (``search_report``). Nothing is measured on test data; the winner is a preset's file for the training commands.
+Wires a space (``space``), trials (``trials``), Ray Tune (``on_ray``) and tables (``summary``). Test data is never used;
+the best settings are written as a preset's file for the training commands.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from experiments.search.trials import (
     SEARCH,
     Plan,
     Trial,
-    begin,
     find_photos,
-    hopeless,
     prepare_photos,
     read_trials,
     seen,
+    start,
+    stopping_bar,
     winner,
 )
 
@@ -65,9 +65,10 @@ class Command:
     """
 
     experiment: tyro.conf.Positional[Literal["mnist", "flickr-tags"]] = "mnist"
-    """Whose settings: validation likelihood is the score of mnist, validation mean average precision of flickr-tags."""
+    """Experiment whose settings to search; the score is the validation log-likelihood of mnist, the validation mean
+    average precision of flickr-tags."""
     preset: tyro.conf.Positional[str] = "paper"
-    """The preset whose settings hold but for those of the space; or a preset's file."""
+    """Preset, or a preset's file, that gives all settings outside the space."""
     space: str | None = None
     """What to choose from: a space's name (mnist: balance, optimiser, small; flickr-tags: balance, optimiser), or a
     JSON file such as {"training.learning_rate": {"log_uniform": [0.02, 0.2]}, "generator.joint": {"choice":
@@ -80,14 +81,15 @@ class Command:
     epochs: int | None = None
     """Epochs of a trial that is not stopped; 60 if not given, 36 for flickr-tags."""
     grace_epochs: int | None = None
-    """Epochs that every trial gets, since nets that succeed look dead at first; 25 if not given, 12 for flickr-tags."""
+    """Epochs before a trial may be stopped, since good networks can score badly at first; 25 if not given, 12 for
+    flickr-tags."""
     estimate_epochs: int | None = None
     """Epochs from one estimate to the next; 5 if not given, 3 for flickr-tags."""
     keep: float = 0.5
-    """After those, a trial goes on while its best score is above what this share of the others had reached by then; 1
-    stops only those below all others."""
+    """After those, a trial is stopped unless its best score is among this share of the other trials' scores at the same
+    epoch; 1 stops only a trial below all others."""
     seed: int = 1
-    """Of the proposals, and of every trial's training: experiments.mnist best.json --seed SEED repeats the winner."""
+    """Seed of the proposals and of every trial's training: experiments.mnist best.json --seed SEED repeats the best."""
     cpus_per_trial: int = 1
     """Cores, and threads, of a trial."""
     gpus_per_trial: float = 0.0
@@ -95,8 +97,8 @@ class Command:
     parallel: int | None = None
     """Trials at once; as many as fit if not given."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the matrix products while training; auto takes what is quicker on the machine that begins the search,
-    and float32 where only trials have GPUs."""
+    """Type of the matrix products while training; auto takes the faster one on the machine that starts the search, and
+    float32 where only trials have GPUs."""
     dataset: str | None = None
     """As of the training command: auto, mnist or digits; auto, mirflickr, flickr-mini, scenes or a folder."""
     images: int | None = None
@@ -108,7 +110,7 @@ class Command:
     name: str | None = None
     """Name of the search; EXPERIMENT-PRESET if not given, with -fast after it for --fast."""
     resume: bool = False
-    """Go on with the search of this name, or begin it."""
+    """Continue the search of this name, or start it."""
     fast: bool = False
     """A smoke test: a few short trials of small nets on embedded data; its figures mean nothing."""
 
@@ -128,8 +130,8 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where all lies, as absolute paths: the search's folder, the data root, and what is kept for all runs."""
+class Folders:
+    """Absolute paths: the search's own folder, the data root, and the cache that all runs share."""
 
     folder: Path
     root: Path
@@ -155,13 +157,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     name = command.name or f"{command.experiment}-{preset}{'-fast' if command.fast else ''}"
     folder = (command.runs / "search" / name).absolute()
-    place = Place(folder, data_root(command.data_root).absolute(), (command.runs / "cache").absolute())
+    folders = Folders(folder, data_root(command.data_root).absolute(), (command.runs / "cache").absolute())
     if (folder / SEARCH).exists() and not command.resume:
-        raise UsageError(f"{folder}: there is a search; --resume goes on with it, --name starts another")
+        raise UsageError(f"{folder}: a search is there already; --resume continues it, --name starts another")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "search.lock", timeout=0):
-            return search(command, preset, config, space, lengths, place)
+            return search(command, preset, config, space, lengths, folders)
     except Timeout:
         raise UsageError(f"{folder}: another process is searching there; wait for it or end it") from None
 
@@ -200,43 +202,43 @@ def search(
     config: MnistConfig | FlickrConfig,
     space: Space,
     lengths: tuple[int, int, int, int],
-    place: Place,
+    folders: Folders,
 ) -> int:
     """Search, or resume, and return the exit status."""
     from cgan.trainer import same_identity
-    from experiments.search import summary as search_report
+    from experiments.search import summary
 
-    before = read_record(place.folder / SEARCH, dict[str, Any]) if (place.folder / SEARCH).exists() else {}
-    plan, notice = make_plan(command, preset, config, space, lengths, place, before)
+    before = read_record(folders.folder / SEARCH, dict[str, Any]) if (folders.folder / SEARCH).exists() else {}
+    plan, notice = make_plan(command, preset, config, space, lengths, folders, before)
     if before:
-        kept = Plan.read(place.folder)
+        kept = Plan.read(folders.folder)
         asked = {**asdict(plan), "device": kept.device, "threads": kept.threads}
-        same_identity(_through_json(asdict(kept)), _through_json(asked), place.folder / SEARCH)
-        # In the order that it was begun with.
-        space = parse_space(kept.space, config, str(place.folder / SEARCH))
-    trials = read_trials(place.folder)
+        same_identity(_through_json(asdict(kept)), _through_json(asked), folders.folder / SEARCH)
+        # In the order it was started with.
+        space = parse_space(kept.space, config, str(folders.folder / SEARCH))
+    trials = read_trials(folders.folder)
     wanted = lengths[0]
     over = sum(trial.over for trial in trials)
     print(
-        f"search {place.folder.name}: {plan.experiment} {preset} on {plan.dataset['name']}, {wanted} trials of up to "
-        f"{plan.epochs} epochs, {plan.searcher}" + (f"; {over} are over" if trials else "")
+        f"search {folders.folder.name}: {plan.experiment} {preset} on {plan.dataset['name']}, {wanted} trials of up to "
+        f"{plan.epochs} epochs, {plan.searcher}" + (f"; {over} have ended" if trials else "")
     )
     if notice:
         print(f"NOTE: {notice.rstrip('.')}.")
     if over < max(wanted, len(trials)):
         session = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **asdict(environment())}
-        plan.write(place.folder, [*before.get("sessions", []), session])
-        trials = run_all(command, plan, space, trials, wanted, place, notice)
-    report(place.folder, plan, space, trials, notice)
+        plan.write(folders.folder, [*before.get("sessions", []), session])
+        trials = run_all(command, plan, space, trials, wanted, folders, notice)
+    report(folders.folder, plan, space, trials, notice)
     best = winner(trials, plan.experiment)
     if best is None:
-        raise UsageError(f"no trial has a score: {place.folder / search_report.MARKDOWN} says why")
+        raise UsageError(f"no trial has a score: {folders.folder / summary.MARKDOWN} says why")
     _, words, unit = OBJECTIVES[plan.experiment]
     module = f"experiments.{plan.experiment.replace('-', '_')}"
-    training_command = printed_command(module, place.folder / search_report.BEST)
+    training_command = printed_command(module, folders.folder / summary.BEST)
     print(
         f"best: trial {best.number}, {words} {best.bests(plan.experiment)[-1]:.4g}{f' {unit}' if unit else ''}; all "
-        f"trials: {place.folder / search_report.MARKDOWN}, {search_report.PLOT}\n"
+        f"trials: {folders.folder / summary.MARKDOWN}, {summary.PLOT}\n"
         f"to train it: {training_command}"
     )
     return 0
@@ -254,7 +256,7 @@ def make_plan(
     config: MnistConfig | FlickrConfig,
     space: Space,
     lengths: tuple[int, int, int, int],
-    place: Place,
+    folders: Folders,
     before: dict[str, Any],
 ) -> tuple[Plan, str | None]:
     """What the trials share, the data found and prepared; and what must be said of the data."""
@@ -270,7 +272,7 @@ def make_plan(
     if precision is None:
         precision = resolve_precision("auto", resolve_device(here)) if here == device else "float32"
     finding = find_digits if isinstance(config, MnistConfig) else find_tagged
-    dataset, notice = finding(command, config, place, here)  # type: ignore[arg-type]
+    dataset, notice = finding(command, config, folders, here)  # type: ignore[arg-type]
     plan = Plan(
         experiment=command.experiment,
         preset=preset,
@@ -290,24 +292,28 @@ def make_plan(
     return plan, notice
 
 
-def find_digits(command: Command, config: MnistConfig, place: Place, device: str) -> tuple[dict[str, Any], str | None]:
+def find_digits(
+    command: Command, config: MnistConfig, folders: Folders, device: str
+) -> tuple[dict[str, Any], str | None]:
     """The data set of an MNIST search, with the classifier that reads samples trained beside the trials."""
     from data.mnist import load_digit_images
     from experiments.mnist.evaluate import digit_classifier
 
     name = command.dataset or (FAST_DATA["mnist"][0] if command.fast else "auto")
-    dataset = load_digit_images(name, place.root)  # type: ignore[arg-type]
-    digit_classifier(dataset, place.folder)
+    dataset = load_digit_images(name, folders.root)  # type: ignore[arg-type]
+    digit_classifier(dataset, folders.folder)
     return {"name": dataset.name, "embedded": dataset.embedded, "checksum": dataset.checksum}, dataset.notice
 
 
-def find_tagged(command: Command, config: FlickrConfig, place: Place, device: str) -> tuple[dict[str, Any], str | None]:
+def find_tagged(
+    command: Command, config: FlickrConfig, folders: Folders, device: str
+) -> tuple[dict[str, Any], str | None]:
     """The photos of a Flickr search, with their features and word vectors made and kept."""
     fast_name, fast_images = FAST_DATA["flickr-tags"]
     name = command.dataset or (fast_name if command.fast else "auto")
     images = command.images or (fast_images if command.fast else None)
-    photos = find_photos(config, name, images, place.root, place.cache)
-    prepare_photos(config, photos, images, device, place.root, place.cache)
+    photos = find_photos(config, name, images, folders.root, folders.cache)
+    prepare_photos(config, photos, images, device, folders.root, folders.cache)
     if photos.embedded:
         asked = "scenes"
     else:
@@ -322,59 +328,59 @@ def run_all(
     space: Space,
     trials: list[Trial],
     wanted: int,
-    place: Place,
+    folders: Folders,
     notice: str | None,
 ) -> list[Trial]:
     """Train what is left and return all trials. Raises ``Interrupted`` with the command to continue after Ctrl-C."""
     from cgan.trainer import Interrupted
-    from experiments.search import on_ray as search_ray
+    from experiments.search import on_ray
 
     def new(known: list[Trial], number: int) -> Trial:
         values = propose(space, seen(known, plan.experiment), plan.searcher, plan.seed, number)
-        return begin(place.folder, number, values)
+        return start(folders.folder, number, values)
 
     def stop_early(trial: Trial, others: list[Trial]) -> str | None:
         mine = trial.bests(plan.experiment)
         if len(mine) >= plan.estimates:
             return None
         grace = plan.grace_epochs // plan.estimate_epochs
-        bar = hopeless(mine, [other.bests(plan.experiment) for other in others], grace, plan.keep)
+        bar = stopping_bar(mine, [other.bests(plan.experiment) for other in others], grace, plan.keep)
         epoch = len(mine) * plan.estimate_epochs
-        return None if bar is None else f"below the bar: {mine[-1]:.4g} by epoch {epoch}, where the bar was {bar:.4g}"
+        return None if bar is None else f"{mine[-1]:.4g} by epoch {epoch}, below the {bar:.4g} that the others had"
 
     display = Display(plan, wanted, trials)
 
     def on_event(kind: str, trial: Trial, result: dict[str, Any]) -> None:
         display.show(kind, trial, result, board.trials.values())
         if kind == "over" or (kind == "estimate" and time.monotonic() - display.drawn > DRAW_EVERY):
-            report(place.folder, plan, space, list(board.trials.values()), notice)
+            report(folders.folder, plan, space, list(board.trials.values()), notice)
             display.drawn = time.monotonic()
 
-    board = search_ray.Board(trials, new, wanted, stop_early, on_event)
-    config = {"folder": str(place.folder), "root": str(place.root), "cache": str(place.cache)}
+    board = on_ray.Board(trials, new, wanted, stop_early, on_event)
+    config = {"folder": str(folders.folder), "root": str(folders.root), "cache": str(folders.cache)}
     cpus, gpus = float(command.cpus_per_trial), command.gpus_per_trial
-    with display, search_ray.interrupts(board), search_ray.started(cpus, gpus) as room:
+    with display, on_ray.interrupts(board), on_ray.started(cpus, gpus) as room:
         parallel = command.parallel or int(room)
-        display.say(f"{parallel} trials at once, {command.cpus_per_trial} threads each; folder {place.folder}")
-        search_ray.run_trials(board, config, place.folder / "ray", cpus=cpus, gpus=gpus, parallel=parallel)
+        display.say(f"{parallel} trials at once, {command.cpus_per_trial} threads each; folder {folders.folder}")
+        on_ray.run_trials(board, config, folders.folder / "ray", cpus=cpus, gpus=gpus, parallel=parallel)
     found = [board.trials[number] for number in sorted(board.trials)]
     if board.interrupted and not all(trial.over for trial in found):
-        report(place.folder, plan, space, found, notice)
-        raise Interrupted(f"stopped and saved; to go on:\n  {resuming_command('experiments.search')}")
+        report(folders.folder, plan, space, found, notice)
+        raise Interrupted(f"stopped and saved; to continue:\n  {resuming_command('experiments.search')}")
     return found
 
 
 def report(folder: Path, plan: Plan, space: Space, trials: list[Trial], notice: str | None) -> None:
     """Table, plot and winner as they are now."""
-    from experiments.search import summary as search_report
+    from experiments.search import summary
 
-    search_report.write_tables(folder, plan, space, trials, notice)
+    summary.write_tables(folder, plan, space, trials, notice)
     title = f"Search {folder.name} on {plan.dataset['name']}: {len(trials)} trials"
-    search_report.draw(folder / search_report.PLOT, plan, space, trials, title)
+    summary.draw(folder / summary.PLOT, plan, space, trials, title)
 
 
 class Display:
-    """A bar of all trials' epochs, and a line for each estimate."""
+    """A progress bar of all trials' epochs, and a line for each estimate."""
 
     def __init__(self, plan: Plan, wanted: int, trials: Sequence[Trial]) -> None:
         from tqdm import tqdm
@@ -405,7 +411,7 @@ class Display:
         sys.stdout.flush()
 
     def show(self, kind: str, trial: Trial, result: dict[str, Any], trials: Any) -> None:
-        """What became of a trial."""
+        """Print a trial's new estimate, or how it ended."""
         column, words, unit = OBJECTIVES[self.plan.experiment]
         self.epochs[trial.number] = (
             self.plan.epochs if trial.over else result.get("epoch", self.epochs.get(trial.number, 0))

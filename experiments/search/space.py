@@ -186,7 +186,11 @@ def find_space(experiment: str, text: str | None, config: Any) -> Space:
         raise UsageError(f"--space {text}: choose {', '.join(named)}, or give a .json file")
     absent = f"give a space's file, or choose {', '.join(named)}"
     return parse_space(
-        runs.read_json(Path(text), absent, "a space is {field: values} in JSON, so mend it"), config, text
+        read_record(
+            Path(text), dict[str, Any], missing=absent, fix="a space is {field: values} in JSON, so correct it"
+        ),
+        config,
+        text,
     )
 
 

@@ -124,7 +124,9 @@ def markdown(name: str, plan: Plan, space: Space, trials: Sequence[Trial], notic
     if fixed:
         lines += [
             "",
-            "The same in all: " + ", ".join(f"{setting} {setting_text(value)}" for setting, value in fixed.items()) + ".",
+            "The same in all: "
+            + ", ".join(f"{setting} {setting_text(value)}" for setting, value in fixed.items())
+            + ".",
         ]
     return "\n".join(lines) + "\n"
 

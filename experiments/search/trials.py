@@ -153,7 +153,7 @@ def trial_folder(folder: Path, number: int) -> Path:
     return folder / TRIALS / f"{number:04d}"
 
 
-def begin(folder: Path, number: int, values: Mapping[str, Any]) -> Trial:
+def start(folder: Path, number: int, values: Mapping[str, Any]) -> Trial:
     """A new trial of the search in ``folder``."""
     place = trial_folder(folder, number)
     place.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 
 
 def seen(trials: Sequence[Trial], experiment: str) -> list[Seen]:
-    """The trials as a searcher sees them."""
+    """Return the trials in the form the proposals need."""
     return [Seen(trial.values, trial.bests(experiment), trial.state) for trial in trials]
 
 
@@ -200,8 +200,8 @@ def winner(trials: Sequence[Trial], experiment: str) -> Trial | None:
 # Stopping
 
 
-def hopeless(mine: Sequence[float], others: Sequence[Sequence[float]], grace: int, keep: float) -> float | None:
-    """What a trial would have had to reach by now, if it has not and is to be stopped; None if it may go on.
+def stopping_bar(mine: Sequence[float], others: Sequence[Sequence[float]], grace: int, keep: float) -> float | None:
+    """Return the score that the others had, if this trial is below it and should be stopped; None if it may go on.
 
     ``mine`` is its best score up to each estimate, ``others`` those of the other trials: at the same number of
     estimates, the bar is the score that a share ``keep`` of them had passed (0.5: the median, Golovin et al. 2017). No
@@ -363,6 +363,6 @@ def prepare_photos(
 def _same_data(checksum: str, plan: Plan) -> None:
     if checksum != plan.dataset["checksum"]:
         raise UsageError(
-            f"{plan.dataset['name']}: the data are not those that the search started with; restore them, or search with "
+            f"{plan.dataset['name']}: the data are not those that the search started with; restore them, or use "
             "another --name"
         )

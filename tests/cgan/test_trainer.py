@@ -200,7 +200,6 @@ def test_nan_ends_training_with_one_sentence(tmp_path: Path) -> None:
     wild = nets.trainer(specs(generator={"output": "linear"}), replace(SGD, learning_rate=1e12, min_learning_rate=1e12))
     nan_data = nets.training_set()
     nan_data.x[:, 2] = math.nan
-    first = replace(STOPPING, first_estimate=1)
     for trainer, stopping, estimate, parts in (
         (wild, replace(STOPPING, first_estimate=50, estimate_every=50), scripted(), ("update 50", "learning_rate")),
         (nets.trainer(specs()), STOPPING, scripted(math.nan), ("update 3", "nan")),

@@ -20,7 +20,7 @@ from cgan import CganError
 from cgan.metrics import parzen
 from cgan.metrics.parzen import choose_sigma, default_sigmas, evaluate, log_likelihoods, mean_and_se, sigma_grid
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:

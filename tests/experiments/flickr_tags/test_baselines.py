@@ -119,7 +119,8 @@ def test_best_cosine_word_by_word() -> None:
 
 
 def test_best_cosine_of_near_misses_and_unknown_words() -> None:
-    vocabulary = Vocabulary.from_arrays(["chair", "table", "sky"], np.array([[1, 0], [1, 1], [0, -1]], dtype=np.float32))
+    vectors = np.array([[1, 0], [1, 1], [0, -1]], dtype=np.float32)
+    vocabulary = Vocabulary.from_arrays(["chair", "table", "sky"], vectors)
     truth = [["chair"], ["chair"], ["chair"], ["unknown"], ["chair", "sky", "unknown"]]
     rankings = [["chair"], ["sky", "table"], ["unknown"], ["chair"], ["sky", "table"]]
     expected = [1, np.sqrt(0.5), 0, np.nan, (np.sqrt(0.5) + 1) / 2]

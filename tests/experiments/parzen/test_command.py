@@ -1,4 +1,4 @@
-"""``python -m experiments.parzen``: anybody's files, a run's folder, the two controls, and every mistake."""
+"""``python -m experiments.parzen``: files of samples, a run's folder, the two controls, and hostile input."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
+from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KernelDensity
 
-from cgan import checkpoint as checkpoints
-from cgan.devices import seeded
-from cgan.networks import Discriminator, Generator
+from data.mnist import load_digit_images
 from experiments import UsageError
-from experiments.mnist.presets import MNIST_PRESETS
 from experiments.mnist.sampling import samples_of_run
 from experiments.parzen import __main__ as parzen
 from experiments.parzen.sample_files import read_images
 from experiments.runs import cli
-from experiments.runs import folder as runs
 from tests.experiments import commands
 
 
@@ -114,7 +112,7 @@ def test_a_mistake_from_a_shell_is_one_sentence_and_status_2(folder: Path) -> No
 
 
 @pytest.mark.parametrize(("grid", "word"), [("0.5:5:3", "below 0.5"), ("0.001:0.01:3", "above 0.01"), ("0.1:1:10", "")])
-def test_the_edge_of_the_grid_is_told(folder: Path, call: Call, grid: str, word: str) -> None:
+def test_the_edge_of_the_grid_is_reported(folder: Path, call: Call, grid: str, word: str) -> None:
     done = call(*FILES, "--sigmas", grid)
     assert done.returncode == 0
     assert (f"widen --sigmas {word}" in done.stdout) if word else ("widen" not in done.stdout)
@@ -156,21 +154,28 @@ def test_bytes_are_divided_by_255_and_that_is_said(folder: Path, call: Call) -> 
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 
-def test_values_outside_0_and_1_are_told(folder: Path, call: Call) -> None:
-    np.save("tanh.npy", 2 * np.load("s.npy") - 1)
+def test_values_outside_0_and_1_get_advice_that_fits(folder: Path, call: Call) -> None:
+    samples = np.load("s.npy")
+    np.save("tanh.npy", 2 * samples - 1)
     done = call("--samples", "tanh.npy", *FILES[2:])
     assert done.returncode == 0 and done.stderr.startswith("note: tanh.npy holds values from -")
-    assert "[0, 1]" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "(x + 1) / 2" in done.stderr and len(done.stderr.splitlines()) == 1
+    np.save("rounded.npy", np.float32(1.0000001) * samples)
+    assert call("--samples", "rounded.npy", *FILES[2:]).stderr == ""
+    np.save("levels.npy", 255 * samples)
+    commands.assert_one_sentence(call("--samples", "levels.npy", *FILES[2:]), "levels.npy", "divide the first by 255")
+    # Twice the range is another scale as well: sigma is not what should change.
+    done = call("--samples", "tanh.npy", *FILES[2:], "--sigmas", "0.001:0.01:3")
+    assert done.returncode == 0 and "widen" not in done.stdout
+
+
+def test_a_suffix_may_be_in_capitals(folder: Path, call: Call) -> None:
+    Path("s.npy").rename("S.NPY")
+    assert call("--samples", "S.NPY", *FILES[2:]).returncode == 0
 
 
 # ---------------------------------------------------------------------------------------------------
 # Controls and runs
-
-
-def parzen_of(samples: np.ndarray, queries: np.ndarray) -> float:
-    """The best mean log-likelihood of the default sigmas, by scikit-learn."""
-    densities = [KernelDensity(bandwidth=sigma).fit(samples) for sigma in np.logspace(-1, 0, 10)]
-    return max(density.score(queries) / len(queries) for density in densities)
 
 
 def test_the_kmeans_control_is_lloyds_algorithm_from_the_other_controls_images() -> None:
@@ -197,30 +202,25 @@ def test_real_training_images_of_mnist_as_samples(call: Call, tmp_path: Path) ->
     assert 100 < result["test_mean"] < 243
 
 
-def test_a_runs_folder_is_sampled(tmp_path: Path, call: Call) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    config = MNIST_PRESETS["paper"]()
-    generator = Generator(config.generator, seeded(1, "G"), torch.full((784,), 0.1))
-    tensors = {f"G.{name}": value for name, value in generator.state_dict().items()}
-    tensors |= {f"D.{k}": v for k, v in Discriminator(config.discriminator, seeded(1, "D")).state_dict().items()}
-    checkpoints.save(folder / runs.BEST, tensors, {"t": 7})
-    runs.write_json(
-        folder / runs.CONFIG,
-        {"experiment": "mnist", "dataset": {"name": "mnist", "embedded": False}, "settings": config.as_dict()},
-    )
-    np.save(tmp_path / "v.npy", images(30, 784))
-    files = ("--valid", tmp_path / "v.npy", "--test", tmp_path / "v.npy", "--json", tmp_path / "out.json")
-    done = call("--samples", folder, "--count", 50, *files)
+def test_a_run_is_scored_on_images_it_has_not_seen(mnist_run: Path, tmp_path: Path, call: Call) -> None:
+    out = tmp_path / "out.json"
+    # The command's own default is the data set of the run; the name without "-digits" finds it too.
+    done = call("--samples", mnist_run.with_name("paper-seed1"), "--count", 100, "--json", out)
     assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "out.json").read_text())
-    assert result["n_samples"] == 50
-    expected = parzen_of(samples_of_run(folder, 5, 0), images(30, 784))
-    assert result["test_mean"] == pytest.approx(expected, abs=1e-3)
-    (tmp_path / "out.json").unlink()
-    commands.assert_one_sentence(call("--samples", folder, "--count", 55, *files), "multiple of 10")
-    commands.assert_one_sentence(call("--samples", tmp_path, *files), "config.json")
-    assert not (tmp_path / "out.json").exists()
+    result = json.loads(out.read_text())
+    dataset = load_digit_images("digits", tmp_path)
+    assert (result["n_samples"], result["n_test"]) == (100, len(dataset.test.images))
+    samples = samples_of_run(mnist_run, 10, 0)
+    squares = {part: cdist(getattr(dataset, part).images, samples, "sqeuclidean") for part in ("valid", "test")}
+
+    def score(part: str, sigma: float) -> float:
+        kernels = logsumexp(-squares[part] / (2 * sigma**2), axis=1) - math.log(100)
+        return float(kernels.mean() - 392 * math.log(2 * math.pi * sigma**2))
+
+    best = max(np.logspace(-1, 0, 10), key=lambda sigma: score("valid", sigma))
+    assert result["test_mean"] == pytest.approx(score("test", best), abs=1e-3)
+    commands.assert_one_sentence(call("--samples", mnist_run, "--count", 55), "multiple")
+    commands.assert_one_sentence(call("--samples", tmp_path), "config.json")
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def write_bad_files() -> None:
         ("mnist", ["mnist-train"]),
     ],
 )
-def test_a_bad_file_of_samples_is_told(folder: Path, call: Call, name: str, words: list[str]) -> None:
+def test_a_bad_file_of_samples_is_refused(folder: Path, call: Call, name: str, words: list[str]) -> None:
     write_bad_files()
     Path("out.json").write_text("older")
     before = contents(folder)
@@ -317,7 +317,7 @@ def test_a_bad_file_of_samples_is_told(folder: Path, call: Call, name: str, word
         (("--valid", "mnist", "--data-root", "no-such-folder"), ["no-such-folder"]),
     ],
 )
-def test_a_bad_option_is_told(folder: Path, call: Call, arguments: tuple[str, ...], words: list[str]) -> None:
+def test_a_bad_option_is_refused(folder: Path, call: Call, arguments: tuple[str, ...], words: list[str]) -> None:
     write_bad_files()
     Path("folder.json").mkdir()
     before = contents(folder)
@@ -328,7 +328,7 @@ def test_a_bad_option_is_told(folder: Path, call: Call, arguments: tuple[str, ..
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
-def test_a_device_that_is_not_there_is_told(folder: Path, call: Call) -> None:
+def test_a_device_that_is_not_there_is_refused(folder: Path, call: Call) -> None:
     commands.assert_one_sentence(call(*FILES, "--device", "cuda"), "cuda")
 
 

@@ -48,8 +48,14 @@ def write(path: Path, content: Any) -> Path:
 
 def environment() -> Environment:
     versions = {"torch": "2.14.1"}
-    return Environment(command="python -m experiments.mnist", python="3.11.7", platform="Linux x86_64", cpu_cores=2,
-                       packages=versions, git_revision="abc123")  # fmt: skip
+    return Environment(
+        command="python -m experiments.mnist",
+        python="3.11.7",
+        platform="Linux x86_64",
+        cpu_cores=2,
+        packages=versions,
+        git_revision="abc123",
+    )
 
 
 def session(started: str) -> Session:
@@ -58,8 +64,16 @@ def session(started: str) -> Session:
     )
 
 
-def config(folder: Path, experiment: str, preset: str, dataset: DatasetRecord, seed: int, changes: dict[str, Any],
-           stopping: dict[str, Any], **fields: Any) -> None:  # fmt: skip
+def config(
+    folder: Path,
+    experiment: str,
+    preset: str,
+    dataset: DatasetRecord,
+    seed: int,
+    changes: dict[str, Any],
+    stopping: dict[str, Any],
+    **fields: Any,
+) -> None:
     settings: dict[str, Any] = {
         "training": {"decay": 1.00004},
         "stopping": {"max_updates": PLANNED, "patience": 20, **stopping},
@@ -69,14 +83,25 @@ def config(folder: Path, experiment: str, preset: str, dataset: DatasetRecord, s
         settings.setdefault(section, {})[field] = value
     known = {"device": "cpu", "precision": "float32", "numerics": 1, "preset_updates": PLANNED, **fields}
     known |= {"dataset": dataset, "settings": settings, "changes": changes}
-    record = RunConfig(experiment=experiment, preset=preset, seed=seed, **known)  # type: ignore[arg-type]  # fmt: skip
+    record = RunConfig(experiment=experiment, preset=preset, seed=seed, **known)  # type: ignore[arg-type]
     write(folder / "config.json", record)
 
 
 def parzen(score: float, error: float = 2.5, sigma: float = 0.16681005) -> ParzenScore:
-    return ParzenScore(sigma=sigma, valid_mean=score, valid_se=error, test_mean=score, test_se=error, n_samples=10_000,
-                       n_valid=10_000, n_test=10_000, dim=784, at_edge=False, sigmas=[0.1, sigma, 1.0],
-                       valid_means=[score - 50, score, score - 200])  # fmt: skip
+    return ParzenScore(
+        sigma=sigma,
+        valid_mean=score,
+        valid_se=error,
+        test_mean=score,
+        test_se=error,
+        n_samples=10_000,
+        n_valid=10_000,
+        n_test=10_000,
+        dim=784,
+        at_edge=False,
+        sigmas=[0.1, sigma, 1.0],
+        valid_means=[score - 50, score, score - 200],
+    )
 
 
 def fidelity(share: float) -> FidelityRecord:
@@ -87,19 +112,36 @@ def diversity(overall: float) -> DiversityRecord:
     return DiversityRecord(overall=overall, per_class=[overall] * 2, twins=[0.0] * 2, finite=True)
 
 
-def mnist_run(folder: Path, preset: str = "paper", seed: int = 1, score: float = 190.0, *,
-              dataset: DatasetRecord = MNIST, changes: dict[str, Any] | None = None, stopping: dict[str, Any] | None = None, metrics: str = "",
-              error: float = 2.5, sigma: float = 0.16681005, share: float = 0.875, accepted: Any = None,
-              dropout_on: float | None = None, started: str = "", diverged: bool = False, finished: bool = True,
-              result: dict[str, Any] | None = None, **fields: Any) -> Path:  # fmt: skip
+def mnist_run(
+    folder: Path,
+    preset: str = "paper",
+    seed: int = 1,
+    score: float = 190.0,
+    *,
+    dataset: DatasetRecord = MNIST,
+    changes: dict[str, Any] | None = None,
+    stopping: dict[str, Any] | None = None,
+    metrics: str = "",
+    error: float = 2.5,
+    sigma: float = 0.16681005,
+    share: float = 0.875,
+    accepted: Any = None,
+    dropout_on: float | None = None,
+    started: str = "",
+    diverged: bool = False,
+    finished: bool = True,
+    result: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Path:
     """Make a run's folder; ``fields`` are of config.json, ``result`` fields of result.json."""
     sessions = [session(started)] if started else []
     config(folder, "mnist", preset, dataset, seed, changes or {}, stopping or {}, sessions=sessions, **fields)
     if metrics:
         write(folder / "metrics.csv", metrics)
     if diverged:
-        record: Any = DivergedResult(experiment="mnist", preset=preset, reason="the losses became nan", dataset=dataset,
-                                     seed=seed, updates=812)  # fmt: skip
+        record: Any = DivergedResult(
+            experiment="mnist", preset=preset, reason="the losses became nan", dataset=dataset, seed=seed, updates=812
+        )
     else:
         matrix = accepted or [[0.9, 0.1], [0.2, 0.1]]
         left_on = (
@@ -108,15 +150,32 @@ def mnist_run(folder: Path, preset: str = "paper", seed: int = 1, score: float =
             else None
         )
         record = MnistResult(
-            preset=preset, stopped_by="patience", dataset=dataset, seed=seed, updates=60_000,
-            best_update=50_000, best_epoch=100.0, seconds=3_600.0, parzen=parzen(score, error, sigma), faults=[], diversity=diversity(0.5),
-            classifier_accuracy=0.98, label_fidelity=fidelity(share), dropout_on=left_on, device="cpu",
+            preset=preset,
+            stopped_by="patience",
+            dataset=dataset,
+            seed=seed,
+            updates=60_000,
+            best_update=50_000,
+            best_epoch=100.0,
+            seconds=3_600.0,
+            parzen=parzen(score, error, sigma),
+            faults=[],
+            diversity=diversity(0.5),
+            classifier_accuracy=0.98,
+            label_fidelity=fidelity(share),
+            dropout_on=left_on,
+            device="cpu",
             precision="float32",
-            acceptance=AcceptanceRecord(rows=["real", "fake"], columns=["own label", "wrong label"], mean=matrix,
-                                        accepted=matrix, by_label_real=[[0.75, None], [0.25, 0.5]],
-                                        by_label_fake=[[0.5, 0.5], [0.5, 0.5]]),
+            acceptance=AcceptanceRecord(
+                rows=["real", "fake"],
+                columns=["own label", "wrong label"],
+                mean=matrix,
+                accepted=matrix,
+                by_label_real=[[0.75, None], [0.25, 0.5]],
+                by_label_fake=[[0.5, 0.5], [0.5, 0.5]],
+            ),
             environment=environment(),
-        )  # fmt: skip
+        )
     if finished:
         write(folder / "result.json", msgspec.to_builtins(record) | msgspec.to_builtins(result or {}))
     return folder
@@ -127,23 +186,54 @@ def interval(value: float, half: float = 0.03) -> Interval:
 
 
 def measures(precision: float, tags: int = 99, gap: Interval | None = None) -> MethodMeasures:
-    return MethodMeasures(precision_at_10=interval(precision), recall_at_10=None, f1_at_10=None, hit_at_10=None,
-                          mean_average_precision=None, best_cosine=None, distinct_tags=tags, cgan_minus_this_precision=gap)  # fmt: skip
+    return MethodMeasures(
+        precision_at_10=interval(precision),
+        recall_at_10=None,
+        f1_at_10=None,
+        hit_at_10=None,
+        mean_average_precision=None,
+        best_cosine=None,
+        distinct_tags=tags,
+        cgan_minus_this_precision=gap,
+    )
 
 
-def flickr_run(folder: Path, preset: str = "paper", seed: int = 1, precision: float = 0.25, *,
-               dataset: DatasetRecord = MINI, gap: Interval | None = None, alone: float = 0.125, notice: str | None = None,
-               changes: dict[str, Any] | None = None, result: dict[str, Any] | None = None) -> Path:  # fmt: skip
+def flickr_run(
+    folder: Path,
+    preset: str = "paper",
+    seed: int = 1,
+    precision: float = 0.25,
+    *,
+    dataset: DatasetRecord = MINI,
+    gap: Interval | None = None,
+    alone: float = 0.125,
+    notice: str | None = None,
+    changes: dict[str, Any] | None = None,
+    result: dict[str, Any] | None = None,
+) -> Path:
     """Make the folder of a finished run on photos."""
     config(folder, "flickr-tags", preset, dataset, seed, changes or {}, {}, notice=notice)
     record = FlickrResult(
-        preset=preset, stopped_by="patience", dataset=dataset, seed=seed, updates=4_000, best_update=3_000,
-        seconds=300.0, images={"train": 560, "valid": 120, "test": 120}, test_images=120, pairs=4_752, notice=notice,
-        vocabulary={"words": 322, "decoding": 121}, left_out={},
+        preset=preset,
+        stopped_by="patience",
+        dataset=dataset,
+        seed=seed,
+        updates=4_000,
+        best_update=3_000,
+        seconds=300.0,
+        images={"train": 560, "valid": 120, "test": 120},
+        test_images=120,
+        pairs=4_752,
+        notice=notice,
+        vocabulary={"words": 322, "decoding": 121},
+        left_out={},
         network={"name": "timm/x", "dim": 4096, "weights": "w"},
         measures={"cgan": measures(precision, 1234), "commonest": measures(0.2, gap=gap), "oracle": measures(1.0)},
-        measures_user_tags={"cgan": measures(alone)}, baselines={}, device="cpu", precision="float32",
+        measures_user_tags={"cgan": measures(alone)},
+        baselines={},
+        device="cpu",
+        precision="float32",
         environment=environment(),
-    )  # fmt: skip
+    )
     write(folder / "result.json", msgspec.to_builtins(record) | msgspec.to_builtins(result or {}))
     return folder

@@ -109,10 +109,12 @@ def test_a_result_beside_another_runs_config_is_left_out(tmp_path: Path) -> None
         ("update\n", "unfinished"),
         ("update,valid_log_likelihood\nx,y\n", "unfinished"),
         ("update,valid_log_likelihood\n500,\0\n", "unfinished at update 500"),
-        ("update,valid_log_likelihood\n500,-3.5\n2500,12.25\n5000,7\n",
-         "unfinished at update 5,000, best validation estimate 12.2 nats"),
+        (
+            "update,valid_log_likelihood\n500,-3.5\n2500,12.25\n5000,7\n",
+            "unfinished at update 5,000, best validation estimate 12.2 nats",
+        ),
     ],
-)  # fmt: skip
+)
 def test_unfinished_runs(tmp_path: Path, metrics: str, ending: str) -> None:
     mnist_run(tmp_path / "a", finished=False, metrics=metrics)
     (row,) = load([tmp_path]).table.itertuples()

@@ -60,8 +60,14 @@ def make(*folders: Path, out: Path) -> Made:
 def test_means_and_both_errors_over_seeds(tmp_path: Path) -> None:
     scores, errors = np.array([190.25, 171.5, 203.125]), np.array([2.5, 2.75, 2.25])
     for seed, (score, error) in enumerate(zip(scores, errors, strict=True), start=1):
-        mnist_run(tmp_path / "runs" / str(seed), seed=seed, score=float(score), error=float(error), sigma=[0.2, 0.1, 0.2][seed - 1],
-                  result={"updates": 60_000 + seed})  # fmt: skip
+        mnist_run(
+            tmp_path / "runs" / str(seed),
+            seed=seed,
+            score=float(score),
+            error=float(error),
+            sigma=[0.2, 0.1, 0.2][seed - 1],
+            result={"updates": 60_000 + seed},
+        )
     mnist_run(tmp_path / "runs" / "lost", seed=4, diverged=True)
     made = make(tmp_path / "runs", out=tmp_path / "out")
     row = made.row(PAPER)
@@ -139,8 +145,13 @@ def test_details_compare_estimates_at_the_same_update(tmp_path: Path) -> None:
     for name, curves, changes in (("base", base, {}), ("changed", changed, {"training.decay": 2.0})):
         for seed, curve in curves.items():
             lines = "".join(f"{update},{value},0.25,0.5\n" for update, value in curve.items())
-            mnist_run(tmp_path / "runs" / f"{name}{seed}", seed=seed, changes=changes, score=150.0 + seed,
-                      metrics="update,valid_log_likelihood,label_fidelity,diversity\n" + lines)  # fmt: skip
+            mnist_run(
+                tmp_path / "runs" / f"{name}{seed}",
+                seed=seed,
+                changes=changes,
+                score=150.0 + seed,
+                metrics="update,valid_log_likelihood,label_fidelity,diversity\n" + lines,
+            )
     made = make(tmp_path / "runs", out=tmp_path / "out")
     row = made.row("paper with training.decay=2.0", "details.csv")
     assert (row["update"], row["seeds"], row["base"], row["changed"], row["difference"]) == (1000, 2, 54.0, 47.5, -6.5)

@@ -123,8 +123,9 @@ def test_wrong_labels(tmp_path: Path, wrong: float, word: str) -> None:
         (MINI, None, 0.01, 0.05, "higher", None),
     ],
 )
-def test_tags(tmp_path: Path, dataset: DatasetRecord, notice: str | None, low: float, high: float, word: str,
-              agrees: bool | None) -> None:  # fmt: skip
+def test_tags(
+    tmp_path: Path, dataset: DatasetRecord, notice: str | None, low: float, high: float, word: str, agrees: bool | None
+) -> None:
     flickr_run(tmp_path / "a", dataset=dataset, notice=notice, gap=Interval(value=(low + high) / 2, low=low, high=high))
     found = verdict_of(tmp_path, "Tags generated")
     assert (found.word, found.agrees) == (word, agrees) and "user tags and annotations" in found.measured

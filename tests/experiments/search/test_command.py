@@ -1,4 +1,4 @@
-"""A search as a user runs it, on a real local Ray: processes killed, games lost, the winner trained."""
+"""A search as a user runs it, on a real local Ray: processes killed, trials lost, the best one trained."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from PIL import Image
 from data.digits import load_digits_28
 from experiments.flickr_tags.dataset import set_name
 from experiments.mnist.presets import MNIST_PRESETS
-from experiments.runs import folder as runs
+from experiments.runs.files import write_json
 from experiments.search import __main__ as search
 from experiments.search.space import Choice, LogUniform, Space, Uniform, parse_space, propose, spell_space, with_values
 from experiments.search.summary import height, importance, write_tables
-from experiments.search.trials import Plan, Player, Trial, begin, hopeless, quantile, read_trials, winner
+from experiments.search.trials import Plan, Trial, TrialRun, quantile, read_trials, start, stopping_bar, winner
 from tests.experiments import commands, flickr_runs
 
 SPACE = {
@@ -73,7 +73,7 @@ def parents(pid: int) -> list[int]:
 
 
 def workers(driver: int) -> list[int]:
-    """Processes below ``driver`` that Ray plays trials in."""
+    """Processes below ``driver`` that Ray trains trials in."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -130,7 +130,7 @@ def test_killed_workers_and_a_killed_driver_lose_no_trial(tmp_path: Path) -> Non
     wait(process, lambda: len(set(workers(process.pid)) - {killed}) == 2, "another worker in the killed one's place")
     process.kill()
     out, _ = process.communicate()
-    assert "its process died; it goes on in another" in out
+    assert "its process died; it continues in another" in out
     unfinished = {trial.number: trial for trial in read_trials(folder)}
     assert unfinished and not (folder / "trials" / "0004" / "outcome.json").exists()
 
@@ -151,7 +151,7 @@ def test_killed_workers_and_a_killed_driver_lose_no_trial(tmp_path: Path) -> Non
     assert not (folder / "ray").exists() and not list(folder.glob("trials/*/checkpoint.safetensors"))
     assert "test" not in rows[0] and not [name for name in estimates(folder, 1)[0] if "test" in name]
     shown = commands.run(*arguments)
-    assert shown.returncode == 0 and "4 are over" in shown.stdout
+    assert shown.returncode == 0 and "4 have ended" in shown.stdout
     commands.assert_one_sentence(commands.run(*arguments, "--keep", 0.5), "keep", "search.json")
 
     # The winner as a preset: the very curve that its trial had, in spite of all kills.
@@ -165,7 +165,7 @@ def test_killed_workers_and_a_killed_driver_lose_no_trial(tmp_path: Path) -> Non
     )  # fmt: skip
     place = tmp_path / "mnist" / f"small-best-seed{seed}-digits"
     wait(again, lambda: len(rows_of(place / "metrics.csv")) == EPOCHS // EVERY, "the winner's last estimate")
-    again.kill()  # What it would measure now is told of elsewhere.
+    again.kill()  # What it measures at its end is tested elsewhere.
     again.communicate()
     config = json.loads((place / "config.json").read_text())
     assert config["preset"] == "small-best" and config["preset_file"] == str(folder / "best.json")
@@ -187,11 +187,12 @@ def test_trials_may_have_gpus_where_the_command_has_none(tmp_path: Path) -> None
 
 def test_no_trial_is_stopped_before_its_grace_or_before_others_came_as_far() -> None:
     others = [[-500.0, 10.0, 20.0], [-500.0, 30.0, 40.0], [-500.0, -400.0], [-500.0]]
-    assert hopeless([-600.0], others, 2, 0.5) is None
-    assert hopeless([-600.0, -600.0], others, 2, 0.5) == 10.0
-    assert hopeless([-600.0, 10.0], others, 2, 0.5) is None
-    assert hopeless([-600.0, 9.0, 9.0], others, 2, 0.5) is None  # Only two others have come to a third estimate.
-    assert hopeless([-600.0, -399.0], others, 2, 1.0) is None and hopeless([-600.0, -401.0], others, 2, 1.0) == -400.0
+    assert stopping_bar([-600.0], others, 2, 0.5) is None
+    assert stopping_bar([-600.0, -600.0], others, 2, 0.5) == 10.0
+    assert stopping_bar([-600.0, 10.0], others, 2, 0.5) is None
+    assert stopping_bar([-600.0, 9.0, 9.0], others, 2, 0.5) is None  # Only two others have come to a third estimate.
+    assert stopping_bar([-600.0, -399.0], others, 2, 1.0) is None
+    assert stopping_bar([-600.0, -401.0], others, 2, 1.0) == -400.0
 
 
 def test_the_bar_is_the_quantile_that_numpy_has() -> None:
@@ -234,7 +235,7 @@ def test_importance_finds_the_setting_that_decides(tmp_path: Path) -> None:
     trials = []
     for number in range(1, 31):
         values = propose(space, [], "random", 1, number)
-        trial = begin(tmp_path, number, values)
+        trial = start(tmp_path, number, values)
         score = 100 * values["discriminator.input_dropout"] + (values["generator.joint"] == "relu:20")
         trial.history = [{"epoch": 1.0, "seconds": 1.0, "valid_log_likelihood": score}]
         trial.end("finished", "")
@@ -271,27 +272,25 @@ def test_a_flickr_trial_scores_validation_photos_and_goes_on_where_it_stood(flic
     plan = plan_for(record["settings"], "flickr-tags", {**about, "images": flickr_runs.IMAGES})
     assert set_name(photos) == "scenes"
 
-    def play(folder: Path, pieces: float) -> Trial:
+    def train(folder: Path, pieces: float) -> Trial:
         folder.mkdir()
         plan.write(folder, [])
-        begin(folder, 1, {"training.learning_rate": 0.05})
+        start(folder, 1, {"training.learning_rate": 0.05})
         while True:
-            player = Player(folder, 1, flickr_run.root, cache)
-            player.advance(pieces)
-            player.leave()
-            if player.run.finished:
+            run = TrialRun(folder, 1, flickr_run.root, cache)
+            run.advance(pieces)
+            run.leave()
+            if run.run.finished:
                 return read_trials(folder)[0]
 
-    whole, parts = play(tmp_path / "whole", 60), play(tmp_path / "parts", 0.5)
+    whole, parts = train(tmp_path / "whole", 60), train(tmp_path / "parts", 0.5)
     assert len(whole.history) == 2 and 0 < whole.scores("flickr-tags")[-1] <= 1
     assert [{**row, "seconds": 0} for row in whole.history] == [{**row, "seconds": 0} for row in parts.history]
-    with pytest.raises(Exception, match="are not those that the search began with"):
+    with pytest.raises(Exception, match="are not those that the search started with"):
         (tmp_path / "other").mkdir()
-        runs.write_json(
-            tmp_path / "other" / "search.json", {**asdict(plan), "dataset": {**plan.dataset, "checksum": ""}}
-        )
-        begin(tmp_path / "other", 1, {})
-        Player(tmp_path / "other", 1, flickr_run.root, cache)
+        write_json(tmp_path / "other" / "search.json", {**asdict(plan), "dataset": {**plan.dataset, "checksum": ""}})
+        start(tmp_path / "other", 1, {})
+        TrialRun(tmp_path / "other", 1, flickr_run.root, cache)
 
 
 def test_two_searches_do_not_share_a_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -164,7 +164,7 @@ def test_mistakes_end_in_one_sentence_before_anything_starts(
 
 
 @pytest.mark.parametrize(
-    ("content", "word"), [(None, "no such file; give a space's file"), ("", "so mend it"), ('{"tr', "so mend it")]
+    ("content", "word"), [(None, "no such file; give a space's file"), ("", "so correct it"), ('{"tr', "so correct it")]
 )
 def test_a_space_that_is_missing_or_cut_says_what_a_space_is(content: str | None, word: str, tmp_path: Path) -> None:
     space = tmp_path / "space.json"
@@ -179,7 +179,8 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(tmp_path: Path) -> No
     code = (
         "import sys, importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name in ('ray', 'optuna') else find(name, *a)\n"
-        "from experiments import cli, search\n"
+        "from experiments.runs import cli\n"
+        "from experiments.search import __main__ as search\n"
         f"sys.exit(cli.run(search.main, ['mnist', '--fast', '--runs', {str(tmp_path)!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=commands.ROOT, capture_output=True, text=True, timeout=60)
