@@ -334,7 +334,7 @@ class Progress:
     seconds: float = 0.0
     """Wall time spent in the loop, over all resumptions."""
     stuck_checks: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, int | float]] = field(default_factory=list)
     """One row per estimate: update, epoch, seconds, rates, losses and the estimate's own columns."""
 
 

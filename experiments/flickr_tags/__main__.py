@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -83,9 +83,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         compute = training.prepare_compute(command, before)
         device = resolve_device(command.device)
         config = replace(command.config, features=resolve_features(command.config.features, photos, root))
-        same = {"experiment": "flickr-tags", "preset": command.preset, "before": before, "compute": compute}
+        same: dict[str, Any] = {
+            "experiment": "flickr-tags",
+            "preset": command.preset,
+            "before": before,
+            "compute": compute,
+        }
         if before:  # What differs is said before anything long.
             training.open_run(folder, command, config, before.dataset, asked=command.config, **same)
+        if photos.notice:
+            print(f"NOTE: {photos.notice.rstrip('.')}.")
         cache = command.runs / "cache"
         data = prepare(config, photos, root, cache, device=str(device), limit=command.images, engine=command.engine)
         this = training.open_run(
@@ -137,8 +144,8 @@ def train_and_measure(
     estimator = Estimator(config, data, device)
     folder.path.mkdir(parents=True, exist_ok=True)
     save_inputs(folder.path, data, estimator.vocabulary)
-    if record.notice:
-        print(f"NOTE: {record.notice}.\n")
+    if record.notice and record.notice != (data.photos.notice or "").rstrip("."):
+        print(f"NOTE: {record.notice}.")
     weights = sum(p.numel() for p in [*trainer.G.parameters(), *trainer.D.parameters()])
     left_out = ", ".join(f"{count:,} {what}" for what, count in data.counts.items() if count and what != "tags")
     print(

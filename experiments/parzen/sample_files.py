@@ -59,9 +59,7 @@ def as_images(array: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
             fix = "divide by 255"
         else:
             fix = "tanh outputs become so by (x + 1) / 2" if -1.001 < low < 0 and high < 1.001 else "rescale them"
-        notes.append(
-            f"{source} holds values from {low:.4g} to {high:.4g}; only scores in [0, 1] compare with the paper's ({fix})"
-        )
+        notes.append(f"{source} holds values from {low:.4g} to {high:.4g}; only [0, 1] compares with the paper ({fix})")
     return images, notes
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def as_record(table: Table2) -> TableRecord:
     photos = [
         PhotoRecord(
             int(row.number),
-            str(row.path),
+            os.fsencode(row.path).decode(errors="replace"),
             list(row.user_tags),
             list(row.annotations),
             [(tag, float(share)) for tag, share in row.generated],

@@ -15,7 +15,7 @@ from data.digits import load_digits_28
 from embeddings.vocabulary import Vocabulary
 from experiments.bench import parzen as bench_parzen
 from experiments.bench import plain as bench_plain
-from experiments.bench import update as bench_update
+from experiments.bench import training as bench_training
 from experiments.bench import words as bench_words
 from experiments.bench.measure import Candidate, Check, Job, disagreements, measure, ratios, seconds, table
 from experiments.bench.products import products_of, replayed
@@ -122,9 +122,9 @@ def test_products_are_watched_through_the_backward_pass() -> None:
 
 
 def test_an_update_makes_the_products_that_its_layers_need() -> None:
-    place = bench_update.Place(load_digits_28(), torch.device("cpu"), "float32")
+    place = bench_training.Place(load_digits_28(), torch.device("cpu"), "float32")
     config = MNIST_PRESETS["gan"]()
-    one = bench_update.trainer(config, bench_update.examples_of(config, place), place, 0)
+    one = bench_training.trainer(config, bench_training.training_set(config, place), place, 0)
     operations = sum(product.operations for product in products_of(one.step))
     # Of each weight: forward, its gradient, its input's gradient. G's noise takes none, D's input the fakes' only.
     g = [(100, 1200), (1200, 1200), (1200, 784)]
@@ -137,8 +137,8 @@ def test_an_update_makes_the_products_that_its_layers_need() -> None:
 def test_the_floors_of_a_gpu_are_scaled_to_the_updates() -> None:
     products = products_of(lambda: torch.rand(30, 20) @ torch.rand(20, 10))
     # On "meta", which computes nothing, the candidates can be made as for a GPU.
-    place = bench_update.Place(load_digits_28(), torch.device("meta"), "bfloat16")
-    arithmetic, memory = bench_update.limits(products, 1_000, place, updates=50, share=0.1)
+    place = bench_training.Place(load_digits_28(), torch.device("meta"), "bfloat16")
+    arithmetic, memory = bench_training.limits(products, 1_000, place, updates=50, share=0.1)
     done, needed = 2 * 1024**3, 50 * 2 * 30 * 20 * 10
     # A call that does k times the operations of a tenth of the work does k / 10 of the whole.
     assert arithmetic.role == memory.role == "limit" and arithmetic.share == pytest.approx(0.1 * done / needed)
@@ -149,18 +149,18 @@ def test_the_floors_of_a_gpu_are_scaled_to_the_updates() -> None:
 def test_gradients_agree_and_would_not_if_the_loop_played_another_game(
     preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = bench_update.Place(load_digits_28(), torch.device("cpu"), "float32")
+    place = bench_training.Place(load_digits_28(), torch.device("cpu"), "float32")
     config = MNIST_PRESETS[preset]()
     config = replace(config, training=replace(config.training, batch_size=16))
-    assert all(check.agrees for check in bench_update.gradients_agree(config, place))
+    assert all(check.agrees for check in bench_training.gradients_agree(config, place))
     right = bench_plain.generator_loss
     monkeypatch.setattr(bench_plain, "generator_loss", lambda *arguments: 1.001 * right(*arguments))
-    wrong = [check for check in bench_update.gradients_agree(config, place) if not check.agrees]
+    wrong = [check for check in bench_training.gradients_agree(config, place) if not check.agrees]
     assert "of G's gradient" in wrong[0].what
 
 
 def test_maxout_pieces_change_places_between_ours_and_the_plain_net() -> None:
-    spec = bench_update.without_dropout(MNIST_PRESETS["paper"]()).discriminator
+    spec = bench_training.without_dropout(MNIST_PRESETS["paper"]()).discriminator
     ours, plain = Discriminator(spec, seeded(0, "D")), bench_plain.Discriminator(spec)
     x, labels = torch.rand(5, 784), torch.arange(5)
     bench_plain.copy_weights(ours, plain)
@@ -170,18 +170,18 @@ def test_maxout_pieces_change_places_between_ours_and_the_plain_net() -> None:
     assert not torch.allclose(plain(x, labels)[:, 0], ours(x, labels), rtol=1e-4, atol=1e-6)
 
 
-def test_replicas_agree_and_would_not_with_other_seeds() -> None:
-    place = bench_update.Place(load_digits_28(), torch.device("cpu"), "float32")
+def test_seeds_agree_and_would_not_with_other_seeds() -> None:
+    place = bench_training.Place(load_digits_28(), torch.device("cpu"), "float32")
     config = MNIST_PRESETS["paper"]()
     config = replace(config, training=replace(config.training, batch_size=16))
-    examples = bench_update.examples_of(config, place)
-    assert bench_update.replicas_agree(config, examples, place, 2).agrees
-    one, other = (bench_update.trainer(config, examples, place, seed) for seed in (0, 1))
-    start = bench_update.held(one)
+    data = bench_training.training_set(config, place)
+    assert bench_training.seeds_agree(config, data, place, 2).agrees
+    one, other = (bench_training.trainer(config, data, place, seed) for seed in (0, 1))
+    start = bench_training.held(one)
     for each in (one, other):
         each.step()
-    ways = [[a - b for a, b in zip(bench_update.held(each), start, strict=True)] for each in (other, one)]
-    assert bench_update.distance(*ways) > 0.5
+    ways = [[a - b for a, b in zip(bench_training.held(each), start, strict=True)] for each in (other, one)]
+    assert bench_training.distance(*ways) > 0.5
 
 
 def test_the_broadcast_loop_is_the_density() -> None:

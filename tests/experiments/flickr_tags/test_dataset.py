@@ -291,9 +291,9 @@ def changed(**changes: Any) -> FlickrConfig:
     """The paper's preset with ``generator_output_dim=3`` and the like, or several fields: ``generator={...}``."""
     config = FLICKR_PRESETS["paper"]()
     for name, value in changes.items():
-        player, _, field = name.partition("_")
+        section, _, field = name.partition("_")
         fields = {field: value} if field else value
-        config = replace(config, **{player: replace(getattr(config, player), **fields)})
+        config = replace(config, **{section: replace(getattr(config, section), **fields)})
     return config
 
 
@@ -310,18 +310,18 @@ NO_CONDITION = {"condition": "none", "condition_dim": 0, "condition_branch": ()}
         ({"generator": NO_CONDITION}, "--discriminator.condition none"),
     ],
 )
-def test_players_that_cannot_play_together_are_refused(fields: dict[str, object], words: str) -> None:
+def test_specs_that_do_not_fit_together_are_refused(fields: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        flickr_data.check_players(changed(**fields))
+        flickr_data.check_specs(changed(**fields))
 
 
-def test_every_preset_can_play() -> None:
+def test_the_specs_of_every_preset_fit() -> None:
     for make in FLICKR_PRESETS.values():
-        flickr_data.check_players(make())
+        flickr_data.check_specs(make())
         flickr_data.check_condition(make(), 4096, "network")
 
 
-def test_a_network_of_another_size_is_refused_with_the_mend() -> None:
+def test_a_network_of_another_size_is_refused_with_the_option() -> None:
     with pytest.raises(UsageError, match=r"test_vit gives 64 numbers.*4,096.*--generator\.condition-dim 64"):
         flickr_data.check_condition(changed(), 64, "test_vit")
     with pytest.raises(UsageError, match=r"discriminator\.condition_dim"):

@@ -10,17 +10,27 @@ import numpy as np
 import pytest
 import torch
 
+from cgan.batches import TrainingSet
 from cgan.networks import Discriminator, Generator
 from cgan.settings import TrainingSettings
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Layer
-from cgan.trainer import Examples, Trainer
+from cgan.trainer import Trainer
 from embeddings import EmbeddingError
 from embeddings.vocabulary import Vocabulary
 from experiments import UsageError
 from experiments.flickr_tags.dataset import FlickrData, Pairs, Splits, fit_scale
-from experiments.flickr_tags.evaluate import Estimator, compare, rivals, sampled, tag, taggable
+from experiments.flickr_tags.evaluate import (
+    Estimator,
+    compare,
+    highest_precision,
+    rank_by_baselines,
+    sample_vectors,
+    tag,
+    taggable,
+)
 from experiments.flickr_tags.measures import precision
 from experiments.flickr_tags.presets import FLICKR_PRESETS, FlickrConfig
+from experiments.runs.records import Interval
 from tests.experiments.flickr_tags.test_dataset import made_photos
 
 WORDS = [f"word{i}" for i in range(40)]
@@ -77,7 +87,7 @@ def test_zero_lets_every_frequent_word_out() -> None:
 
 
 def test_too_few_words_is_one_sentence_with_both_settings() -> None:
-    with pytest.raises(UsageError, match=r"only 10 words .* decoding.min_photos or decoding.neighbours"):
+    with pytest.raises(UsageError, match=r"only 10 words .* --decoding.min-photos or --decoding.neighbours"):
         config = decoding(min_photos=0, min_count=391)
         taggable(made_data(100), replace(config, decoding=replace(config.decoding, neighbours=11)))
 
@@ -91,7 +101,7 @@ class Echo:
 
 def test_every_image_gets_its_own_samples_in_order() -> None:
     features = np.arange(30, dtype=np.float32).reshape(10, 3)
-    blocks = list(sampled(Echo(), features, 4, torch.Generator()))  # type: ignore[arg-type]
+    blocks = list(sample_vectors(Echo(), features, 4, torch.Generator()))  # type: ignore[arg-type]
     vectors = np.concatenate(blocks)
     assert vectors.shape == (10, 4, 4)
     np.testing.assert_array_equal(vectors[:, :, :3], np.repeat(features[:, None], 4, axis=1))
@@ -106,20 +116,28 @@ def test_the_comparison_is_of_the_same_photos() -> None:
     rows = compare(rankings, truth, data.vocabulary, 10, np.full(50, 0.25))
     first, second = (precision(rankings[name], truth, 10) for name in ("cgan", "vote"))
     for name, values in (("cgan", first), ("vote", second)):
-        interval = rows[name]["precision_at_10"]
-        assert interval["value"] == pytest.approx(values.mean(), abs=1e-12)
-        assert interval["low"] < values.mean() < interval["high"]
-    difference = rows["vote"]["cgan_minus_this_precision"]
-    assert difference["value"] == pytest.approx((first - second).mean(), abs=1e-12)
-    assert rows["cgan"]["diversity"] == {"value": 0.25, "low": 0.25, "high": 0.25}
-    assert rows["vote"]["diversity"] is None and "cgan_minus_this_precision" not in rows["cgan"]
+        interval = rows[name].precision_at_10
+        assert interval.value == pytest.approx(values.mean(), abs=1e-12)
+        assert interval.low < values.mean() < interval.high
+    difference = rows["vote"].cgan_minus_this_precision
+    assert difference.value == pytest.approx((first - second).mean(), abs=1e-12)
+    assert rows["cgan"].diversity == Interval(value=0.25, low=0.25, high=0.25)
+    assert rows["vote"].diversity is None and rows["cgan"].cgan_minus_this_precision is None
+
+
+def test_the_highest_precision_is_that_of_the_best_choice_of_words() -> None:
+    vocabulary = Vocabulary.from_arrays(WORDS[:5], np.eye(5, dtype=np.float32))
+    truth = [("word0", "word1", "word9"), (), tuple(WORDS[:8]), ("word7",)]
+    # 2, 5 and 0 of the tags can be generated; the photo without a tag does not count.
+    assert highest_precision(truth, vocabulary, 4) == pytest.approx((2 + 4 + 0) / 3 / 4)
+    assert math.isnan(highest_precision([()], vocabulary, 4))
 
 
 # ---- estimates while it trains
 
 
 def small_trainer(data: FlickrData, seed: int = 1) -> Trainer:
-    """A game of the data's sizes, real but small."""
+    """A real but small trainer for the sizes of the data."""
     layers = (Layer.parse("relu:12"),)
     width, size = data.features.shape[1], data.vocabulary.vectors.shape[1]
     condition = {"condition": "real", "condition_dim": width, "condition_branch": layers, "input_branch": layers}
@@ -133,7 +151,7 @@ def small_trainer(data: FlickrData, seed: int = 1) -> Trainer:
     )
     words = torch.from_numpy(data.vocabulary.vectors)
     index = torch.arange(20)
-    examples = Examples(words, torch.from_numpy(data.features), index, index)
+    examples = TrainingSet(words, torch.from_numpy(data.features), index, index)
     return Trainer(generator, discriminator, examples, TrainingSettings(batch_size=10), seed=seed)
 
 
@@ -143,7 +161,7 @@ def test_tags_are_the_protocol_word_for_word() -> None:
     config = decoding(samples=7, min_photos=0)
     generator = small_trainer(data).G
     found = tag(generator, data.features[:5], data.vocabulary, config, torch.Generator().manual_seed(3), words=6)
-    vectors = np.concatenate(list(sampled(generator, data.features[:5], 7, torch.Generator().manual_seed(3))))
+    vectors = np.concatenate(list(sample_vectors(generator, data.features[:5], 7, torch.Generator().manual_seed(3))))
     units = data.vocabulary.vectors / np.linalg.norm(data.vocabulary.vectors, axis=1, keepdims=True)
     for image in range(5):
         counts: Counter[str] = Counter()
@@ -187,13 +205,13 @@ def test_a_dead_generator_does_not_look_alive(value: float) -> None:
         tag(trainer.G, data.features[:3], data.vocabulary, decoding(samples=5), torch.Generator())
 
 
-def test_rivals_never_see_a_test_images_tags() -> None:
+def test_baselines_never_see_a_test_images_tags() -> None:
     data = made_data(60)
     config = decoding(min_photos=0)
     words = taggable(data, config)
-    found, chosen = rivals(data, words, 1, lambda ranking: float(len({tuple(row) for row in ranking})))
+    found, chosen = rank_by_baselines(data, words, 1, lambda ranking: float(len({tuple(row) for row in ranking})))
     hidden = tuple(() if i in data.splits.test else tags for i, tags in enumerate(data.tags))
-    again, same = rivals(
+    again, same = rank_by_baselines(
         replace(data, tags=hidden), words, 1, lambda ranking: float(len({tuple(row) for row in ranking}))
     )
     assert again == found and same == chosen

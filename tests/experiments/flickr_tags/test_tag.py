@@ -74,6 +74,9 @@ def test_a_run_whose_output_biases_started_from_the_data_can_tag(flickr_run: Fli
     config = json.loads((folder / "config.json").read_text())
     config["settings"]["generator"]["output_bias"] = "marginals"
     (folder / "config.json").write_text(json.dumps(config))
+    tensors, record = checkpoints.load(folder / "best.safetensors")
+    record["identity"]["settings"]["generator"]["output_bias"] = "marginals"
+    checkpoints.save(folder / "best.safetensors", tensors, record)
     found, expected = (load_tagger(run).generator.output.bias for run in (folder, flickr_run.folder))
     assert found.tolist() == expected.tolist()
 
@@ -113,7 +116,7 @@ def test_photos_are_tagged_as_the_run_tagged_its_own(flickr_run: FlickrRun, caps
     tagger = module.load_tagger(flickr_run.folder)
     features, rows, skipped = features_of(tagger.network, [Path(path) for path in paths])
     assert len(rows) == len(paths) and not skipped
-    rng = seeded(tagger.record["seed"], "samples")
+    rng = seeded(tagger.record.seed, "samples")
     found = tag(tagger.generator, tagger.scale(features), tagger.vocabulary, tagger.config, rng)
     for row, ranking in zip(table["photos"], found.rankings, strict=True):
         assert [word for word, _ in row["generated"]] == ranking[:10]
@@ -132,7 +135,8 @@ def test_mistakes_are_one_sentence(
     one, run = photos / "one.jpg", flickr_run.folder
     (tmp_path / "empty").mkdir()
     (tmp_path / "digits").mkdir()
-    (tmp_path / "digits" / "config.json").write_text('{"experiment": "mnist"}')
+    other = json.loads((run / "config.json").read_text()) | {"experiment": "mnist"}
+    (tmp_path / "digits" / "config.json").write_text(json.dumps(other))
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text('{"experiment": "flickr-tags", "settings": {}}')
     (tmp_path / "early").mkdir()
@@ -141,8 +145,8 @@ def test_mistakes_are_one_sentence(
     for arguments, words in (
         ((tmp_path / "none", one), ("none", "no such folder")),
         ((tmp_path / "empty", one), ("config.json", "no such file")),
-        ((tmp_path / "digits", one), ("not of a run of experiments.flickr_tags",)),
-        ((tmp_path / "half", one), ("config.json", "network is missing")),
+        ((tmp_path / "digits", one), ("a run of mnist, not of flickr-tags",)),
+        ((tmp_path / "half", one), ("config.json", "is missing")),
         ((tmp_path / "early", one), ("best.safetensors", "--resume")),
         ((run, tmp_path / "gone.jpg"), ("gone.jpg", "no such file or folder")),
         ((run, tmp_path / "empty"), ("empty", "no images in this folder")),
@@ -173,13 +177,13 @@ def test_files_of_another_kind_are_named(
         shutil.copy(flickr_run.folder / name, folder / name)
     for changes in ({"network": {}}, {"network": None}, {"dataset": "scenes"}):
         (folder / "config.json").write_text(json.dumps(config | changes))
-        refused("config.json", f"{next(iter(changes))} is missing or damaged")
+        refused("config.json", f"field {next(iter(changes))}")
     (folder / "vocabulary.json").unlink()
     refused("vocabulary.json", "no such file")
     (folder / "vocabulary.json").write_text("{}")
     refused("vocabulary.json", "restore")
     shutil.copy(folder / "best.safetensors", folder / "scale.safetensors")
-    refused("scale.safetensors", "not the scale")
+    refused("scale.safetensors", "not of the expected form")
     short = {name: tensor[:10] for name, tensor in tensors.items()}
     for held, record in ((short, kept), ({}, kept), (tensors, kept | {"kind": "other"})):
         checkpoints.save(folder / "scale.safetensors", held, record)

@@ -165,7 +165,7 @@ def test_json_comes_back(tmp_path: Path) -> None:
     assert (read.title, read.notice, read.caption) == ("Tags", None, "so")
     assert [(r.number, r.path, list(r.user_tags), list(r.generated)) for r in read.rows] == [
         (7, rows[0].path, HOSTILE, rows[0].generated),
-        (8, rows[1].path, [], [("cat", 0.25)]),
+        (8, Path("im�.jpg"), [], [("cat", 0.25)]),
     ]
     assert table2.as_markdown(read) == (tmp_path / table2.MARKDOWN).read_text(encoding="utf-8")
 
