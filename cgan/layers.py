@@ -84,8 +84,8 @@ class HiddenLayer(nn.Module):
         self.spec = layer
         outputs = layer.units * layer.pieces
         self.linear = linear(inputs, outputs, init, rng)
-        self.norm = nn.BatchNorm1d(outputs) if layer.batch_norm else nn.Identity()
-        if layer.batch_norm and init.kind == "normal":  # The tutorial's weights_init: N(1, 0.02).
+        self.norm: nn.Module = nn.BatchNorm1d(outputs) if layer.batch_norm else nn.Identity()
+        if isinstance(self.norm, nn.BatchNorm1d) and init.kind == "normal":  # The tutorial's weights_init: N(1, 0.02).
             nn.init.normal_(self.norm.weight, 1.0, init.scale, generator=rng)
         self.activation = {
             "relu": nn.ReLU(),

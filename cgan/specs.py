@@ -183,15 +183,15 @@ class NetworkSpec:
             raise CganError("embedding_dim belongs to condition=embedding, and must be 1 or more there")
         check_probability(self.input_dropout, "input_dropout")
         check_probability(self.condition_dropout, "condition_dropout")
-        for name, sizes in self._linear_maps():
+        for name, sizes in self.linear_maps():
             weights = math.prod(sizes)
             if weights > MOST_WEIGHTS:
                 raise CganError(
-                    f"{name} multiplies by {sizes[0]} x {sizes[1]} weights, {weights * 4 / 1e9:,.0f} GB in float32: "
+                    f"{name} multiplies by {sizes[0]} x {sizes[1]} weights, {weights * 4 // 10**9:,} GB in float32: "
                     "make its layers smaller"
                 )
 
-    def _linear_maps(self) -> Iterator[tuple[str, tuple[int, int]]]:
+    def linear_maps(self) -> Iterator[tuple[str, tuple[int, int]]]:
         """Yield the field and the (inputs, outputs) of each linear map."""
         widths = {"input_branch": self.input_dim, "condition_branch": self.embedding_dim or self.condition_dim}
         for name in LAYER_FIELDS:

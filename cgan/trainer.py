@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ class Trainer:
     @property
     def sampler(self) -> Generator:
         """The generator to sample from: with averaged weights if ``settings.averaging``, else G itself."""
-        return self.G if self.average is None else self.average.module
+        return self.G if self.average is None else cast(Generator, self.average.module)
 
     @property
     def epoch(self) -> float:
@@ -120,8 +120,8 @@ class Trainer:
                 self._fast_update = self.update_class(
                     self.G,
                     self.D,
-                    self.optimisers["G"],
-                    self.optimisers["D"],
+                    cast(optim.MomentumSGD, self.optimisers["G"]),
+                    cast(optim.MomentumSGD, self.optimisers["D"]),
                     self.training_set,
                     self.settings,
                     self.loss_sums,
@@ -155,6 +155,8 @@ class Trainer:
             optim.set_rates(optimiser, *self.rates())
         for network in (self.G, self.D):
             network.train()
+        G: Any
+        D: Any
         if self.fast:
             G, D = (FastNetwork(n, product_dtype=self.product_dtype, generator=self.rng) for n in (self.G, self.D))
         elif self.precision == "bfloat16":
@@ -259,11 +261,11 @@ class Bfloat16Products:
 def averaged(generator: Generator, decay: float) -> AveragedModel:
     """Return a running average of G's weights, of weight ``decay`` for the past (Yazici et al. 2019).
 
-    Early on the past weighs less, (1 + t) / (10 + t) at update t, so that the start is soon forgotten. The players of
-    a game circle around a solution; the average lies nearer to it. Training itself does not use it.
+    Early on the past weighs less, (1 + t) / (10 + t) at update t, so that the start is soon forgotten. The two
+    networks circle around a solution; the average lies nearer to it. Training itself does not use it.
     """
 
-    def update(averages: list[Tensor], weights: list[Tensor], updates: int) -> None:
+    def update(averages: Any, weights: Any, updates: Any) -> None:
         t = int(updates) + 1
         torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + t) / (10 + t)))
 

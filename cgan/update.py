@@ -57,11 +57,11 @@ def alternating_update(
 
 def discriminate(D: nn.Module, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return D's logits (n,) of the real, the generated and, if matching-aware, the mismatched rows, from one pass."""
-    x, y = [batch.x, fake], [batch.y, batch.y_fake]
+    x, conditions = [batch.x, fake], [batch.y, batch.y_fake]
     if batch.y_wrong is not None:
-        x, y = [*x, batch.x], [*y, batch.y_wrong]
-    conditions = None if batch.y is None else torch.cat(y)
-    logits = D(torch.cat(x), conditions).split(len(batch.x))
+        x, conditions = [*x, batch.x], [*conditions, batch.y_wrong]
+    y = [each for each in conditions if each is not None]  # none of an unconditional network
+    logits = D(torch.cat(x), torch.cat(y) if y else None).split(len(batch.x))
     return logits[0], logits[1], logits[2] if batch.y_wrong is not None else None
 
 

@@ -15,10 +15,11 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
@@ -98,8 +99,7 @@ class Vocabulary:
         if vectors.ndim != 2 or len(vectors) != len(words) or (words and vectors.shape[1] == 0):
             raise EmbeddingError(f"{len(words):,} words have vectors of shape {vectors.shape}: give one row per word")
         if len(set(words)) < len(words):
-            seen: set[str] = set()
-            twice = next(word for word in words if word in seen or seen.add(word))
+            twice = Counter(words).most_common(1)[0][0]
             raise EmbeddingError(f"the word {twice!r} is given more than once: keep one of its vectors")
         vocabulary = cls(_keyed(words, vectors, None))
         if len(vocabulary) != len(words):
@@ -228,7 +228,8 @@ class Vocabulary:
         left_out = LeftOut()
         with _plain(path) as plain:
             keyed_vectors = _read(plain, path, left_out)
-        counts, info = None, {}
+        counts: list[int] | None = None
+        info: dict[str, object] = {}
         described = path.with_suffix(".json")
         if path.suffix == ".bin" and described.is_file():
             counts, info = _read_description(described, path)
@@ -332,7 +333,7 @@ def _plain(path: Path) -> Iterator[Path]:
     """Yield the file unpacked and without a byte order mark: itself where it is so already, else a temporary one."""
     with open(path, "rb") as file:
         head = file.read(3)
-    openers: dict[bytes, Callable[..., IO[bytes]]] = {b"BZh": bz2.open, b"\x1f\x8b": gzip.open}
+    openers: dict[bytes, Any] = {b"BZh": bz2.open, b"\x1f\x8b": gzip.open}
     opener = openers.get(head) or openers.get(head[:2])
     if opener is None and head != _BOM:
         yield path
@@ -479,7 +480,7 @@ def _load(file: Path, path: Path, binary: bool) -> tuple[KeyedVectors, list[str]
             )
         except (EOFError, ValueError) as error:
             raise EmbeddingError(f"{path}: ends early or is damaged ({error}): fetch it anew") from None
-    return keyed, [str(record.args[0]) for record in records if record.args]
+    return keyed, [str(record.args[0]) for record in records if isinstance(record.args, tuple)]
 
 
 @contextlib.contextmanager

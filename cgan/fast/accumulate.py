@@ -23,7 +23,7 @@ class Accumulator:
         self.parameters = [parameter.detach() for parameter in network.parameters()]
         self.velocities = [optimiser.velocity(parameter) for parameter in network.parameters()]
         self._of_layer = {
-            layer: (optimiser.velocity(layer.weight), optimiser.velocity(layer.bias))
+            layer: (optimiser.velocity(layer.weight), optimiser.velocity(layer.bias))  # type: ignore[arg-type]
             for layer in network.modules()
             if isinstance(layer, nn.Linear)
         }
@@ -45,9 +45,9 @@ class Accumulator:
         if x.dtype != weight.dtype:
             weight.mul_(momentum).add_(gradient.to(x.dtype).mT @ x, alpha=-lr)
         elif weight.ndim == 2:
-            weight.addmm_(gradient.mT, x, beta=momentum, alpha=-lr)
+            weight.addmm_(gradient.mT, x, beta=momentum, alpha=-lr)  # type: ignore[arg-type]
         else:
-            weight.baddbmm_(gradient.mT, x, beta=momentum, alpha=-lr)
+            weight.baddbmm_(gradient.mT, x, beta=momentum, alpha=-lr)  # type: ignore[arg-type]
 
     def move(self) -> None:
         """Add the velocities to the parameters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,6 @@ from torch.nn import functional
 from cgan.fast.accumulate import Accumulator, accumulating_linear, affine
 from cgan.fast.layers import dropped_relu, maxout
 from cgan.fast.masks import bit_mask, word_count
-from cgan.layers import HiddenLayer
 from cgan.networks import ConditionalMLP, Generator
 
 #: (shape, p) -> dropout mask.
@@ -91,7 +91,7 @@ class FastNetwork:
         c, layers = network.condition_encoder(y), list(network.condition_branch)
         c = c.to(network.output.bias.dtype)
         if layers and not spec.condition_dropout:
-            first = layers.pop(0)
+            first: Any = layers.pop(0)
             c = self._activate(first, spread(self._linear(first.linear, c)), take)
         else:
             c = self._dropout(spread(c), spec.condition_dropout, take)
@@ -99,10 +99,10 @@ class FastNetwork:
             c = self._hidden(layer, c, take)
         return c
 
-    def _hidden(self, layer: HiddenLayer, x: Tensor, take: TakeMask, gradient_rows: slice = ALL) -> Tensor:
+    def _hidden(self, layer: Any, x: Tensor, take: TakeMask, gradient_rows: slice = ALL) -> Tensor:
         return self._activate(layer, self._linear(layer.linear, x, gradient_rows), take)
 
-    def _activate(self, layer: HiddenLayer, a: Tensor, take: TakeMask) -> Tensor:
+    def _activate(self, layer: Any, a: Tensor, take: TakeMask) -> Tensor:
         spec = layer.spec
         a = layer.norm(a)
         mask = take((a.shape[-2], spec.units), spec.dropout) if spec.dropout else None

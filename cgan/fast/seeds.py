@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 
@@ -53,12 +53,12 @@ class SeedsTrainer:
         if any(trainer.t != first.t for trainer in trainers):
             raise CganError("seeds trained at once must have made equally many updates: let those behind catch up")
         self.trainers = list(trainers)
-        G, g_optimiser = _stack([(trainer.G, trainer.optimisers["G"]) for trainer in trainers])
-        D, d_optimiser = _stack([(trainer.D, trainer.optimisers["D"]) for trainer in trainers])
+        G, g_optimiser = _stack([(trainer.G, _sgd(trainer, "G")) for trainer in trainers])
+        D, d_optimiser = _stack([(trainer.D, _sgd(trainer, "D")) for trainer in trainers])
         loss_sums = torch.stack([trainer.loss_sums for trainer in trainers])
         for i, trainer in enumerate(trainers):
-            _become_views(trainer.G, trainer.optimisers["G"], G, g_optimiser, i)
-            _become_views(trainer.D, trainer.optimisers["D"], D, d_optimiser, i)
+            _become_views(trainer.G, _sgd(trainer, "G"), G, g_optimiser, i)
+            _become_views(trainer.D, _sgd(trainer, "D"), D, d_optimiser, i)
             trainer.use_storage(loss_sums[i])
         self._update = FastUpdate(
             G,
@@ -136,3 +136,8 @@ def fit_seeds(
                         run.checkpoint()
                 raise Interrupted
     return [diverged.get(id(run)) for run in runs]
+
+
+def _sgd(trainer: Trainer, network: str) -> MomentumSGD:
+    """Return the optimizer of G or D; ``check_alike`` has refused any other kind."""
+    return cast(MomentumSGD, trainer.optimisers[network])

@@ -7,6 +7,7 @@ graph (``graph``) and serve several seeds at once (``seeds``), all buffers then 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from cgan.losses import discriminator_loss, generator_loss
 from cgan.networks import Discriminator, Generator, fill_noise_
 from cgan.optim import MomentumSGD
 from cgan.settings import TrainingSettings
+from cgan.specs import GeneratorSpec
 
 
 def is_supported(G: nn.Module, D: nn.Module, settings: TrainingSettings) -> bool:
@@ -52,7 +54,7 @@ class Buffers:
     def of_seed(self, index: int) -> Buffers:
         """Return views of the buffers of one seed."""
         held = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Buffers(**{name: None if tensor is None else tensor[index] for name, tensor in held.items()})
+        return Buffers(**{name: tensor[index] for name, tensor in held.items() if tensor is not None})
 
 
 class FastUpdate:
@@ -86,7 +88,7 @@ class FastUpdate:
         buffers.examples.copy_(examples)
         if buffers.fake_examples is not None:
             buffers.fake_examples.random_(0, self.training_set.count, generator=rng)
-        fill_noise_(buffers.noise, self.G.network.spec.noise, rng)
+        fill_noise_(buffers.noise, cast(GeneratorSpec, self.G.network.spec).noise, rng)
         if buffers.wrong_offset is not None:
             buffers.wrong_offset.random_(1, self.D.network.spec.condition_dim, generator=rng)
         fill_bits_(buffers.g_words, rng)
@@ -110,6 +112,7 @@ class FastUpdate:
         g_loss = generator_loss(fake_logit, loss)
 
         d_loss.backward(torch.ones_like(d_loss))
+        assert leaf.grad is not None
         fake.backward(leaf.grad * gradient_ratio(fake_logit, loss, self.matching).unsqueeze(-1))
         for accumulator in self.accumulators:
             accumulator.move()
@@ -125,7 +128,8 @@ class FastUpdate:
             conditions = [y, y_fake]
             if self.matching:
                 conditions.append(wrong_conditions(y, offset, self.D.network.spec.condition_dim))
-            y, shifts = torch.cat(conditions, -2 if y.is_floating_point() else -1), [0]
+            y = torch.cat([each for each in conditions if each is not None], -2 if y.is_floating_point() else -1)
+            shifts = [0]
         logits = self.D(
             torch.cat(rows, -2),
             y,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ class Classifier(nn.Module):
     A new one is all zeros; ``train_classifier`` and ``classifier_from_state`` fill it. ``state_dict()`` is a flat
     dictionary of float32 tensors.
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -94,7 +98,7 @@ def train_classifier(
     generator = torch.Generator().manual_seed(seed)
     classifier = Classifier((images.shape[1], *hidden, classes))
     with torch.no_grad():
-        for layer in classifier.layers:
+        for layer in cast(Iterable[nn.Linear], classifier.layers):
             # He et al. (2015): variance 2 / inputs keeps the scale of the signal through ReLU layers.
             noise = torch.randn(layer.weight.shape, generator=generator)
             layer.weight.copy_(noise * math.sqrt(2 / layer.in_features))

@@ -32,7 +32,8 @@ def tags_of(scene: Scene, rng: random.Random) -> list[str]:
 
     No two are the same when cleaned.
     """
-    tables, chosen = lexicon(), {}
+    tables = lexicon()
+    chosen: dict[str, str] = {}
     count = rng.choices((0, 2, 4, 7, 11), (6, 20, 35, 27, 12))[0]
     for _ in range(count):
         kind = rng.choices(("concept", "common", "junk", "name"), (78, 11, 8, 3))[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -154,7 +155,7 @@ def train(
         fake_labels = labels
         if settings.fake_conditions == "fresh":
             fake_labels = torch.randint(0, G.spec.condition_dim, (len(real),), device=device)
-        fake = G(noise(G.spec, len(real), device), fake_labels)
+        fake = G(noise(cast(GeneratorSpec, G.spec), len(real), device), fake_labels)
         if settings.update == "alternating":
             g_loss = minimise(generator_loss(D, fake, fake_labels), g_optimiser)
             d_loss = minimise(discriminator_loss(D, real, labels, fake, fake_labels), d_optimiser)

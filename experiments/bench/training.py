@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 from unittest.mock import patch
 
 import numpy as np
@@ -254,8 +255,9 @@ def one_update(config: MnistConfig, place: Place) -> tuple[dict[str, Any], dict[
     batch = draw_batch(ours.training_set, ours.next_examples(), ours.settings, ours.G.spec, ours.D.spec, rng)
     ours.step()
     fake = G(batch.z, batch.y_fake)
-    d_loss = plain.discriminator_loss(D, batch.x, batch.y, fake, batch.y_fake)
-    g_loss = plain.generator_loss(D, fake, batch.y_fake)
+    y, y_fake = cast(Tensor, batch.y), cast(Tensor, batch.y_fake)
+    d_loss = plain.discriminator_loss(D, batch.x, y, fake, y_fake)
+    g_loss = plain.generator_loss(D, fake, y_fake)
     reference = {
         "losses": torch.stack([d_loss, g_loss]).detach(),
         "D": torch.autograd.grad(d_loss, list(D.parameters())),
@@ -436,7 +438,7 @@ def without(place: Place, preset: str, sizes: Sizes) -> Job:
     for name in ABLATIONS:
         step = ablated(name, config, data, place)
         step(WARM_UP)
-        found.append(Candidate(name, "alternative", lambda step=step: step(count)))
+        found.append(Candidate(name, "alternative", partial(step, count)))
     batches = plain.endless(plain_batches(whole, place))
 
     def loading() -> None:

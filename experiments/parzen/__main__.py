@@ -25,7 +25,7 @@ from experiments.runs.folder import RunFolder, environment
 
 if TYPE_CHECKING:
     from cgan.metrics.parzen import ParzenResult
-    from data.mnist import DigitImages
+    from data.labelled import ImageDataset
 
 #: Values of ``--valid`` and ``--test``: the data set a run was trained on, else MNIST.
 DATA_SETS = ("auto", "mnist", "digits")
@@ -210,7 +210,7 @@ def read_inputs(settings: Settings) -> Inputs:
         if name not in DATA_SETS:
             inputs.add(role, *read_images(Path(name)))
 
-    def data_set(name: str) -> DigitImages:
+    def data_set(name: str) -> ImageDataset:
         if name == "auto":
             name = "digits" if run_folder and run_folder.read_config("mnist").dataset.embedded else "mnist"
         if name not in loaded:

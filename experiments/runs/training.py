@@ -366,4 +366,4 @@ def load_networks(
 
 def count_weights(spec: NetworkSpec) -> int:
     """Return the number of weights and biases of the linear maps of ``spec``."""
-    return sum((inputs + 1) * outputs for _, (inputs, outputs) in spec._linear_maps())
+    return sum((inputs + 1) * outputs for _, (inputs, outputs) in spec.linear_maps())

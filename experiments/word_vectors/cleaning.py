@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from embeddings.corpus import FileRecord, Manifest, ShardRecord
 from experiments import UsageError
@@ -185,7 +185,10 @@ def _manifest(shards: Sequence[ShardRecord], complete: bool, notice: str | None)
 def _on_ray(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, ShardRecord]]:
     """Yield each shard's record as a task of Ray finishes it. Raises ``UsageError`` where its files do not arrive."""
 
+    started = time.monotonic()
+
     def so_far(size: int, rows: int) -> None:
+        bar.set_postfix_str(f"{rows / (time.monotonic() - started):,.0f} rows/s", refresh=False)
         bar.update(size - bar.n)
 
     for name, record in engines.run_tasks(clean_shard, jobs, workers, None if bar.disable else so_far):
@@ -215,10 +218,10 @@ def _in_processes(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, Sha
                 process.start()
                 sender.close()  # The child alone holds the sending end, so that its death is seen here.
                 working[receiver] = process, name
-            for receiver in wait(list(working)):
-                process, name = working[receiver]  # type: ignore[index]
+            for receiver in cast(list["Connection"], wait(list(working))):
+                process, name = working[receiver]
                 try:
-                    message = receiver.recv()  # type: ignore[union-attr]
+                    message = receiver.recv()
                 except EOFError:
                     raise UsageError(
                         f"the process that cleaned {name} was stopped from outside (out of memory?): give the command "
@@ -228,7 +231,7 @@ def _in_processes(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, Sha
                     raise UsageError(message)
                 if isinstance(message, ShardRecord):
                     process.join()
-                    del working[receiver]  # type: ignore[arg-type]
+                    del working[receiver]
                     yield name, message
                     continue
                 rows += message[1]
