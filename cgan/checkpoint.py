@@ -119,8 +119,8 @@ def _advice(path: Path) -> str:
     if path.suffix in (".pt", ".pth", ".ckpt"):
         return "convert it: torch.load(..., weights_only=True), then safetensors.torch.save_file"
     if path.name == "checkpoint.safetensors":
-        return "restore it from a copy, or delete it and train anew; best.safetensors beside it can still be sampled"
-    return "restore it from a copy, or train the run anew under another name"
+        return "restore it from a copy, or delete it and train again; best.safetensors beside it can still be sampled"
+    return "restore it from a copy, or train the run again under another name"
 
 
 def _text_sha256(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The value function and the losses of both players: pure functions of D's logits.
+"""The value function and the losses of G and D: pure functions of D's logits.
 
 With a = logit and D = sigmoid(a): log D = -softplus(-a) and log(1 - D) = -softplus(a), finite for every finite a.
 All logarithms are natural. Equation numbers are the paper's; "GAN" is Goodfellow et al. (2014). Logits are (n,), or

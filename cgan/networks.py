@@ -46,7 +46,7 @@ class ConditionalMLP(nn.Module):
         self.output = linear(_width(width, spec.joint), outputs, spec.output_init, rng)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """(n, input_dim) inputs and n conditions to (n, outputs), before any output non-linearity."""
+        """Map (n, input_dim) inputs and n conditions to (n, outputs), before any output non-linearity."""
         h = self.input_branch(self.input_dropout(x))
         if self.spec.condition != "none":
             if y is None:
@@ -88,7 +88,7 @@ class Generator(ConditionalMLP):
                 self.output.bias.copy_(output_logit(data_mean, spec.output))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """(n, input_dim) noise and n conditions to (n, output_dim) data in the range of ``spec.output``."""
+        """Map (n, input_dim) noise and n conditions to (n, output_dim) data in the range of ``spec.output``."""
         return self.output_activation(super().forward(z, y))
 
     @torch.no_grad()
@@ -124,7 +124,7 @@ class Discriminator(ConditionalMLP):
         super().__init__(spec, 1, rng)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """(n, input_dim) data and n conditions to logits (n,)."""
+        """Map (n, input_dim) data and n conditions to logits (n,)."""
         return super().forward(x, y).squeeze(-1)
 
 

@@ -89,7 +89,7 @@ class StoppingSettings:
     patience: int = 20
     """Training ends after this many estimates in a row without a new best."""
     min_updates: int = 25_000
-    """Estimates without a new best count only from here: nets that succeed look dead at first."""
+    """Estimates without a new best count only from here: good networks can score badly at first."""
 
     def __post_init__(self) -> None:
         for name in ("max_updates", "first_estimate", "estimate_every", "patience"):

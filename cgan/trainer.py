@@ -33,7 +33,7 @@ CHECKPOINT_FORMAT = 2
 
 
 class Diverged(CganError):
-    """Training ended in NaN, or with one player's loss stuck at its extreme."""
+    """Training ended in NaN, or with one network's loss stuck at its extreme."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -201,23 +201,23 @@ class Trainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Return everything that the next update depends on, as tensors and a JSON-ready record."""
         tensors = {"rng": self.rng.get_state(), "loss_sums": self.loss_sums}
-        for player, network in (("G", self.G), ("D", self.D)):
-            tensors |= {f"{player}.{name}": value for name, value in network.state_dict().items()}
+        for name, network in (("G", self.G), ("D", self.D)):
+            tensors |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
             for i, parameter in enumerate(network.parameters()):
-                held = self.optimisers[player].state[parameter]
-                tensors |= {f"{player}.optimiser.{i}.{name}": value for name, value in held.items()}
+                held = self.optimisers[name].state[parameter]
+                tensors |= {f"{name}.optimiser.{i}.{key}": value for key, value in held.items()}
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.module.state_dict().items()}
         return tensors, {"t": self.t, "loss_count": self.loss_count}
 
     def load_state(self, tensors: dict[str, Tensor], t: int, loss_count: int, path: Path) -> None:
         """Continue from what ``state`` returned; ``path`` names the file in errors."""
-        for player, network in (("G", self.G), ("D", self.D)):
-            own = checkpoint.subset(tensors, f"{player}.")
+        for name, network in (("G", self.G), ("D", self.D)):
+            own = checkpoint.subset(tensors, f"{name}.")
             weights = {name: value for name, value in own.items() if not name.startswith("optimiser.")}
             checkpoint.load_into(network, weights, path)
             for i, parameter in enumerate(network.parameters()):
-                self._load_optimiser(player, parameter, checkpoint.subset(own, f"optimiser.{i}."), path)
+                self._load_optimiser(name, parameter, checkpoint.subset(own, f"optimiser.{i}."), path)
         if self.average is not None:
             checkpoint.load_into(self.average.module, checkpoint.subset(tensors, "average."), path)
             self.average.n_averaged.fill_(t)
@@ -231,14 +231,14 @@ class Trainer:
             ) from None
         self.t, self.loss_count = t, loss_count
 
-    def _load_optimiser(self, player: str, parameter: nn.Parameter, saved: dict[str, Tensor], path: Path) -> None:
-        state = self.optimisers[player].state[parameter]
+    def _load_optimiser(self, name: str, parameter: nn.Parameter, saved: dict[str, Tensor], path: Path) -> None:
+        state = self.optimisers[name].state[parameter]
         shapes = {name: tuple(value.shape) for name, value in saved.items()}
         wanted = {"velocity": tuple(parameter.shape)}
         if self.settings.optimiser == "adam":
             wanted = {"step": (), "exp_avg": tuple(parameter.shape), "exp_avg_sq": tuple(parameter.shape)}
         if shapes != wanted and not (self.settings.optimiser == "adam" and not saved):
-            raise CganError(f"{path}: the optimiser's state does not fit {player}: start a run of another name")
+            raise CganError(f"{path}: the optimiser's state does not fit {name}: start a run of another name")
         for name, value in saved.items():
             if name in state:
                 state[name].copy_(value)
@@ -287,20 +287,20 @@ def _check(generator: Generator, discriminator: Discriminator, data: TrainingSet
     for name, size in (("generator.output_dim", g.output_dim), ("discriminator.input_dim", d.input_dim)):
         if size != width:
             raise CganError(f"{name} is {size}, but each datum has {width} numbers: set it to {width}")
-    for player, spec in (("generator", g), ("discriminator", d)):
+    for name, spec in (("generator", g), ("discriminator", d)):
         if spec.condition == "none":
             continue
         if y is None:
-            raise CganError(f"{player}.condition is {spec.condition}, but the data have no conditions: set it to none")
+            raise CganError(f"{name}.condition is {spec.condition}, but the data have no conditions: set it to none")
         if spec.condition == "real":
             if y.ndim != 2 or y.shape[1] != spec.condition_dim:
                 raise CganError(
-                    f"{player}.condition_dim is {spec.condition_dim}, but the conditions have the shape "
+                    f"{name}.condition_dim is {spec.condition_dim}, but the conditions have the shape "
                     f"{tuple(y.shape)}: set it to their second number"
                 )
         elif y.ndim != 1 or y.is_floating_point() or not 0 <= int(y.min()) <= int(y.max()) < spec.condition_dim:
             raise CganError(
-                f"{player}.condition is {spec.condition} with condition_dim {spec.condition_dim}, so labels must be "
+                f"{name}.condition is {spec.condition} with condition_dim {spec.condition_dim}, so labels must be "
                 f"integers from 0 to {spec.condition_dim - 1}, and the data's conditions are not: set condition and "
                 "condition_dim to what they are"
             )
@@ -369,7 +369,7 @@ class BestRecord:
 
 #: Updates between two looks at the losses for divergence.
 CHECK_EVERY = 500
-#: A mean loss below this leaves the other player (almost) nothing to learn from ...
+#: A mean loss below this leaves the other network (almost) nothing to learn from ...
 STUCK_LOSS = 1e-4
 #: ... and after this many such looks in a row training has failed.
 STUCK_CHECKS = 10
@@ -520,7 +520,7 @@ def _finite_losses(trainer: Trainer) -> tuple[float, float]:
 
 
 def _check_losses(trainer: Trainer, progress: Progress) -> None:
-    """Raise ``Diverged`` if the mean losses show that one player has stopped learning for good."""
+    """Raise ``Diverged`` if the mean losses show that one network has stopped learning for good."""
     d_loss, g_loss = _finite_losses(trainer)
     # For a D that takes a fake for real with probability 1 - STUCK_LOSS: -log D, or log(1 - D) if minimax.
     fooled = STUCK_LOSS if trainer.settings.generator_loss == "non_saturating" else math.log(STUCK_LOSS)

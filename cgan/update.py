@@ -1,4 +1,4 @@
-"""One update of both players, written as in the paper's algorithm. ``cgan.fast`` does the same more quickly.
+"""One update of G and D, written as in the paper's algorithm. ``cgan.fast`` does the same more quickly.
 
 Each function takes a batch (``cgan.batches``), computes both losses, moves G and D by their optimisers, and returns
 (discriminator loss, generator loss) as detached scalars.

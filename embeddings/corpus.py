@@ -146,7 +146,7 @@ def _tag_line(tags: Sequence[str]) -> str:
 
 
 def _plain_line(line: bytes) -> str:
-    """ASCII tokens parted by any number of spaces: by one, and without those of digits only."""
+    """Join ASCII tokens by single spaces, without those of digits only."""
     # No list of words is made for the ordinary line, which holds no digit: this is what makes it fast.
     if len(line.translate(None, b"0123456789")) == len(line):
         while b"  " in line:
@@ -157,7 +157,7 @@ def _plain_line(line: bytes) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _word_pattern() -> re.Pattern[str]:
-    r"""Runs of \w and combining marks, which Python's \w leaves out."""
+    r"""Return a pattern of runs of \w and combining marks, which Python's \w leaves out."""
     marks = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"]
     ranges: list[list[int]] = []
     for code in marks:
@@ -282,7 +282,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise EmbeddingError(f"{path} is not a corpus manifest ({error}): make the corpus anew") from None
+        raise EmbeddingError(f"{path} is not a corpus manifest ({error}): make the corpus again") from None
 
 
 def load_corpus(folder: Path) -> Corpus:
@@ -300,7 +300,7 @@ def load_corpus(folder: Path) -> Corpus:
     for file in files:
         if not file.path.is_file() or file.path.stat().st_size != file.size:
             raise EmbeddingError(
-                f"{file.path} is missing or of another size than {MANIFEST} says: make the corpus anew"
+                f"{file.path} is missing or of another size than {MANIFEST} says: make the corpus again"
             )
     if not files:
         raise EmbeddingError(f"the corpus in {folder} holds no line of tokens: make it from other metadata")

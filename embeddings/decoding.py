@@ -1,6 +1,6 @@
 """From many sampled vectors of an item to its words: the nearest words of every sample, the commonest of them all.
 
-Draws no sample and scores no word.
+Sampling and measures are the caller's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Decoded:
     similarity: np.ndarray
 
     def rankings(self, vocabulary: Vocabulary) -> list[list[str]]:
-        """Each item's words, its best first; ``vocabulary`` is the one that decoded."""
+        """Return each item's words, its best first; ``vocabulary`` is the one that decoded."""
         return [[vocabulary.words[rank] for rank in row if rank >= 0] for row in self.ranks.tolist()]
 
 
@@ -45,7 +45,7 @@ def decode(
     device: str = "cpu",
     progress: bool = False,
 ) -> Decoded:
-    """The ``words`` commonest among the ``neighbours`` nearest words of each item's samples (paper, section 4.2).
+    """Return the ``words`` commonest of the ``neighbours`` nearest words of each item's samples (section 4.2).
 
     For each sample the nearest words by cosine are found, exactly; of the words of all of an item's samples those
     stand first that occur most often, of equally common ones that of the larger summed cosine, then the more
@@ -129,7 +129,7 @@ def commonest(ranks: np.ndarray, cosines: np.ndarray, vocabulary_size: int, word
 
 
 def restrict(vocabulary: Vocabulary, min_count: int) -> Vocabulary:
-    """The words of ``vocabulary`` seen at least ``min_count`` times; frequency ranks stay what they were.
+    """Return the words of ``vocabulary`` seen at least ``min_count`` times; frequency ranks stay the same.
 
     Vectors are shared, not copied; if every word stays, it is ``vocabulary`` itself.
     Raises ``EmbeddingError`` when the counts are not known or no word is left.
@@ -169,13 +169,13 @@ def _check(block: np.ndarray, dimension: int, first: int) -> None:
             image, sample = divmod(bad[0], block.shape[1])
             raise EmbeddingError(
                 f"the vector of image {first + image}, sample {sample} (both counted from 0) {bad[1]}, so no word "
-                "is near to it: its generator has diverged or died; take an earlier checkpoint or train anew"
+                "is near to it: its generator has diverged; take an earlier checkpoint or train again"
             )
         first += len(piece)
 
 
 def _pieces(block: np.ndarray) -> Iterator[np.ndarray]:
-    """``block`` (b, samples, d) cut so that each piece holds about ``_SAMPLES`` samples."""
+    """Return ``block`` (b, samples, d) cut so that each piece holds about ``_SAMPLES`` samples."""
     size = max(1, _SAMPLES // block.shape[1])
     for start in range(0, len(block), size):
         yield block[start : start + size]

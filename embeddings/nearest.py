@@ -61,7 +61,7 @@ class Index:
 
 
 def prepare(units: np.ndarray, device: str = "cpu", arithmetic: Arithmetic | None = None) -> Index:
-    """An ``Index`` of ``units``, (n, d) float32, finite, each of length one.
+    """Return an ``Index`` of ``units``, (n, d) float32, finite, each of length one.
 
     ``arithmetic`` None takes 8-bit integers on a processor with instructions for them, where their products come
     at about four times the rate of float32, else float32. The results are the same.
@@ -93,7 +93,7 @@ def prepare(units: np.ndarray, device: str = "cpu", arithmetic: Arithmetic | Non
 
 
 def search(index: Index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ``k`` rows nearest to each query by cosine, the nearest first.
+    """Return the ``k`` rows nearest to each query by cosine, the nearest first.
 
     ``queries`` is (m, d) float32, each of length one; 1 <= k <= number of rows.
     Returns (m, k) int64 row numbers and (m, k) float32 cosines: sums in float64, rounded. Equal ones stand in the
@@ -129,7 +129,7 @@ def search(index: Index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.nd
 
 @functools.lru_cache(maxsize=1)
 def int8_is_fast() -> bool:
-    """Whether this processor multiplies 8-bit integers natively (VNNI or AMX), and torch does it without error."""
+    """Return whether this processor multiplies 8-bit integers natively (VNNI or AMX) and torch does so correctly."""
     import torch
 
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -150,7 +150,7 @@ def int8_is_fast() -> bool:
 
 
 def product_error(d: int, device: torch.device) -> float:
-    """Bound of the error of a float32 product of two rows of length ``d``, per product of their lengths.
+    """Return a bound of the error of a float32 product of two rows of length ``d``, per product of their lengths.
 
     n additions and multiplications err by at most about n units of 2^-24; twice that is allowed for. Where torch
     may round the factors first (TF32 on a GPU, bfloat16 if its matmul precision was lowered), to 8 bits.
@@ -165,7 +165,7 @@ def product_error(d: int, device: torch.device) -> float:
 
 
 def _group_maxima(index: Index, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Largest cheap product of each group, in steps: (m, groups and filling) float32; (m,) step's worth; (m,) bound."""
+    """Return the largest cheap product of each group, in steps: (m, groups) float32; (m,) step; (m,) error bound."""
     import torch
 
     groups = len(index.rows) // GROUP
@@ -199,7 +199,7 @@ def _group_maxima(index: Index, queries: torch.Tensor) -> tuple[torch.Tensor, to
 def _refine(
     index: Index, queries: torch.Tensor, maxima: torch.Tensor, step: torch.Tensor, bound: torch.Tensor, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of each query, from its groups' largest cheap products."""
+    """Return the k nearest of each query, from its groups' largest cheap products."""
     import torch
 
     # Group g stands in section g % sections: the maxima of all are never gone through but for this maximum.
@@ -233,7 +233,7 @@ def _refine(
 def _exact(
     index: Index, queries: torch.Tensor, query: torch.Tensor, group: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Row numbers and float32 products of the rows of the groups, (m, most); missing ones have product -inf.
+    """Return row numbers and float32 products of the groups' rows, (m, most); missing ones have product -inf.
 
     ``query``, rising, and ``group`` name the pairs to compute.
     """
@@ -256,7 +256,7 @@ def _exact(
 
 
 def _dense(index: Index, queries: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of each query, from its products with all rows."""
+    """Return the k nearest of each query, from its products with all rows."""
     products = queries @ index.rows[: index.count].T
     error = product_error(queries.shape[1], queries.device)
     least = products.topk(k).values[:, -1]
@@ -267,7 +267,7 @@ def _dense(index: Index, queries: torch.Tensor, k: int) -> tuple[np.ndarray, np.
 def _decide(
     index: Index, queries: torch.Tensor, query: torch.Tensor, row: torch.Tensor, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of the candidates (``query``, ``row``) by their products in float64, rounded to float32."""
+    """Return the k best candidates (``query``, ``row``) by their products in float64, rounded to float32."""
     import torch
 
     cosines = torch.empty(len(query), dtype=torch.float32, device=query.device)

@@ -39,7 +39,7 @@ class SkipGram:
     window: int = 5
     """Words to either side that a word predicts, at most; each time a number up to it is drawn."""
     negative: int = 5
-    """Random words told apart from each true neighbour."""
+    """Random words contrasted with each true neighbour."""
     sample: float = 1e-3
     """Words of a greater share of the corpus than this are thinned out; 0 keeps them all."""
     epochs: int = 5
@@ -134,7 +134,7 @@ def train(
 
 
 def _falling(settings: SkipGram, progress: float) -> float:
-    """The learning rate after the given share of the training."""
+    """Return the learning rate after the given share of the training."""
     return settings.alpha + (settings.min_alpha - settings.alpha) * progress
 
 

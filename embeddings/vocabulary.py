@@ -308,7 +308,7 @@ def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
     if (largest := float(np.abs(vectors).max())) > LARGEST:
         raise EmbeddingError(
             f"a vector holds the number {largest:.1e}: the file was read out of step, as happens where a word of a "
-            "binary file holds a blank; write it anew without such words, or as text"
+            "binary file holds a blank; write it again without such words, or as text"
         )
     kept_counts = None if counts is None else counts[kept]
     known = keyed.expandos.get("count")
@@ -348,12 +348,12 @@ def _plain(path: Path) -> Iterator[Path]:
                 unpacked.write(first)
                 while data := packed.read(_BLOCK):
                     if unpacked.tell() + len(data) > room:
-                        raise EmbeddingError(f"{path}: unpacks to more than its header promises: fetch it anew")
+                        raise EmbeddingError(f"{path}: unpacks to more than its header promises: download it again")
                     unpacked.write(data)
         except (EOFError, OSError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise EmbeddingError(f"{path}: the packed file is damaged ({error}): fetch it anew") from None
+            raise EmbeddingError(f"{path}: the packed file is damaged ({error}): download it again") from None
         yield plain
 
 
@@ -399,7 +399,7 @@ def _read(plain: Path, path: Path, left_out: LeftOut) -> KeyedVectors:
     least = count * ((2 if text else 4) * dimension + 1)
     if not count or not dimension or least > size:
         raise EmbeddingError(
-            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes: fetch it anew"
+            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes: download it again"
         )
     if text:
         return _read_text(plain, path, count, dimension, left_out)
@@ -412,8 +412,7 @@ def _read_binary(plain: Path, path: Path, count: int, dimension: int, left_out: 
         left_out.add("repeated", word)
     if any(character < " " for word in keyed.index_to_key if word for character in word):
         raise EmbeddingError(
-            f"{path}: read out of step, as happens where a word holds a blank: write it anew without such words, or as "
-            "text"
+            f"{path}: not read in step, since some word holds a blank: write it again without such words, or as text"
         )
     words = sum(
         len(word.encode("utf-8", "surrogateescape")) + 1 for word in [*filter(None, keyed.index_to_key), *repeated]
@@ -427,7 +426,7 @@ def _read_binary(plain: Path, path: Path, count: int, dimension: int, left_out: 
     if not (rest in (0, count, count - 1) or (rest > 0 and not tail.strip())):
         raise EmbeddingError(
             f"{path} holds {rest:,} bytes behind the {count:,} words it promises: its header is wrong, or it is "
-            "damaged; fetch it anew"
+            "damaged; download it again"
         )
     return keyed
 
@@ -452,7 +451,7 @@ def _read_text(plain: Path, path: Path, count: int | None, dimension: int, left_
                         raise ValueError
                 except ValueError:
                     fault = "decimal commas; write points" if b"," in line else f"not a word with {dimension:,} numbers"
-                    raise EmbeddingError(f"{path}, line {number:,}: {fault}; fetch the file anew") from None
+                    raise EmbeddingError(f"{path}, line {number:,}: {fault}; download the file again") from None
                 if len(fields) != dimension + 1:
                     word = b" ".join(fields[:-dimension]).decode("utf-8", "surrogateescape")
                     left_out.add("with white space" if word else "empty", word)
@@ -460,7 +459,7 @@ def _read_text(plain: Path, path: Path, count: int | None, dimension: int, left_
                 kept += 1
                 target.write(b" ".join(fields) + b"\n")
         if count not in (None, lines):
-            raise EmbeddingError(f"{path} holds {lines:,} words where it promises {count:,}: fetch it anew")
+            raise EmbeddingError(f"{path} holds {lines:,} words where it promises {count:,}: download it again")
         if not kept:
             raise EmbeddingError(f"{path} holds no word: name another file")
         keyed, repeated = _load(cleaned, path, binary=False)
@@ -479,7 +478,7 @@ def _load(file: Path, path: Path, binary: bool) -> tuple[KeyedVectors, list[str]
                 str(file), binary=binary, no_header=not binary, unicode_errors="surrogateescape"
             )
         except (EOFError, ValueError) as error:
-            raise EmbeddingError(f"{path}: ends early or is damaged ({error}): fetch it anew") from None
+            raise EmbeddingError(f"{path}: ends early or is damaged ({error}): download it again") from None
     return keyed, [str(record.args[0]) for record in records if isinstance(record.args, tuple)]
 
 

@@ -93,7 +93,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Step:
-    """One command, and how to tell whether it is done."""
+    """One command, and how to find out whether it is done."""
 
     name: str
     module: str

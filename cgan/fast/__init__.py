@@ -2,7 +2,7 @@
 
 ``masks``        dropout masks cut from random bits
 ``layers``       ReLU and maxout fused with dropout
-``shared_pass``  one pass through D, forward and backward, serves both players
+``shared_pass``  one pass through D, forward and backward, serves G and D
 ``accumulate``   weight gradients multiplied straight into the velocity
 ``network``      a plain network computed with these layers
 ``update``       the simultaneous update made of all of these

@@ -1,4 +1,4 @@
-"""One pass through D, forward and backward, serves both players.
+"""One pass through D, forward and backward, gives the gradients of both G and D.
 
 D without batch normalisation treats each row alone. The gradient of either loss at generated row i is therefore the
 loss's derivative at logit a_i times da_i/dx_i, and the two losses differ by a known factor a row. D's backward pass

@@ -54,7 +54,7 @@ def classifier_from_state(state: dict[str, Tensor]) -> Classifier:
         classifier.load_state_dict(state)
     except (KeyError, IndexError, RuntimeError):
         raise CganError(
-            "these tensors are not the state of a classifier: delete the file, and it is trained anew"
+            "these tensors are not the state of a classifier: delete the file, and it is trained again"
         ) from None
     return classifier.eval()
 

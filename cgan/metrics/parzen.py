@@ -72,7 +72,7 @@ class ParzenResult:
 
 
 def sigma_grid(start: float, stop: float, count: int) -> tuple[float, ...]:
-    """``count`` widths from ``start`` to ``stop``, both included, at equal ratios.
+    """Return ``count`` widths from ``start`` to ``stop``, both included, at equal ratios.
 
     Raises:
         CganError: not ``0 < start < stop``, or ``count`` below 2 (one width: ``start == stop``, ``count`` 1).
@@ -88,12 +88,12 @@ def sigma_grid(start: float, stop: float, count: int) -> tuple[float, ...]:
 
 
 def default_sigmas() -> tuple[float, ...]:
-    """The 10 log-spaced widths in [0.1, 1] among which the paper's procedure chooses."""
+    """Return the 10 log-spaced widths in [0.1, 1] among which the paper's procedure chooses."""
     return sigma_grid(0.1, 1.0, 10)
 
 
 def mean_and_se(values: Tensor) -> tuple[float, float]:
-    """Mean and standard error std/sqrt(n) of per-image log-likelihoods ``values`` (n,), in nats.
+    """Return mean and standard error std/sqrt(n) of per-image log-likelihoods ``values`` (n,), in nats.
 
     std divides by n (ddof 0), as the original authors' evaluation does; at n = 10,000 dividing by n - 1 would
     raise the standard error by one part in 20,000. One value alone has standard error 0.
@@ -183,7 +183,7 @@ def log_likelihoods(
 def choose_sigma(
     valid: Tensor, samples: Tensor, sigmas: Sequence[float], *, memory_mib: int = 256, progress: bool = False
 ) -> tuple[int, tuple[Score, ...]]:
-    """Index of the sigma with the highest mean log-likelihood of ``valid`` (m, d), and each sigma's score.
+    """Return the index of the sigma of highest mean log-likelihood of ``valid`` (m, d), and each sigma's score.
 
     ``index, scores = choose_sigma(...)``; ``scores[index].sigma`` is the chosen width. Arguments and errors
     are those of :func:`log_likelihoods`.
@@ -202,7 +202,7 @@ def evaluate(
     memory_mib: int = 256,
     progress: bool = False,
 ) -> ParzenResult:
-    """The whole procedure: sigma chosen on ``valid`` (m, d), then ``test`` (k, d) scored at that sigma alone.
+    """Run the whole procedure: choose sigma on ``valid`` (m, d), then score ``test`` (k, d) at that sigma alone.
 
     ``samples`` is (n, d); ``sigmas`` defaults to :func:`default_sigmas`. Other arguments and errors are
     those of :func:`log_likelihoods`.
@@ -232,7 +232,7 @@ def evaluate(
 def _sum_kernels(
     q: Tensor, s: Tensor, s_norms: Tensor, weights: list[float], columns: Tensor, width: int
 ) -> tuple[Tensor, Tensor]:
-    """Of each query the least |s|^2/2 - q.s over ``s`` (m,), and the kernels summed relative to it (S, m)."""
+    """Return each query's least |s|^2/2 - q.s over ``s`` (m,), and the kernels summed relative to it (S, m)."""
     lowest = torch.full((len(q),), math.inf, device=q.device)
     sums = torch.zeros(len(weights), len(q), dtype=columns.dtype, device=q.device)
     memory = torch.empty(2, len(q) * width, device=q.device)
@@ -254,13 +254,13 @@ def _sum_kernels(
 
 
 def _centred(rows: Tensor, centre: Tensor, device: torch.device, wide: torch.dtype) -> tuple[Tensor, Tensor]:
-    """``rows - centre`` in float32 (k, d), and half its squared norms in ``wide`` (k,)."""
+    """Return ``rows - centre`` in float32 (k, d), and half its squared norms in ``wide`` (k,)."""
     shifted = rows.to(device, _working_dtype(rows, device), copy=True).sub_(centre).float()
     return shifted, shifted.to(wide, copy=True).square_().sum(1).div_(2)
 
 
 def _working_dtype(rows: Tensor, device: torch.device) -> torch.dtype:
-    """float64 rows are centred in float64, so that a large offset costs no digits; others in float32."""
+    """Return the type to centre rows in: float64 rows stay float64, so that a large offset costs no digits."""
     return torch.float64 if rows.dtype is torch.float64 and device.type != "mps" else torch.float32
 
 
@@ -274,7 +274,7 @@ class _Plan:
 
 
 def _plan(m: int, n: int, d: int, device_type: str, workers: int, memory_mib: int) -> _Plan:
-    """Block sizes within ``memory_mib``: half for centred samples, a quarter each for queries and tiles at work."""
+    """Return block sizes within ``memory_mib``: half for centred samples, a quarter each for queries and tiles."""
     budget = memory_mib * 2**20
     row = 16 * d  # bytes: while a row is centred, a float64 and a float32 copy, beside the block before it
     tile_rows, tile_columns = _CPU_TILE if device_type == "cpu" else _ACCELERATOR_TILE
@@ -313,7 +313,7 @@ def _require_finite(norms: Tensor, name: str, first: int) -> None:
 
 @contextmanager
 def _mapping(workers: int) -> Iterator[Callable[[Callable[[int], None], Iterable[int]], Iterator[None]]]:
-    """A ``map`` over so many threads, in each of which PyTorch uses one; the number in force before is put back.
+    """Yield a ``map`` over so many threads, each with one of PyTorch's own; restores the number afterwards.
 
     With a block of queries to each thread, none waits for another. PyTorch's own way, all threads in each operation,
     waits at the end of some ten thousand of them: as quick on an idle machine, over ten times slower on a busy one.
@@ -331,7 +331,7 @@ def _mapping(workers: int) -> Iterator[Callable[[Callable[[int], None], Iterable
 
 @contextmanager
 def _full_float32(device_type: str) -> Iterator[None]:
-    """No TF32, no bfloat16, no autocast in matrix products within; the settings before are put back.
+    """Keep TF32, bfloat16 and autocast out of matrix products within; restores the settings afterwards.
 
     PyTorch keeps them twice: a legacy word for all backends, and one per backend. The legacy word cannot be
     read while the two disagree, and then it has no meaning to put back.

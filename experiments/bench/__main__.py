@@ -112,7 +112,7 @@ class Command:
             raise UsageError(f"--words {self.words}: at least 1,000 are needed for their neighbours to mean anything")
 
     def sizes(self, accelerated: bool = False) -> Sizes:
-        """How much is measured; more updates on a GPU."""
+        """Return how much is measured; more updates on a GPU."""
         sizes = QUICK if self.quick else Sizes()
         if accelerated and not self.quick:
             sizes = of_accelerator(sizes)
@@ -122,7 +122,7 @@ class Command:
         return whole(sizes) if self.whole else sizes
 
     def seeds(self) -> int:
-        """Seeds trained at once."""
+        """Return the number of seeds trained at once."""
         return self.replicas or (2 if self.quick else 10)
 
 
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = resolve_device(automatic if command.device == "auto" else command.device)
     if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {command.device}: nothing is measured there yet; give cpu or cuda")
+        raise UsageError(f"--device {command.device}: only these are supported; give cpu or cuda")
     prepare_cpu(threads)
     precision = resolve_precision(command.precision, device)
     record: dict[str, Any] = {
@@ -151,10 +151,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         },
         "rows": [],
     }
-    told = record["machine"]
+    host = record["machine"]
     print(
-        f"{told['processor']}, {threads} of {told['cores']} cores, {told['memory_gib']:.0f} GiB, "
-        f"{told['gpu'] or 'no GPU'}, load {told['load_before']}; {precision} products\n"
+        f"{host['processor']}, {threads} of {host['cores']} cores, {host['memory_gib']:.0f} GiB, "
+        f"{host['gpu'] or 'no GPU'}, load {host['load_before']}; {precision} products\n"
     )
 
     def synchronise() -> None:
@@ -192,7 +192,7 @@ class Work:
         self._place: Place | None = None
 
     def job(self, path: PathName) -> Job:
-        """The path made ready, its results compared."""
+        """Prepare a path and compare its results; return it ready to be timed."""
         if path in ("update", "without", "tutorial", "replicas", "parzen"):
             return self._of_digits(path)
         if path in ("nearest", "decoding"):
@@ -225,7 +225,7 @@ class Work:
         return bench_parzen.parzen(place.dataset, self.device, sizes)
 
     def place(self) -> Place:
-        """MNIST where it lies under the data root, else the embedded digits; and where the nets are trained."""
+        """Return MNIST where it lies under the data root, else the embedded digits, with device and precision."""
         from data.mnist import load_digit_images
         from experiments.bench.training import Place
 
@@ -269,7 +269,7 @@ class Work:
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:
-    """What the figures were measured on: processor, memory, GPU, rates of products, versions, load."""
+    """Return what is measured on: processor, memory, GPU, rates of products, versions, load."""
     import torch
 
     from cgan.devices import product_seconds
@@ -293,7 +293,7 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
 
 
 def installed(name: str) -> str | None:
-    """A package's version, or None."""
+    """Return a package's version, or None."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -301,12 +301,12 @@ def installed(name: str) -> str | None:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory() -> int:
-    """Bytes of main memory; 0 where the system does not tell."""
+    """Return the bytes of main memory; 0 where the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -314,7 +314,7 @@ def memory() -> int:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, as far as the system reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -325,20 +325,20 @@ def processor() -> str:
 
 
 def load_average() -> list[float] | None:
-    """Processes at work in the last 1, 5 and 15 minutes; None where the system does not tell."""
+    """Return the mean number of running processes over 1, 5 and 15 minutes; None where it is not reported."""
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
 def page(record: dict[str, Any]) -> str:
-    """The table with what it was measured on, in Markdown."""
-    told, settings = record["machine"], record["settings"]
+    """Return the table with what it was measured on, in Markdown."""
+    host, settings = record["machine"], record["settings"]
     lines = ["# Speed", ""]
     if settings["quick"]:
         lines += ["**Small sizes (--quick): the figures mean nothing.**", ""]
     lines += [
-        f"{told['processor']}, {told['threads']} of {told['cores']} cores, {told['memory_gib']:.0f} GiB, "
-        f"{told['gpu'] or 'no GPU'}; torch {told['packages']['torch']}, {settings['precision']} products; medians of "
-        f"{settings['repeats']}; load before {told['load_before']}, after {told['load_after']}.",
+        f"{host['processor']}, {host['threads']} of {host['cores']} cores, {host['memory_gib']:.0f} GiB, "
+        f"{host['gpu'] or 'no GPU'}; torch {host['packages']['torch']}, {settings['precision']} products; medians of "
+        f"{settings['repeats']}; load before {host['load_before']}, after {host['load_after']}.",
         "",
         table(record["rows"]),
         "",

@@ -23,7 +23,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 def features(network: FrozenNetwork, paths: Sequence[Path], name: str, device: torch.device, sizes: Sizes) -> Job:
-    """The vectors of all ``paths``, of which the loop does some."""
+    """Benchmark the features of all ``paths``; the loop does some of them."""
     some = paths[: sizes.loop_photos]
 
     def ours(photos: Sequence[Path] = paths) -> np.ndarray:
@@ -55,7 +55,7 @@ def features(network: FrozenNetwork, paths: Sequence[Path], name: str, device: t
 
 @torch.no_grad()
 def one_by_one(network: FrozenNetwork, paths: Sequence[Path], device: torch.device) -> np.ndarray:
-    """What one would write first: open a photo, transform it, pass it on alone."""
+    """Compute features the direct way: open a photo, transform it, pass it through the network alone."""
     module, found = network.module.to(device), []
     for path in paths:
         pixels = network.preprocess(Image.open(path).convert("RGB"))
@@ -64,7 +64,7 @@ def one_by_one(network: FrozenNetwork, paths: Sequence[Path], device: torch.devi
 
 
 def bare_forward(network: FrozenNetwork, photos: int, device: torch.device) -> tuple[int, Callable[[], None], int]:
-    """The batch at which the network alone is quickest; its pass over about so many photos; over how many exactly."""
+    """Return the fastest batch size of the network alone, its pass over that many photos, and their number."""
     module, shape = network.module.to(device), network.preprocessing.input_size
     pixels = torch.rand(photos, *shape, device=device).contiguous(memory_format=torch.channels_last)
     # As features are computed: GPUs that have bfloat16 use it.

@@ -46,7 +46,7 @@ class Check:
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; a value that JSON does not know (NaN, infinity) as None."""
+        """Return it JSON-ready; a value that JSON does not know (NaN, infinity) as None."""
         value = self.value if math.isfinite(self.value) else None
         return {**asdict(self), "value": value, "agrees": self.agrees}
 
@@ -59,7 +59,7 @@ class Job:
     what: str
     """The work in words, with its sizes and data."""
     amount: float
-    """How much of ``unit`` the work is: its rates are told in these."""
+    """How much of ``unit`` the work is: its rates are given in these."""
     unit: str
     agreement: Sequence[Check]
     candidates: Sequence[Candidate]
@@ -70,7 +70,7 @@ class Job:
 def measure(
     job: Job, repeats: int, synchronise: Callable[[], None] = lambda: None, progress: bool = False
 ) -> dict[str, Any]:
-    """The row of a job: every candidate timed ``repeats`` times, all in turn, so that other work slows all alike.
+    """Time every candidate of a job ``repeats`` times, in turn, so that other work slows all alike; return its row.
 
     A job whose results disagree is not timed: its row has no candidates. ``synchronise`` waits for the device.
     """
@@ -113,7 +113,7 @@ def measure(
 
 
 def ratios(measured: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """How many times faster than each alternative ours (the first of that role) is, and how many times each limit."""
+    """Return how many times faster ours (the first of that role) is than each alternative and each limit."""
     if not measured:
         return {}
     ours = next(each["median_s"] for each in measured if each["role"] == "ours")
@@ -124,12 +124,12 @@ def ratios(measured: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]
 
 
 def disagreements(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """In words, what did not agree."""
+    """Describe each result that did not agree."""
     return [f"{row['path']}: {in_words(check)}" for row in rows for check in row["agreement"] if not check["agrees"]]
 
 
 def in_words(check: Mapping[str, Any]) -> str:
-    """A check in words."""
+    """Describe a check."""
     value = "not a number" if check["value"] is None else f"{check['value']:.3g}"
     return (
         f"{check['what']} is {value}, where {'at least' if check['at_least'] else 'at most'} {check['bound']:g} agrees"
@@ -137,7 +137,7 @@ def in_words(check: Mapping[str, Any]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a Markdown table; further alternatives and limits of a path stand on lines of their own."""
+    """Return the rows as a Markdown table; further alternatives and limits of a path have lines of their own."""
     lines = [
         "| path | ours | alternative | times faster | limit | times the limit |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -162,21 +162,21 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def described(measured: Mapping[str, Any]) -> str:
-    """Name, seconds, whether these were scaled up, and the note."""
+    """Describe a candidate: name, seconds, whether these were scaled up, and the note."""
     scaled = ", scaled up" if measured["role"] == "alternative" and measured["scaled"] > 1 else ""
     note = f" ({measured['note']})" if measured["note"] else ""
     return f"{measured['name']}: {seconds(measured['median_s'])}{scaled}{note}"
 
 
 def seconds(value: float) -> str:
-    """Seconds or milliseconds to three digits."""
+    """Format seconds or milliseconds with three digits."""
     if value >= 100:
         return f"{value:,.0f} s"
     return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
 
 
 def rate(measured: Mapping[str, Any]) -> str:
-    """How much a second."""
+    """Format how much is done in a second."""
     value = measured["amount"] / measured["median_s"]
     return f"{value:,.0f} {measured['unit']}/s" if value >= 100 else f"{value:.3g} {measured['unit']}/s"
 

@@ -25,7 +25,7 @@ ROWS = 1024
 
 
 def parzen(dataset: ImageDataset, device: torch.device, sizes: Sizes) -> Job:
-    """``sizes.samples`` images under as many samples, at ten sigmas."""
+    """Benchmark ``sizes.samples`` images under as many samples, at ten sigmas."""
     from sklearn.neighbors import KernelDensity
 
     sigmas, n = default_sigmas(), sizes.samples
@@ -90,7 +90,7 @@ def parzen(dataset: ImageDataset, device: torch.device, sizes: Sizes) -> Job:
 
 
 def rows(images: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """The first ``n`` images (n, d) float32; of fewer, copies with a little noise, no two alike."""
+    """Return the first ``n`` images (n, d) float32; missing ones are copies with a little noise, all different."""
     if len(images) >= n:
         return np.ascontiguousarray(images[:n])
     rng = np.random.default_rng(seed)
@@ -100,7 +100,7 @@ def rows(images: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def broadcast(images: Tensor, samples: Tensor, sigmas: tuple[float, ...]) -> Tensor:
-    """What one would write first: for every sigma and image the differences from all samples, by broadcasting."""
+    """Compute the density the direct way: all differences from all samples, by broadcasting, for every sigma."""
     d, n = samples.shape[1], len(samples)
     found = torch.empty(len(sigmas), len(images), dtype=torch.float64)
     for i, sigma in enumerate(sigmas):
@@ -112,7 +112,7 @@ def broadcast(images: Tensor, samples: Tensor, sigmas: tuple[float, ...]) -> Ten
 
 
 def product_and_exponentials(images: Tensor, samples: Tensor, sigmas: int) -> Callable[[], None]:
-    """One product of images and samples, then an exponential for each pair and sigma, in memory that stays near."""
+    """Compute one product of images and samples, then one exponential for each pair and sigma, in cached memory."""
     device = images.device
     size = TILE.get(device.type, TILE["cpu"])
     exponents, out = -torch.rand(size, device=device), torch.empty(size, device=device)
@@ -131,5 +131,5 @@ def product_and_exponentials(images: Tensor, samples: Tensor, sigmas: int) -> Ca
 
 
 def largest(difference: np.ndarray) -> float:
-    """The largest absolute value; NaN if there is one."""
+    """Return the largest absolute value; NaN if there is one."""
     return float(np.abs(difference).max())

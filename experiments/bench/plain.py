@@ -69,7 +69,7 @@ class Net(nn.Module):
         self.output = nn.Linear(spec.joint[-1].units if spec.joint else joint, outputs)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """(n, input_dim) and labels (n,) to (n, outputs), before a non-linearity."""
+        """Map (n, input_dim) and labels (n,) to (n, outputs), before a non-linearity."""
         h = self.input_branch(self.input_dropout(x))
         if self.spec.condition != "none":
             one_hot = self.spec.condition == "one_hot"

@@ -1,6 +1,6 @@
 """Limits of an update: its own matrix products replayed alone, and a device's rates of arithmetic and of memory.
 
-Knows nothing of the game: it watches a call for the products that PyTorch makes in it.
+Records the products that PyTorch makes during a call, whatever is called.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-#: Side of the square products that tell a device's rate; larger ones are no quicker.
+#: Side of the square products that give a device's rate; larger ones are no faster.
 SIDE = {"cpu": 1024, "cuda": 8192}
 
-#: Bytes copied to tell a device's rate of memory: more than its caches hold.
+#: Bytes copied to find a device's memory bandwidth: more than its caches hold.
 COPIED = 1 << 30
 
 
@@ -63,14 +63,14 @@ def _described(factor: Tensor) -> Operand:
 
 
 def products_of(call: Callable[[], object]) -> list[Product]:
-    """The matrix products that ``call`` makes, in order. On CUDA nothing may be replayed from a graph in it."""
+    """Return the matrix products that ``call`` makes, in order. On CUDA it must not replay a graph."""
     with _Watch() as watch:
         call()
     return watch.products
 
 
 def replayed(products: Sequence[Product], device: torch.device) -> Callable[[], None]:
-    """A function that makes the same products of other numbers, into memory that is there already."""
+    """Return a function that makes the same products of other numbers, into memory allocated once."""
     prepared = []
     for left, right in products:
         factors = _random(left, device), _random(right, device)
@@ -91,7 +91,7 @@ def _random(operand: Operand, device: torch.device) -> Tensor:
 
 
 def square_product(dtype: torch.dtype, device: torch.device) -> tuple[Callable[[], object], int]:
-    """A large product, and its operations: together they tell the device's rate of arithmetic."""
+    """Return a large product and its operations: together they give the device's rate of arithmetic."""
     side = SIDE.get(device.type, SIDE["cpu"])
     factor = torch.randn(side, side, device=device).to(dtype)
     out = torch.empty_like(factor)
@@ -99,7 +99,7 @@ def square_product(dtype: torch.dtype, device: torch.device) -> tuple[Callable[[
 
 
 def copying(device: torch.device) -> tuple[Callable[[], object], int]:
-    """A large copy within the device's memory, and the bytes it reads and writes."""
+    """Return a large copy within the device's memory, and the bytes it reads and writes."""
     source = torch.ones(COPIED // 4, device=device)
     target = torch.empty_like(source)
     return lambda: target.copy_(source), 2 * COPIED

@@ -65,12 +65,12 @@ QUICK = Sizes(
 
 
 def of_accelerator(sizes: Sizes) -> Sizes:
-    """The same work with more updates at a time, where one takes a fraction of a millisecond."""
+    """Return the same work with more updates at a time, where one takes a fraction of a millisecond."""
     return replace(sizes, updates=10 * sizes.updates, epoch_updates=None)
 
 
 def whole(sizes: Sizes) -> Sizes:
-    """The same work with every candidate measured on all of it."""
+    """Return the same work with every candidate measured on all of it."""
     return replace(
         sizes,
         epoch_updates=None,

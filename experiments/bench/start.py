@@ -17,9 +17,9 @@ HEAVY = "import torch"
 
 
 def start_up() -> Job:
-    """``python -m experiments.mnist --help``."""
-    told = python("-m", "experiments.mnist", "--help")()
-    missing = sum(name not in told for name in MNIST_PRESETS)
+    """Benchmark ``python -m experiments.mnist --help``."""
+    printed = python("-m", "experiments.mnist", "--help")()
+    missing = sum(name not in printed for name in MNIST_PRESETS)
     return Job(
         path="start-up",
         what="python -m experiments.mnist --help",
@@ -36,7 +36,7 @@ def start_up() -> Job:
 
 
 def python(*arguments: str) -> Callable[[], str]:
-    """A function that runs Python to its end in the checkout, and returns what it printed."""
+    """Return a function that runs Python to its end in the checkout, and returns what it printed."""
 
     def process() -> str:
         done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)

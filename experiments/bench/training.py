@@ -238,9 +238,9 @@ def gradients_agree(config: MnistConfig, place: Place) -> list[Check]:
     config, checks = without_dropout(config), []
     for precision in dict.fromkeys(("float32", place.precision)):
         ours, reference = one_update(config, replace(place, precision=precision))
-        for player in ("D", "G"):
-            what = f"relative difference of {player}'s gradient ({precision} products) from the plain net's"
-            checks.append(Check(what, distance(ours[player], reference[player]), TOLERANCE[precision]))
+        for name in ("D", "G"):
+            what = f"relative difference of {name}'s gradient ({precision} products) from the plain net's"
+            checks.append(Check(what, distance(ours[name], reference[name]), TOLERANCE[precision]))
         off = float((ours["losses"] - reference["losses"]).abs().max())
         checks.append(Check(f"difference of the losses ({precision} products) in nats", off, TOLERANCE[precision]))
     return checks
@@ -271,10 +271,10 @@ def one_update(config: MnistConfig, place: Place) -> tuple[dict[str, Any], dict[
     return mine, reference
 
 
-def gradients(ours: Trainer, player: str) -> list[Tensor]:
+def gradients(ours: Trainer, name: str) -> list[Tensor]:
     """Return the gradients of a first update, from what it left in the optimiser."""
-    settings, state = ours.settings, ours.optimisers[player].state
-    parameters = (ours.G if player == "G" else ours.D).parameters()
+    settings, state = ours.settings, ours.optimisers[name].state
+    parameters = (ours.G if name == "G" else ours.D).parameters()
     if settings.optimiser == "adam":
         return [state[parameter]["exp_avg"] / (1 - settings.adam_beta1) for parameter in parameters]
     return [state[parameter]["velocity"] / -settings.learning_rate for parameter in parameters]
@@ -484,7 +484,7 @@ def ablations_agree(config: MnistConfig, place: Place) -> list[Check]:
     for name in ABLATIONS:
         step = ablated(name, config, data, place)
         step(1)
-        worst = max(distance(gradients(step.trainer, player), gradients(ours, player)) for player in ("D", "G"))  # type: ignore[attr-defined]
+        worst = max(distance(gradients(step.trainer, name), gradients(ours, name)) for name in ("D", "G"))  # type: ignore[attr-defined]
         checks.append(Check(f"relative difference of the gradient with {name}", worst, TOLERANCE["float32"]))
     shape, p = (1000, 1000), 0.5
     words = torch.empty(cgan.fast.masks.word_count(shape, p), dtype=torch.int64)

@@ -45,7 +45,7 @@ WORDS = 10
 
 
 def nearest(device: str, threads: int, sizes: Sizes) -> Job:
-    """The nearest words of many queries: random unit vectors, of which no index can make less work."""
+    """Benchmark the nearest words of random unit vectors, the hardest case for any index."""
     from gensim.models import KeyedVectors
 
     vocabulary, queries = random_words(sizes), unit_vectors(sizes.queries, sizes.dimension, seed=1)
@@ -99,7 +99,7 @@ def nearest(device: str, threads: int, sizes: Sizes) -> Job:
 
 
 def decoding(device: str, sizes: Sizes) -> Job:
-    """Tags of images from 100 sampled vectors each, scattered around one word's vector."""
+    """Benchmark the tags of images from 100 sampled vectors each, scattered around one word's vector."""
     from embeddings.decoding import decode
 
     vocabulary = random_words(sizes)
@@ -136,7 +136,7 @@ def decoding(device: str, sizes: Sizes) -> Job:
 
 
 def decode_one(vocabulary: Vocabulary, samples: np.ndarray, top: int) -> list[int]:
-    """What one would write first for one image (samples, d): cosines with all words, the best of each, and a count."""
+    """Decode one image's samples (samples, d) the direct way: cosines with all words, the best of each, a count."""
     units = samples / np.linalg.norm(samples, axis=1, keepdims=True)
     cosines = units @ vocabulary.vectors.T
     counts: Counter[int] = Counter()
@@ -149,32 +149,32 @@ def decode_one(vocabulary: Vocabulary, samples: np.ndarray, top: int) -> list[in
 
 
 def random_words(sizes: Sizes) -> Vocabulary:
-    """A vocabulary of random unit vectors."""
+    """Return a vocabulary of random unit vectors."""
     names = [f"w{number}" for number in range(sizes.words)]
     return Vocabulary.from_arrays(names, unit_vectors(sizes.words, sizes.dimension, seed=0))
 
 
 def unit_vectors(count: int, dimension: int, seed: int) -> np.ndarray:
-    """Random vectors (count, dimension) float32 of length one."""
+    """Return random vectors (count, dimension) float32 of length one."""
     made = np.random.default_rng(seed).standard_normal((count, dimension), dtype=np.float32)
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     return made
 
 
 def exact_neighbours(vocabulary: Vocabulary, queries: np.ndarray, top: int) -> np.ndarray:
-    """The nearest words of ``queries`` by products in float64, the nearest first: (m, top)."""
+    """Return the nearest words of ``queries`` by products in float64, the nearest first: (m, top)."""
     words = vocabulary.vectors.astype(np.float64)
     return np.argsort(-(queries.astype(np.float64) @ words.T), axis=1, kind="stable")[:, :top]
 
 
 def same_words(ranks: np.ndarray, other: np.ndarray, vocabulary: Vocabulary, queries: np.ndarray) -> float:
-    """Share of places of two lists of neighbours (m, top) with the same word, or with another as near."""
+    """Return the share of places of two lists of neighbours (m, top) with the same word, or with another as near."""
     near = [np.einsum("mkd,md->mk", vocabulary.vectors[each].astype(np.float64), queries) for each in (ranks, other)]
     return float(((ranks == other) | (np.abs(near[0] - near[1]) < TIE)).mean())
 
 
 def product_limits(words: np.ndarray, queries: np.ndarray, device: str) -> list[Candidate]:
-    """The products of all queries with all words alone, in blocks: first of the type that the search computes in."""
+    """Return the products of all queries with all words alone, first in the type that the search computes in."""
     import torch
 
     from embeddings.nearest import int8_is_fast
@@ -189,7 +189,7 @@ def product_limits(words: np.ndarray, queries: np.ndarray, device: str) -> list[
 
 
 def products(words: np.ndarray, queries: np.ndarray, dtype: Any, device: str) -> Callable[[], None]:
-    """A function that multiplies, block by block, into memory that is there already."""
+    """Return a function that multiplies block by block into memory allocated once."""
     import torch
 
     from embeddings.nearest import QUERIES, ROWS
@@ -213,7 +213,7 @@ def products(words: np.ndarray, queries: np.ndarray, dtype: Any, device: str) ->
 
 
 def corpus(shards: Sequence[Path], name: str, folder: Path, sizes: Sizes) -> Job:
-    """Rows of metadata to lines of tokens, on one core."""
+    """Benchmark cleaning rows of metadata into lines of tokens, on one core."""
     from data.yfcc100m import Tally, read_batches
 
     plain, count = folder / "rows.tsv", min(sizes.timed_rows, sizes.rows)
@@ -248,7 +248,7 @@ def corpus(shards: Sequence[Path], name: str, folder: Path, sizes: Sizes) -> Job
 
 
 def write_rows(shards: Sequence[Path], path: Path, count: int) -> None:
-    """``count`` rows of the shards to ``path``, from the first again when they end."""
+    """Write ``count`` rows of the shards to ``path``, starting again when they end."""
     with open(path, "wb") as file:
         left = count
         while left:
@@ -260,14 +260,14 @@ def write_rows(shards: Sequence[Path], path: Path, count: int) -> None:
 
 
 def unpacked(shard: Path) -> IO[bytes]:
-    """A shard's bytes, unpacked by its ending."""
+    """Return a shard's bytes, unpacked by its ending."""
     if shard.suffix == ".bz2":
         return bz2.open(shard)
     return gzip.open(shard) if shard.suffix == ".gz" else open(shard, "rb")  # type: ignore[return-value]
 
 
 def csv_and_re(path: Path, out: Path) -> Path:
-    """What one would write first: every column through the standard library, word by word. ``out``, written."""
+    """Clean rows the direct way, every column through the standard library, word by word; return ``out``, written."""
     csv.field_size_limit(1 << 30)
     with open(path, encoding="utf-8", newline="") as file, open(out, "w", encoding="utf-8") as lines:
         for columns in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
@@ -295,13 +295,13 @@ def read_only(path: Path) -> int:
 
 
 def overlap(found: Sequence[str], other: Sequence[str]) -> float:
-    """Tokens in both, each as often as in both, as a part of the mean length: 1 for the same bags of words."""
+    """Return the number of common tokens, divided by the mean length: 1 for the same bags of words."""
     common = (Counter(found) & Counter(other)).total()
     return 2 * common / max(1, len(found) + len(other))
 
 
 def skip_gram(shards: Sequence[Path], name: str, folder: Path, threads: int, sizes: Sizes) -> Job:
-    """Word vectors from lines of tokens: counting and training, by all cores."""
+    """Benchmark word vectors from lines of tokens: counting and training, on all cores."""
     from gensim.models import Word2Vec
 
     from data.yfcc100m import Tally, read_batches
@@ -376,7 +376,7 @@ class Lines:
 
 
 def correlation(vocabulary: Vocabulary, keyed: Any) -> float:
-    """Of the cosines between the commonest words, in both sets of vectors: no two runs by threads agree to the bit."""
+    """Return the correlation of the commonest words' cosines in two sets of vectors; threads make no two runs equal."""
     words = vocabulary.words[:COMMON]
     cosines = []
     for vectors in (vocabulary.vectors[: len(words)], np.stack([keyed[word] for word in words])):
@@ -386,7 +386,7 @@ def correlation(vocabulary: Vocabulary, keyed: Any) -> float:
 
 
 def number_of_rows(shards: Sequence[Path], most: int = 200_000) -> int:
-    """Rows of all shards, counted up to ``most``."""
+    """Count the rows of all shards, up to ``most``."""
     rows = itertools.chain.from_iterable(_each_row(shard) for shard in shards)
     return sum(1 for _ in itertools.islice(rows, most))
 

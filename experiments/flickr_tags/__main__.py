@@ -200,7 +200,7 @@ def save_inputs(folder: Path, data: FlickrData, vocabulary: Vocabulary) -> None:
 
     # The JSON is written last; without it the counts are missing, by which rare words are kept from being generated.
     if not (folder / VOCABULARY).with_suffix(".json").exists():
-        # The fields that describe another file than this one are made anew.
+        # The fields that describe another file than this one are written again.
         about = ("format", "words", "dimension", "sha256")
         info = {name: value for name, value in vocabulary.info.items() if name not in about}
         vocabulary.save(folder / VOCABULARY, info)

@@ -398,11 +398,11 @@ def features_of(
 
 def check_specs(config: FlickrConfig) -> None:
     """Raise ``UsageError`` unless G and D take real vectors, or nothing, as condition, and x is one size."""
-    for player, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
+    for network, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
         if spec.condition not in ("real", "none"):
             raise UsageError(
-                f"{player}.condition is {spec.condition}, but photos have no classes: choose real, for their features, "
-                "or none"
+                f"{network}.condition is {spec.condition}, but photos have no classes: choose real, for their "
+                "features, or none"
             )
     if config.generator.condition == "none" != config.discriminator.condition:
         raise UsageError(
@@ -419,10 +419,10 @@ def check_specs(config: FlickrConfig) -> None:
 
 def check_condition(config: FlickrConfig, dimension: int, name: str) -> None:
     """Raise ``UsageError`` unless G and D take features of ``dimension`` numbers."""
-    for player, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
+    for network, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
         if spec.condition != "none" and spec.condition_dim != dimension:
             raise UsageError(
-                f"{name} gives {dimension:,} numbers an image, but {player}.condition_dim is {spec.condition_dim:,}: "
+                f"{name} gives {dimension:,} numbers an image, but {network}.condition_dim is {spec.condition_dim:,}: "
                 f"set --generator.condition-dim {dimension} and --discriminator.condition-dim {dimension}, or take "
                 "another network or --features.grid"
             )

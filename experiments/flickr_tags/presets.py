@@ -71,7 +71,7 @@ class WordSettings:
     epochs: int = 0
     """Passes over the corpus; 0: word2vec's usual 5 for 100 million tokens or more, up to 50 for a smaller corpus."""
     centred: bool = False
-    """Take the mean of all word vectors (at length 1) off each, for the game and for decoding. Open in the paper."""
+    """Take the mean of all word vectors (at length 1) off each, for training and for decoding. Open in the paper."""
     length: float = 5.0
     """Every word vector is scaled to this length; 0 leaves each at its own. Open in the paper."""
 
@@ -97,7 +97,7 @@ class DecodingSettings:
     """Only words seen so often can come out, where the counts are known (section 4.2's vocabulary)."""
     min_photos: int = 10
     """Only words that so many training photos (2% of them, if that is fewer) have as a tag can come out; 0: any word.
-    Words of titles and descriptions that nobody tags with (its, some) crowd out tags. Not in the paper."""
+    Words of titles and descriptions that are no tags (its, some) crowd out tags. Not in the paper."""
 
     def __post_init__(self) -> None:
         for name in ("samples", "neighbours", "words", "min_count"):
@@ -109,7 +109,7 @@ class DecodingSettings:
 
 @dataclass(frozen=True)
 class FlickrConfig:
-    """One way to play the multimodal experiment (section 4.2)."""
+    """All settings of the multimodal experiment (section 4.2)."""
 
     generator: GeneratorSpec
     discriminator: DiscriminatorSpec
@@ -127,7 +127,7 @@ class FlickrConfig:
             raise UsageError(f"estimate_images is {self.estimate_images}: at least one image must be looked at")
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready: what ``config.json`` holds."""
+        """Return it JSON-ready, as ``config.json`` holds it."""
         sections = ("training", "stopping", "pairs", "features", "words", "decoding")
         return {
             "generator": self.generator.as_dict(),
@@ -138,7 +138,7 @@ class FlickrConfig:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> FlickrConfig:
-        """What ``as_dict`` wrote; raises ``UsageError`` on another form."""
+        """Return what ``as_dict`` wrote; raises ``UsageError`` on another form."""
         try:
             return cls(
                 GeneratorSpec.from_dict(record["generator"]),
@@ -184,7 +184,7 @@ def flickr_paper() -> FlickrConfig:
             condition_init=Init("uniform", 0.02),
             joint_init=Init("uniform", 0.02),
             output_init=Init("uniform", 0.02),
-            # Real vectors are a few hundred points, which no generator hits: without it D tells them by that alone.
+            # Real vectors are a few hundred points, which no generator hits: without dropout D recognises them.
             input_dropout=0.5,
         ),
         # The paper's decay takes 288,000 updates to its floor. The mean of the weights tags better than any of them.
@@ -192,7 +192,7 @@ def flickr_paper() -> FlickrConfig:
         stopping=StoppingSettings(
             max_updates=3_000, first_estimate=250, estimate_every=250, patience=8, min_updates=1_500
         ),
-        # Without the mean that all features share, the game sees what tells photos apart. Words keep theirs (README).
+        # Without their common mean, features show what distinguishes photos. Words keep their mean (docs/details.md).
         features=FeatureSettings(scaling="centred_unit", length=20.0),
         words=WordSettings(length=10.0),
     )
@@ -212,7 +212,7 @@ def flickr_paper_literal() -> FlickrConfig:
 
 
 def flickr_matching_aware() -> FlickrConfig:
-    """As paper, but D also learns that a real tag of another photo is wrong, which the paper's game never shows it."""
+    """As paper, but D also learns that a real tag of another photo is wrong, which the paper's training never shows."""
     config = flickr_paper()
     return replace(
         config,

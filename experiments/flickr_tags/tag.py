@@ -126,7 +126,7 @@ def tag_photos(
 ) -> tuple[dict[str, list[tuple[str, float]]], dict[str, str]]:
     """Return each photo's ``top`` tags, best first, with the share of samples near each; and why some are skipped.
 
-    The noise starts anew for every call, so a photo's tags depend on its place among ``paths`` as well.
+    The noise starts from the seed for every call, so a photo's tags depend on its place among ``paths`` as well.
     """
     from cgan.devices import seeded
     from experiments.flickr_tags.dataset import features_of

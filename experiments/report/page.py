@@ -302,7 +302,7 @@ def _methods_chart(values: pd.DataFrame) -> figures.Picture | None:
     if not len(part):
         return None
     part = part.assign(method=part["method"].map(lambda name: tables.METHODS.get(name, name)))
-    told = "; ".join(f"{row.method}: {row.value:.3f} against {row.against}" for row in part.itertuples())
+    summary = "; ".join(f"{row.method}: {row.value:.3f} against {row.against}" for row in part.itertuples())
     return figures.interval_chart(
-        part, f"Precision at 10 with 95% intervals. {told}.", "precision at 10, 95% interval over photos"
+        part, f"Precision at 10 with 95% intervals. {summary}.", "precision at 10, 95% interval over photos"
     )

@@ -324,7 +324,7 @@ def _name(table: pd.DataFrame) -> None:
 
 
 def _keep_one_a_seed(table: pd.DataFrame, notes: list[str]) -> None:
-    """Of several runs of a group and a seed keep a finished one, of these the later; note the others."""
+    """Keep one run of a group and seed, a finished one, of these the later; note the others."""
     for _, runs in table.groupby(["group", "seed"], sort=False):
         if len(runs) < 2:
             continue

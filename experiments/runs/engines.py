@@ -58,7 +58,7 @@ def check(engine: Engine) -> None:
 
 @contextmanager
 def cluster(advice: str = "try again, or leave --engine ray out", **here: Any) -> Iterator[Any]:
-    """The module ``ray``, joined to the cluster at $RAY_ADDRESS, else to a Ray started here on all cores.
+    """Yield the module ``ray``, joined to the cluster at $RAY_ADDRESS, else to a Ray started here on all cores.
 
     What was joined is left at the end and what was started is stopped; within another such block nothing is done.
     Nothing is printed, no dashboard started and no usage reported. ``here`` holds more of ``ray.init``'s arguments for
@@ -165,8 +165,7 @@ def run_tasks(
 
 
 def _task(function: Callable[..., Any], name: str, job: tuple[Any, ...], board: Any) -> Any:
-    """What a worker does: the result, and the counts in all. They are told from the task's own beginning, so that one
-    started again corrects them."""
+    """Return the result and the counts in all, from the task's own start, so that one started again corrects them."""
     counts, looked = [0, 0], time.monotonic()
 
     def progress(first: int, second: int) -> None:
@@ -191,12 +190,12 @@ class _Board:
         self.counts[name] = counts
 
     def so_far(self) -> dict[str, tuple[int, int]]:
-        """The counts of each task."""
+        """Return the counts of each task."""
         return self.counts
 
 
 def _sums(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
-    """The sums over all tasks."""
+    """Return the sums over all tasks."""
     return sum(first for first, _ in counts.values()), sum(second for _, second in counts.values())
 
 
@@ -259,7 +258,7 @@ def run_passes(passes: Passes) -> Iterator[Found]:
 
 
 def _fit(ray: Any, threads: int, gpu: bool) -> tuple[int, int]:
-    """Cores of each actor, and how many actors the cluster holds."""
+    """Return the cores of each actor, and how many actors the cluster holds."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if gpu:
         machines = [machine for machine in machines if machine.get("GPU", 0) >= 1]
@@ -275,7 +274,7 @@ def _fit(ray: Any, threads: int, gpu: bool) -> tuple[int, int]:
 
 
 def _flushes_denormals() -> bool:
-    """Whether numbers below the normal ones count as zero in this thread (``cgan.devices.prepare_cpu``)."""
+    """Return whether numbers below the normal ones count as zero in this thread (``cgan.devices.prepare_cpu``)."""
     import torch
 
     return float(torch.tensor(1e-40) * 1) == 0

@@ -1,6 +1,6 @@
 """The paper's Table 2 of one run: photos beside user tags, annotations and generated tags, as JSON, Markdown, HTML.
 
-Draws no sample and measures nothing; what stands in the rows is the caller's. Every text in them is taken for hostile.
+The caller supplies the rows; every text in them is treated as hostile.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def percent(share: float) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """``text`` so that Markdown shows it as it is, in a table's cell too: no markup, link, HTML or formula in it."""
+    """Return ``text`` so that Markdown shows it as it is, in a table's cell too: without markup, links or formulas."""
     line = " ".join(printable(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # An at sign, the colon before // and the dot after www would make GitHub guess links.
@@ -251,5 +251,5 @@ def escape_markdown(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` with what no UTF-8 file or page may hold (lone surrogates, most control characters) as U+FFFD."""
+    """Return ``text`` with what no UTF-8 file or page may hold (lone surrogates, most control characters) as U+FFFD."""
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", "�", text)

@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def find_preset(command: Command) -> tuple[str, MnistConfig | FlickrConfig]:
-    """Name and settings of the preset, or of a preset's file."""
+    """Return name and settings of the preset, or of a preset's file."""
     presets = PRESETS[command.experiment]
     if command.preset.endswith(".json"):
         name, config, _ = read_preset(command.preset, presets)
@@ -182,7 +182,7 @@ def find_preset(command: Command) -> tuple[str, MnistConfig | FlickrConfig]:
 
 
 def check_lengths(command: Command) -> tuple[int, int, int, int]:
-    """Trials, epochs, grace epochs and epochs between estimates; ``UsageError`` if estimates would miss the ends."""
+    """Return trials, epochs, grace epochs and epochs between estimates; ``UsageError`` if they do not divide."""
     default = (FAST_LENGTHS if command.fast else LENGTHS)[command.experiment]
     asked = (command.trials, command.epochs, command.grace_epochs, command.estimate_epochs)
     trials, epochs, grace, every = (
@@ -245,7 +245,7 @@ def search(
 
 
 def _through_json(record: dict[str, Any]) -> dict[str, Any]:
-    """As the record comes back from a file: tuples as lists."""
+    """Return the record as it is read from a file: tuples become lists."""
     found: dict[str, Any] = json.loads(json.dumps(record))
     return found
 
@@ -259,7 +259,7 @@ def make_plan(
     folders: Folders,
     before: dict[str, Any],
 ) -> tuple[Plan, str | None]:
-    """What the trials share, the data found and prepared; and what must be said of the data."""
+    """Find and prepare the data; return what the trials share, and a notice about the data."""
     import torch
 
     from cgan.devices import resolve_device, resolve_precision
@@ -295,7 +295,7 @@ def make_plan(
 def find_digits(
     command: Command, config: MnistConfig, folders: Folders, device: str
 ) -> tuple[dict[str, Any], str | None]:
-    """The data set of an MNIST search, with the classifier that reads samples trained beside the trials."""
+    """Return the data set of an MNIST search and its notice; its classifier is trained and kept beside the trials."""
     from data.mnist import load_digit_images
     from experiments.mnist.evaluate import digit_classifier
 
@@ -308,7 +308,7 @@ def find_digits(
 def find_tagged(
     command: Command, config: FlickrConfig, folders: Folders, device: str
 ) -> tuple[dict[str, Any], str | None]:
-    """The photos of a Flickr search, with their features and word vectors made and kept."""
+    """Return the photos of a Flickr search and their notice; features and word vectors are computed and kept."""
     fast_name, fast_images = FAST_DATA["flickr-tags"]
     name = command.dataset or (fast_name if command.fast else "auto")
     images = command.images or (fast_images if command.fast else None)
@@ -371,7 +371,7 @@ def run_all(
 
 
 def report(folder: Path, plan: Plan, space: Space, trials: list[Trial], notice: str | None) -> None:
-    """Table, plot and winner as they are now."""
+    """Write the table, the plot and the best settings as they are now."""
     from experiments.search import summary
 
     summary.write_tables(folder, plan, space, trials, notice)
@@ -396,7 +396,7 @@ class Display:
         )
 
     def _epochs(self, trial: Trial) -> float:
-        """Of a trial that is over all: there is nothing more to wait for."""
+        """Return the epochs done; all of them for a trial that has ended."""
         return self.plan.epochs if trial.over else (trial.history[-1]["epoch"] if trial.history else 0)
 
     def __enter__(self) -> Display:
@@ -406,7 +406,7 @@ class Display:
         self.bar.close()
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self.bar.write(line, file=sys.stdout)
         sys.stdout.flush()
 

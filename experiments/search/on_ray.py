@@ -169,18 +169,18 @@ class Proposer(Searcher):  # type: ignore[misc]
         self.board, self.config = board, config
 
     def suggest(self, trial_id: str) -> Any:
-        """The trial's number, with where all lies."""
+        """Return the next trial's number, with the folders."""
         trial = self.board.next()
         return Searcher.FINISHED if trial is None else {**self.config, "number": trial.number}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The board knows already."""
+        """Do nothing: the board knows already."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save."""
+        """Do nothing: the trials' folders hold everything."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore."""
+        """Do nothing."""
 
 
 class Stopping(FIFOScheduler):  # type: ignore[misc]
@@ -204,7 +204,7 @@ class Endings(tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Ray asks no scheduler about a result that is the last."""
+        """Take a last result, which Ray does not pass to the scheduler."""
         if result.get("done"):
             self.board.take(result)
 
@@ -229,13 +229,13 @@ class Ending(tune.Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
-        """Whether the user wants to end."""
+        """Return whether the user has interrupted the search."""
         return self.board.interrupted
 
 
 @contextmanager
 def started(cpus: float, gpus: float) -> Iterator[float]:
-    """Ray, started on this machine or joined at ``RAY_ADDRESS``; yields how many trials of that size fit at once.
+    """Start Ray here, or join it at ``RAY_ADDRESS``; yield how many trials of that size fit at once.
 
     Raises ``UsageError`` when the cluster does not answer, or none fits.
     """

@@ -42,7 +42,7 @@ class Uniform:
         return self.low, self.high
 
     def draw(self, rng: random.Random) -> Any:
-        """One value."""
+        """Return one value."""
         if isinstance(self.low, int) and isinstance(self.high, int):
             return rng.randint(self.low, self.high)
         return rng.uniform(self.low, self.high)
@@ -66,7 +66,7 @@ class LogUniform:
         return self.low, self.high
 
     def draw(self, rng: random.Random) -> Any:
-        """One value."""
+        """Return one value."""
         value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         value = min(max(value, self.low), self.high)
         return round(value) if isinstance(self.low, int) and isinstance(self.high, int) else value
@@ -88,7 +88,7 @@ class Choice:
         return self.values
 
     def draw(self, rng: random.Random) -> Any:
-        """One value."""
+        """Return one value."""
         return rng.choice(self.values)
 
 
@@ -173,7 +173,7 @@ REFUSED = {
 
 
 def find_space(experiment: str, text: str | None, config: Any) -> Space:
-    """The space of a name or a JSON file, the default if None; checked against the preset ``config``.
+    """Return the space of a name or a JSON file, the default if None; checked against the preset ``config``.
 
     Raises ``UsageError`` on an unknown name, and as ``parse_space``.
     """
@@ -195,7 +195,7 @@ def find_space(experiment: str, text: str | None, config: Any) -> Space:
 
 
 def parse_space(record: Mapping[str, Any], config: Any, where: str) -> Space:
-    """The space that a JSON object spells, checked against the preset ``config``; ``where`` names it in errors.
+    """Return the space of a JSON object, checked against the preset ``config``; ``where`` names it in errors.
 
     A field's dotted name is given {"uniform": [LOW, HIGH]}, {"log_uniform": [LOW, HIGH]}, {"choice": [VALUE, ...]}, or
     one value, which then holds for all trials. Raises ``UsageError`` for a field that the preset has not, a value of
@@ -226,13 +226,13 @@ def _dimension(spelled: Any) -> Dimension:
 
 
 def spell_space(space: Space) -> dict[str, Any]:
-    """The space as ``parse_space`` takes it."""
+    """Return the space in the form that ``parse_space`` reads."""
     kinds = {Uniform: "uniform", LogUniform: "log_uniform", Choice: "choice"}
     return {name: {kinds[type(dimension)]: list(dimension.ends)} for name, dimension in space.items()}
 
 
 def checked(space: Space, config: Any, where: str) -> Space:
-    """The space with every value in the form of its field; raises ``UsageError`` as ``parse_space``."""
+    """Return the space with every value in the form of its field; raises ``UsageError`` as ``parse_space``."""
     kinds, result = field_kinds(config), dict[str, Dimension]()
     if not space:
         raise UsageError(f"{where}: nothing to choose; name at least one field")
@@ -273,7 +273,7 @@ def _is_number(value: Any) -> bool:
 
 
 def field_kinds(config: Any, prefix: str = "") -> dict[str, Any]:
-    """The type of every field of a preset, by dotted name."""
+    """Return the type of every field of a preset, by dotted name."""
     hints, kinds = typing.get_type_hints(type(config)), dict[str, Any]()
     for item in fields(config):
         value, name = getattr(config, item.name), f"{prefix}{item.name}"
@@ -285,7 +285,7 @@ def field_kinds(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def convert(kind: Any, value: Any) -> Any:
-    """``value`` as a field of type ``kind`` has it in JSON, but layers in one text with spaces between them.
+    """Return ``value`` as a field of type ``kind`` has it in JSON, but layers in one text with spaces between them.
 
     Raises ``UsageError`` or ``CganError`` when it is of another type.
     """
@@ -313,7 +313,7 @@ def convert(kind: Any, value: Any) -> Any:
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """The preset with other ``values`` of its fields, by dotted name; raises ``CganError`` or ``UsageError`` as it."""
+    """Return the preset with other ``values`` of its fields, by dotted name; raises ``CganError`` or ``UsageError``."""
     kinds, record = field_kinds(config), config.as_dict()  # type: ignore[attr-defined]
     for name, value in values.items():
         *sections, last = name.split(".")
@@ -340,7 +340,7 @@ class Seen:
 
 
 def propose(space: Space, seen: Sequence[Seen], searcher: Searcher, seed: int, number: int) -> dict[str, Any]:
-    """Settings for trial ``number``: a function of the arguments alone, so that nothing is lost with the process.
+    """Return settings for trial ``number``, a function of the arguments alone, so that resuming repeats it.
 
     ``tpe`` is Bergstra et al.'s tree-structured Parzen estimator as Optuna has it, told of trials that were stopped
     and of those that train now, and at random for the first ``STARTUP``.
@@ -352,7 +352,7 @@ def propose(space: Space, seen: Sequence[Seen], searcher: Searcher, seed: int, n
 
 
 def distributions(space: Space) -> dict[str, Any]:
-    """The space in Optuna's terms."""
+    """Return the space in Optuna's terms."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     found: dict[str, Any] = {}
@@ -367,7 +367,7 @@ def distributions(space: Space) -> dict[str, Any]:
 
 
 def study(space: Space, seen: Sequence[Seen], seed: int, number: int) -> Any:
-    """An Optuna study, in memory, of the trials so far; it goes by those that finished, then by how far others came."""
+    """Return an Optuna study, in memory, of the trials so far, those that finished before those that did not."""
     import warnings
 
     import optuna

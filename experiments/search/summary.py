@@ -56,7 +56,7 @@ def write_best(path: Path, name: str, plan: Plan, best: Trial) -> None:
 
 
 def ordered(trials: Sequence[Trial], experiment: str) -> list[Trial]:
-    """The best first; those that diverged, then those without a score, last."""
+    """Return the trials, the best first; those that diverged, then those without a score, last."""
 
     def rank(trial: Trial) -> tuple[bool, float, int]:
         score = trial.bests(experiment)[-1] if trial.history else float("-inf")
@@ -66,12 +66,12 @@ def ordered(trials: Sequence[Trial], experiment: str) -> list[Trial]:
 
 
 def state_of(trial: Trial) -> str:
-    """In a word."""
+    """Return a trial's state in a word."""
     return trial.state if trial.over else "unfinished" if trial.history else "started"
 
 
 def write_csv(path: Path, plan: Plan, space: Space, trials: Sequence[Trial]) -> None:
-    """One row a trial, in their order, with every setting that was chosen."""
+    """Write one row a trial, in their order, with every setting that was chosen."""
     column = OBJECTIVES[plan.experiment][0]
     text = io.StringIO()
     names = ["trial", "state", column, "best_epoch", "epochs", "seconds", "reason", *space]
@@ -93,7 +93,7 @@ def write_csv(path: Path, plan: Plan, space: Space, trials: Sequence[Trial]) -> 
 
 
 def markdown(name: str, plan: Plan, space: Space, trials: Sequence[Trial], notice: str | None) -> str:
-    """The table for readers, the best trial first."""
+    """Return the table of trials in Markdown, the best first."""
     column, words, unit = OBJECTIVES[plan.experiment]
     count = {state: sum(state_of(trial) == state for trial in trials) for state in dict.fromkeys(map(state_of, trials))}
     best = winner(trials, plan.experiment)
@@ -132,7 +132,7 @@ def markdown(name: str, plan: Plan, space: Space, trials: Sequence[Trial], notic
 
 
 def setting_text(value: Any) -> str:
-    """A setting for readers; enough digits to tell a decay of 1.000004 from one of 1.00001."""
+    """Format a setting, with enough digits to distinguish a decay of 1.000004 from one of 1.00001."""
     return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
@@ -141,7 +141,7 @@ def setting_text(value: Any) -> str:
 
 
 def importance(space: Space, plan: Plan, trials: Sequence[Trial]) -> dict[str, float]:
-    """How much each setting decides of a trial's rank, as shares of 1 (fANOVA: Hutter et al. 2014, as Optuna has it).
+    """Return how much each setting decides of a trial's rank, as shares of 1 (fANOVA: Hutter et al. 2014, by Optuna)
 
     By rank, since scores of diverged trials are far below all others. {} with fewer than ``ENOUGH`` trials.
     """
@@ -164,7 +164,7 @@ def importance(space: Space, plan: Plan, trials: Sequence[Trial]) -> dict[str, f
 
 
 def draw(path: Path, plan: Plan, space: Space, trials: Sequence[Trial], title: str) -> None:
-    """Learning curves, the settings' importance, and every trial as a line through its settings."""
+    """Draw learning curves, the settings' importance, and every trial as a line through its settings."""
     scored = [trial for trial in ordered(trials, plan.experiment) if trial.history]
     if not scored:
         return
@@ -246,7 +246,7 @@ def _draw_parallel(plot: Any, plan: Plan, space: Space, scored: Sequence[Trial],
 
 
 def height(dimension: Dimension, value: Any) -> float:
-    """Where a value lies on its axis, from 0 to 1."""
+    """Return where a value lies on its axis, from 0 to 1."""
     if isinstance(dimension, Choice):
         return dimension.values.index(value) / max(len(dimension.values) - 1, 1)
     low, high = dimension.low, dimension.high

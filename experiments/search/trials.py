@@ -81,7 +81,7 @@ class Plan:
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
-        """Of the search in ``folder``; raises ``UsageError`` naming the file if it is damaged."""
+        """Read the plan of the search in ``folder``; raises ``UsageError`` naming the file if it is damaged."""
         path = folder / SEARCH
         fix = "restore it, or search with another --name"
         plan = read_record(path, cls, missing="give the name of a search", fix=fix)
@@ -128,11 +128,11 @@ class Trial:
     """A row for each estimate, as in ``metrics.csv``."""
 
     def scores(self, experiment: str) -> list[float]:
-        """Of each estimate."""
+        """Return the score of each estimate."""
         return [row[OBJECTIVES[experiment][0]] for row in self.history]
 
     def bests(self, experiment: str) -> list[float]:
-        """The best score up to each estimate."""
+        """Return the best score up to each estimate."""
         scores = self.scores(experiment)
         return [max(scores[: i + 1]) for i in range(len(scores))]
 
@@ -149,12 +149,12 @@ class Trial:
 
 
 def trial_folder(folder: Path, number: int) -> Path:
-    """Of a search's trial."""
+    """Return the folder of a search's trial."""
     return folder / TRIALS / f"{number:04d}"
 
 
 def start(folder: Path, number: int, values: Mapping[str, Any]) -> Trial:
-    """A new trial of the search in ``folder``."""
+    """Start a trial of the search in ``folder``: write its settings."""
     place = trial_folder(folder, number)
     place.mkdir(parents=True, exist_ok=True)
     write_json(place / TRIAL, {"number": number, "values": dict(values)})
@@ -162,7 +162,7 @@ def start(folder: Path, number: int, values: Mapping[str, Any]) -> Trial:
 
 
 def read_trials(folder: Path) -> list[Trial]:
-    """All trials of the search in ``folder``, in their order; raises ``UsageError`` naming a file that is damaged."""
+    """Return all trials of the search in ``folder``, in order; raises ``UsageError`` naming a damaged file."""
     trials = []
     for path in sorted((folder / TRIALS).glob(f"*/{TRIAL}")):
         record = read_record(path, TrialRecord, fix=FIX)
@@ -175,7 +175,7 @@ def read_trials(folder: Path) -> list[Trial]:
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """The rows of a trial's ``metrics.csv``, none if there is none yet."""
+    """Return the rows of a trial's ``metrics.csv``, none if there is none yet."""
     try:
         with open(folder / METRICS, encoding="utf-8", newline="") as file:
             return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
@@ -191,7 +191,7 @@ def seen(trials: Sequence[Trial], experiment: str) -> list[Seen]:
 
 
 def winner(trials: Sequence[Trial], experiment: str) -> Trial | None:
-    """The trial of the best score among those that did not diverge; None while there is none."""
+    """Return the trial of the best score among those that did not diverge; None while there is none."""
     able = [trial for trial in trials if trial.history and trial.state not in ("diverged", "crashed")]
     return max(able, key=lambda trial: trial.bests(experiment)[-1], default=None)
 
@@ -216,7 +216,7 @@ def stopping_bar(mine: Sequence[float], others: Sequence[Sequence[float]], grace
 
 
 def quantile(rising: Sequence[float], share: float) -> float:
-    """The value below which ``share`` of the ``rising`` ones lie, between neighbours in proportion."""
+    """Return the value below which ``share`` of the ``rising`` ones lie, between neighbours in proportion."""
     if share == 0.5:
         return statistics.median(rising)
     place = share * (len(rising) - 1)
@@ -230,7 +230,7 @@ def quantile(rising: Sequence[float], share: float) -> float:
 
 
 def stopping_of(plan: Plan, batch_size: int, examples: int) -> StoppingSettings:
-    """Estimates at the same epochs in every trial, whatever its batch size; no other end than the last of them."""
+    """Return stopping settings with estimates at the same epochs in every trial, whatever its batch size."""
     updates = examples // batch_size
     return StoppingSettings(
         max_updates=plan.estimates * plan.estimate_epochs * updates,
@@ -298,7 +298,7 @@ class TrialRun:
 
 
 def failure(error: Exception, folder: Path) -> tuple[State, str]:
-    """How a trial ended that raised ``error``, and why; of a mistake in the program its traceback is kept."""
+    """Return the state and reason of a trial that raised ``error``; the traceback of a programming error is kept."""
     from cgan.trainer import Diverged
 
     if isinstance(error, Diverged):
@@ -342,7 +342,7 @@ def open_flickr(plan: Plan, config: FlickrConfig, place: Path, root: Path, cache
 
 
 def find_photos(config: FlickrConfig, name: str, images: int | None, root: Path, cache: Path) -> TaggedPhotos:
-    """The photos that ``experiments.flickr_tags --dataset name --images images`` takes."""
+    """Find the photos that ``experiments.flickr_tags --dataset name --images images`` takes."""
     from experiments.flickr_tags import __main__ as flickr_tags
 
     return flickr_tags.find_photos(

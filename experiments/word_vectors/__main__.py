@@ -341,7 +341,7 @@ def import_vectors(command: Import) -> None:
 
 
 def download(name: str) -> Path:
-    """The file of the word vectors that gensim's downloader knows as ``name``, fetched if it is not there yet.
+    """Return the file of the vectors that gensim's downloader calls ``name``, fetched if it is not there yet.
 
     None of the code that the downloader brings along is run. Raises ``UsageError`` when there is no such name or it
     cannot be fetched.
@@ -384,7 +384,7 @@ def _silenced(name: str) -> Iterator[None]:
 
 
 def _check_out(out: Path) -> None:
-    """Fail before the work, not after it, where its result could not be stored."""
+    """Raise ``UsageError`` before the work where its result could not be stored."""
     if out.suffix != ".bin":
         raise UsageError(f"--out {out}: the vectors are stored in word2vec's binary format; end the name in .bin")
     check_output(out, "--out")

@@ -33,6 +33,7 @@ def train(folder: Path, case: str, checkpoint_seconds: float = 0.0, pause: float
     """Train in ``folder`` from where its checkpoint stands; the file ``looping`` appears there after ten updates."""
     torch.set_num_threads(1)
     # Background jobs of a shell start with Ctrl-C ignored.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
     signal.signal(signal.SIGINT, signal.SIG_IGN if case == "hanging in the background" else signal.default_int_handler)
     hanging = case.startswith("hanging")
 

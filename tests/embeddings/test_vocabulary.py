@@ -217,7 +217,7 @@ def test_odd_words_are_left_out_and_counted(tmp_path: Path) -> None:
         (b"9" * 5000 + b" 200\n", "promises"),
         (b"2 2\ndog " + ONES + b"cat \x00\x00", "promises|ends early"),
         (b"1 2\ndog " + ONES + b"cat " + ONES, "behind the 1 words"),
-        (b"2 2\nmy dog " + ONES + b"cat " + ONES, "out of step|behind|ends early|not finite"),
+        (b"2 2\nmy dog " + ONES + b"cat " + ONES, "in step|behind|ends early|not finite"),
         (b"1 2\ndog " + b"\x00\x00\xc0\x7f" * 2, "'dog' is not finite"),
         (b"dog 1 2\ncat 0 0\n", "'cat' is zero"),
         (gzip.compress(b"dog 1 2\n" * 9)[:-12], "damaged"),
