@@ -28,16 +28,19 @@ if TYPE_CHECKING:
 #: "local" is this machine without Ray; "ray" is a Ray of its own on all cores, or the cluster at $RAY_ADDRESS.
 Engine = Literal["local", "ray"]
 
-#: Environment of Ray, unless it is set outside: no report of its use to its makers, no advice on its later versions, no
-#: warning of what Ray Data itself does with actors, and nothing about lost workers in the midst of results and bars.
+#: Environment of Ray, unless it is set outside: no usage reports, no warnings, and no lines about lost workers among
+#: results and bars.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
 }
+if not os.environ.get("RAY_ADDRESS"):
+    # A Ray started here listens on the loopback address alone: whoever reaches its ports may run code.
+    QUIET["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
-#: Times that Ray is started on this machine before its failure is told: on a busy one its own waiting is too short.
+#: Times that Ray is started on this machine before its failure is reported: on a busy one its own waiting is too short.
 STARTS = 3
 
 #: How often a task is started again whose process or machine was lost, before the command gives up.
@@ -78,11 +81,7 @@ def cluster(advice: str = "try again, or leave --engine ray out", **here: Any) -
         advice = "start one there, set RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS"
     else:
         what = "Ray does not start on this machine"
-    where = (
-        {"address": address}
-        if address
-        else {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1", **here}
-    )
+    where = {"address": address} if address else {"address": "local", "include_dashboard": False, **here}
     for attempt in range(1, STARTS + 1):
         try:
             if address:
