@@ -321,7 +321,7 @@ def ancestors(pid):
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 with engines.cluster(num_cpus=1) as ray:
-    ray.get(ray.remote(os.getpid).remote())
+    ray.get(ray.remote(lambda: 1).remote())
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     addresses = {row[9]: row[1].rpartition(":")[0] for row in rows if row[3] == "0A"}  # inode: hexadecimal address
     for folder in Path("/proc").glob("[0-9]*/fd"):
