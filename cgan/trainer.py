@@ -413,6 +413,7 @@ class TrainingRun:
 
     def train(self, on_update: Callable[[Trainer], None] | None = None) -> None:
         """Train to the stopping point. Raises ``Diverged``, or ``Interrupted`` after saving on a signal."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with collected_signals() as received:
             while not self.finished:
                 self.trainer.step()

@@ -1,0 +1,245 @@
+"""README and docs: links, commands and options exist, code runs, and every table's numbers are those of the results."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "experiments" / "results"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), RESULTS / "README.md"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def row(page: str, start: str) -> list[str]:
+    """Return the cells of the only table row of the page whose first cell is ``start``."""
+    found = [line for line in text_of(page).splitlines() if line.startswith(f"| {start} |")]
+    assert len(found) == 1, (page, start, len(found))
+    return [cell.strip() for cell in found[0].strip("|").split("|")]
+
+
+def result(folder: str) -> dict[str, Any]:
+    return json.loads((RESULTS / folder / "result.json").read_text(encoding="utf-8"))
+
+
+def nats(parzen: dict[str, Any], part: str = "test") -> str:
+    return f"{parzen[f'{part}_mean']:.1f} ± {parzen[f'{part}_se']:.1f}".replace("-", "−")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Links, commands, options
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            path, _, heading = target.partition("#")
+            there = (page.parent / path).resolve() if path else page
+            assert there.exists(), target
+            assert not heading or heading in anchors(there), target
+
+
+@cache
+def options(module: str) -> str:
+    """Return the help of a command and of all its presets or subcommands."""
+    help_of = [sys.executable, "-m", module, "--help"]
+    shown = subprocess.run(help_of, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    presets = re.match(r"usage:[^{]*\{([\w,-]+)\}", shown.stdout)
+    for name in presets[1].split(",") if presets else ():
+        more = [*help_of[:-1], name, "--help"]
+        shown.stdout += subprocess.run(more, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True).stdout
+    return shown.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    text, makefile = page.read_text(encoding="utf-8"), text_of("Makefile")
+    for target in re.findall(r"(?:^|`)make ([a-z][\w-]*)", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    commands = re.findall(r"-m (experiments\.\w+)([^`\n]*)", text)
+    for module, rest in commands:
+        words = shlex.split(rest.replace("'", ""), comments=True)
+        for option in (word for word in words if word.startswith("--")):
+            assert re.search(rf"{re.escape(option)}\b", options(module)), (module, option)
+        if not words:
+            options(module)
+
+
+@pytest.mark.parametrize("code", blocks(text_of("docs/your-own-data.md"), "python"), ids=["core", "vocabulary"])
+def test_code_runs_as_printed(code: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if "best estimate" in done.stdout:  # The samples have come within a tenth of their clusters.
+        assert float(done.stdout.split()[2]) > -0.1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Numbers
+
+
+ROWS = {
+    "Adversarial nets (`gan`)": "mnist/gan-seed1",
+    "Conditional adversarial nets (`paper`)": "mnist/paper-seed1",
+    "`paper-literal`": "mnist/paper-literal-seed1",
+    "`tutorial`": "mnist/tutorial-seed1",
+}
+BEST = [f"mnist/conditional-best-seed{seed}" for seed in (1, 2, 3)]
+
+
+def labels(found: dict[str, Any]) -> str:
+    fidelity = found.get("label_fidelity")
+    return f"{100 * fidelity['share']:.1f}%" if fidelity else ""
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_table_1(name: str) -> None:
+    found = result(ROWS[name])
+    cells = row("README.md", name)
+    assert cells[2:] == [nats(found["parzen"]), "1", labels(found), f"{found['diversity']['overall']:.2f}"]
+
+
+def test_the_mean_over_seeds_and_the_verdict() -> None:
+    found = [result(folder) for folder in BEST]
+    scores = np.array([each["parzen"]["test_mean"] for each in found])
+    error = np.mean([each["parzen"]["test_se"] for each in found])
+    fidelity = np.mean([each["label_fidelity"]["share"] for each in found])
+    diversity = np.mean([each["diversity"]["overall"] for each in found])
+    expected = [f"{scores.mean():.1f} ± {error:.1f}", "3", f"{100 * fidelity:.1f}%", f"{diversity:.2f}"]
+    assert row("README.md", "`conditional-best`")[2:] == expected
+    low, high = stats.t.interval(0.95, 2, scores.mean(), scores.std(ddof=1) / np.sqrt(3))
+    verdict = " ".join(text_of("docs/results.md").split())
+    assert f"is {scores.mean():.1f}, standard deviation {scores.std(ddof=1):.1f}; its 95% t interval" in verdict
+    assert f"is {low:.0f} to {high:.0f}, which holds 225" in verdict and low < 225 < high
+    for seed, each in enumerate(found, 1):
+        cells = row("docs/results.md", str(seed))
+        assert cells[1:4] == [nats(each["parzen"], "valid"), nats(each["parzen"]), labels(each)]
+        assert cells[4] == f"{each['diversity']['overall']:.2f}"
+        assert cells[5] == f"{100 * each['train_on_generated']['generated']:.1f}%"
+        on = each["dropout_on"]
+        assert cells[6] == f"{nats(on['parzen'])}, {on['diversity']['overall']:.2f}, {labels(on)}"
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("10,000 real training images (control)", "mnist-train"), ("10,000 k-means centroids (control)", "mnist-kmeans")],
+)
+def test_controls(name: str, file: str) -> None:
+    (path,) = [p for p in (RESULTS / "mnist-controls").glob("*.json") if json.loads(p.read_text())["samples"] == file]
+    assert row("README.md", name)[2] == nats(json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("`gan`", "gan-seed1"),
+        ("`paper`", "paper-seed1"),
+        ("`paper`, first 30 epochs", "paper-seed1-at-epoch-30"),
+        ("`paper-literal`", "paper-literal-seed1"),
+        ("`tutorial`", "tutorial-seed1"),
+    ],
+)
+def test_how_each_row_was_measured_and_what_d_accepts(name: str, folder: str) -> None:
+    found = result(f"mnist/{folder}")
+    lines = [line for line in text_of("docs/results.md").splitlines() if line.startswith(f"| {name} |")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")][1:] for line in lines]
+    updates = [f"{found['best_update']:,}", f"{found['updates']:,}"]
+    expected = [nats(found["parzen"]), f"{found['parzen']['sigma']:.3f}", *updates, f"{found['seconds'] / 60:.0f} min"]
+    assert cells[0] == expected
+    if "acceptance" in found:
+        assert cells[1] == [f"{100 * share:.1f}%" for pair in found["acceptance"]["accepted"] for share in pair]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_d_of_conditional_best_accepts(seed: int) -> None:
+    accepted = result(BEST[seed - 1])["acceptance"]["accepted"]
+    expected = [f"{100 * share:.1f}%" for pair in accepted for share in pair]
+    assert row("docs/results.md", f"`conditional-best`, seed {seed}")[1:] == expected
+
+
+def interval(value: dict[str, float]) -> str:
+    return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+
+
+TAGS = {name: result(f"flickr-tags/{name}-flickr-mini-seed1") for name in ("matching-aware", "paper")}
+METHODS = {
+    "cgan": ("Conditional adversarial net", "conditional GAN (`matching-aware`)"),
+    "commonest": ("Always the commonest tags", "the ten commonest tags, always"),
+    "vote": ("Votes of similar photos", "votes of the 40 most similar photos"),
+    "ridge": ("Linear map (ridge)", "linear map (ridge) to the mean tag vector"),
+    "mlp": ("MLP regression", "MLP of G's size, no noise, no D"),
+}
+
+
+def user_tag_cells(measures: dict[str, Any]) -> list[str]:
+    average, cosine = measures["mean_average_precision"], measures["best_cosine"]["value"]
+    return [interval(measures["precision_at_10"]), interval(average), f"{cosine:.3f}", str(measures["distinct_tags"])]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_table_2(method: str) -> None:
+    found, (readme, tags) = TAGS["matching-aware"], METHODS[method]
+    both = [interval(found[against][method]["precision_at_10"]) for against in ("measures", "measures_user_tags")]
+    assert row("README.md", readme)[1:] == both
+    assert row("docs/tags.md", tags)[1:] == user_tag_cells(found["measures_user_tags"][method])
+
+
+def test_the_paper_presets_tags() -> None:
+    measures = TAGS["paper"]["measures_user_tags"]["cgan"]
+    assert row("docs/tags.md", "conditional GAN (`paper`)")[1:] == user_tag_cells(measures)
+
+
+DETAILS = {
+    "(nothing changed)": "paper-seed1",
+    "type of the matrix products": "detail-precision-bfloat16",
+    "learning-rate decay, and the weights that sample": "detail-averaging-slow-decay",
+    "initial output biases of G": "detail-output-bias-marginals",
+    "initial weights of G's label branch": "detail-condition-init-fan-in",
+    "dropout on D's input x": "detail-x-dropout-0.5",
+}
+
+
+@pytest.mark.parametrize("name", DETAILS)
+def test_details(name: str) -> None:
+    metrics = pd.read_csv(RESULTS / "mnist" / DETAILS[name] / "metrics.csv").set_index("update")
+    expected = [f"{metrics['valid_log_likelihood'][update]:.0f}".replace("-", "−") for update in (5_000, 12_500)]
+    assert row("docs/details.md", name)[3:5] == expected
+
+
+def test_speed() -> None:
+    bench = {each["path"]: each for each in json.loads((RESULTS / "bench" / "bench.json").read_text())["rows"]}
+    (faster,) = bench["update"]["ratios"]["times_faster"].values()
+    (limit,) = bench["update"]["ratios"]["times_the_limit"].values()
+    ours = bench["update"]["candidates"][0]["median_s"] / 50
+    cells = row("docs/speed.md", "one update of `paper`, float32")
+    assert cells[1] == f"{1000 * ours:.1f} ms" and cells[3] == f"{faster:.1f}" and cells[5] == f"{limit:.1f}"
+    whole = bench["without"]["candidates"][0]["median_s"]
+    shares = [each["median_s"] / whole - 1 for each in bench["without"]["candidates"] if each["role"] == "alternative"]
+    written = re.findall(r"\| \+(\d+)% \|", text_of("docs/speed.md"))
+    assert sorted(map(int, written)) == sorted(round(100 * share) for share in shares)
