@@ -1,6 +1,6 @@
-"""The project's one way to download a file: resumable, checked, and either complete or not there at all.
+"""Download a file so that it is complete and verified, or not there at all; an interrupted download is continued.
 
-Knows nothing of any data set.
+Knows no dataset.
 """
 
 from __future__ import annotations
@@ -25,27 +25,24 @@ from data import DataError
 if TYPE_CHECKING:
     import requests
 
-#: Seconds to wait for a connection. Short: without a network the caller has something else to do.
+#: Seconds to wait for a connection; short, because without a network the caller uses other data.
 CONNECT_SECONDS = 3.0
-
-#: Seconds without a single byte after which a connection counts as broken.
+#: Seconds without a byte after which a connection counts as broken.
 READ_SECONDS = 20.0
-
-#: A mirror is given up after so many connections in a row that brought nothing new.
+#: A mirror is given up after this many connections in a row without a new byte.
 FRUITLESS_CONNECTIONS = 3
-
-#: Seconds to wait after one of those, times how many there were in a row.
+#: Seconds to wait after such a connection, times their number in a row.
 PAUSE_SECONDS = 1.0
-
-#: Bytes read and written at a time: what a kill loses at most.
+#: Bytes read and written at a time; a killed process loses at most this many.
 CHUNK = 1 << 16
-
 #: Bytes that a download leaves free on the disk.
 SPARE_BYTES = 64 << 20
+#: Hosts of this machine, to which plain http is as safe as https.
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class UnavailableError(DataError):
-    """Data that is not on disk and could not be brought there; ``reason`` says why in a few words."""
+    """Data that is not on the disk and could not be downloaded; ``reason`` says why in a few words."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -53,16 +50,16 @@ class UnavailableError(DataError):
 
 
 class MirrorError(Exception):
-    """A mirror cannot give the file; the message says why in a few words. Never leaves this module."""
+    """A mirror cannot give the file; the message says why. Caught in this module."""
 
 
 class BrokenError(Exception):
-    """A connection ended before the file did; another one may bring more. Never leaves this module."""
+    """A connection ended early; another one may bring the rest. Caught in this module."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the bytes of an unfinished download came from, and which version of the file they are of."""
+    """The address and the version of the file that a partial download belongs to."""
 
     url: str
     etag: str | None
@@ -71,8 +68,25 @@ class Source:
 
     @property
     def validator(self) -> str | None:
-        """What If-Range may be asked with: an ETag unless it is weak, else the date (RFC 9110, 13.1.5)."""
+        """The value for If-Range: the ETag unless it is weak, else the date (RFC 9110, 13.1.5)."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
+
+
+@dataclass(frozen=True)
+class Request:
+    """How the right file is recognised; the fields are the arguments of ``fetch``."""
+
+    checksum: str | None = None
+    verify: Callable[[Path], str | None] | None = None
+    progress: bool = True
+    max_bytes: int | None = None
+    https_only: bool = False
+
+    def find_fault(self, path: Path) -> str | None:
+        """Return what is wrong with a downloaded file, in words that follow "the file"; None if nothing is."""
+        if self.checksum and (found := file_checksum(path, self.checksum)) != self.checksum:
+            return f"has {found} instead of {self.checksum}"
+        return self.verify(path) if self.verify else None
 
 
 def fetch(
@@ -81,62 +95,64 @@ def fetch(
     checksum: str | None = None,
     verify: Callable[[Path], str | None] | None = None,
     progress: bool = True,
+    max_bytes: int | None = None,
+    https_only: bool = False,
 ) -> Path:
     """Download ``destination`` from the first of ``urls`` (http, https) that has the right file; return it.
 
-    ``checksum``: "md5:..." or "sha256:..." in hexadecimal, as pooch has it; None takes what the server sends.
-    ``verify``: given the downloaded file before it gets its name, says what is wrong with it, or None.
-    ``progress``: tell the size on standard error, and show a bar if that is a terminal.
+    ``checksum``: "md5:..." or "sha256:..." in hexadecimal; None accepts what the server sends.
+    ``verify``: returns what is wrong with the downloaded file, or None; called before the file gets its name.
+    ``progress``: print the size to standard error, and show a bar if that is a terminal.
+    ``max_bytes``: the size from which a file is refused, whether or not the server states a size.
+    ``https_only``: refuse plain http, redirects included, except to this machine.
 
-    The bytes go to ``<destination>.part``. An interrupted download leaves that file, and the next one
-    continues it if the server still has the same version (HTTP Range, If-Range), else begins anew. Only a
-    complete and verified file gets its name. Of several processes one downloads, and the others wait for its
-    file. A destination that exists is never written to: it is returned, after its checksum was compared.
-    Raises ``DataError`` if it has another one, and ``UnavailableError`` when no mirror gave the file, the
-    disk has no room for it or the folder cannot be written.
+    The bytes go to ``<destination>.part``. After an interruption the next call continues that file if the server
+    still has the same version (HTTP Range, If-Range). Of several processes one downloads and the others wait. An
+    existing destination is never written to: it is returned after its checksum was compared.
+    Raises ``DataError`` if that differs, and ``UnavailableError`` when no mirror gave the file, the disk has no room
+    or the folder cannot be written.
     """
     if checksum is not None and not re.fullmatch(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})", checksum):
         raise DataError(f'the checksum "{checksum}" must be "md5:" or "sha256:" and lower-case hexadecimal')
+    request = Request(checksum, verify, progress, max_bytes, https_only)
     try:
-        if arrived(destination, checksum):
+        if is_there(destination, checksum):
             return destination
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with alone(destination, progress):
-            if not arrived(destination, checksum):
-                addresses = [urls] if isinstance(urls, str) else urls
-                try_mirrors(addresses, destination, checksum, verify, progress)
-    except OSError as error:
-        # A failing network never comes this far; this is the disk.
+        with exclusive(destination, progress):
+            if not is_there(destination, checksum):
+                try_mirrors([urls] if isinstance(urls, str) else urls, destination, request)
+    except OSError as error:  # Of the disk: errors of the network are caught below.
         why = f"{error.filename or destination}: {error.strerror or error}"
         raise UnavailableError(
-            f"could not download {destination.name}, because it cannot be written ({why}): mend that, or "
-            "choose another folder",
+            f"could not download {destination.name}, because it cannot be written ({why}): make the folder writable, "
+            "or choose another one",
             reason=f"cannot write {why}",
         ) from error
     return destination
 
 
 def named_mirrors(mirrors: str | Sequence[str] | None, variable: str) -> list[str]:
-    """The base addresses that were given, else those in the environment's ``variable``, between spaces; else []."""
+    """Return the base addresses given, else those in the environment's ``variable``, separated by spaces; else []."""
     if mirrors:
         return [mirrors] if isinstance(mirrors, str) else list(mirrors)
     return os.environ.get(variable, "").split()
 
 
-def arrived(destination: Path, checksum: str | None) -> bool:
-    """Whether ``destination`` is there; raises ``DataError`` if it is, with another ``checksum``."""
+def is_there(destination: Path, checksum: str | None) -> bool:
+    """Return whether ``destination`` exists; raises ``DataError`` if it does with another ``checksum``."""
     if not destination.exists():
         return False
     if checksum and (found := file_checksum(destination, checksum)) != checksum:
         raise DataError(
             f"{destination} is damaged or of another version ({found} instead of {checksum}): delete it and "
-            "run again to fetch it anew"
+            "run again to download it again"
         )
     return True
 
 
 def file_checksum(path: Path, like: str) -> str:
-    """The checksum of a file with the algorithm of ``like``, in the same form ("md5:...")."""
+    """Return the checksum of a file with the algorithm of ``like``, in the same form ("md5:...")."""
     import pooch
 
     algorithm = like.partition(":")[0]
@@ -144,8 +160,8 @@ def file_checksum(path: Path, like: str) -> str:
 
 
 @contextlib.contextmanager
-def alone(destination: Path, progress: bool) -> Iterator[None]:
-    """Let one process at a time download ``destination``; the lock of a killed process falls with it."""
+def exclusive(destination: Path, progress: bool) -> Iterator[None]:
+    """Let one process at a time write ``destination``; the lock of a killed process is released with it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(beside(destination, ".lock"))
@@ -158,31 +174,23 @@ def alone(destination: Path, progress: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        # While the lock is held, so that whoever waits for the deleted file notices and takes a new one.
-        # Windows deletes no open file; there it stays.
+        # Deleted while it is held, so that a waiting process notices and makes a new one. Windows deletes no open file.
         with contextlib.suppress(OSError):
             os.unlink(lock.lock_file)
         lock.release()
 
 
-def try_mirrors(
-    urls: Sequence[str],
-    destination: Path,
-    checksum: str | None,
-    verify: Callable[[Path], str | None] | None,
-    progress: bool,
-) -> None:
+def try_mirrors(urls: Sequence[str], destination: Path, request: Request) -> None:
     """Put the file in place from the first mirror that has it; raise ``UnavailableError`` if none has."""
-    part, checked, failures = beside(destination, ".part"), bool(checksum or verify), []
+    part, failures = beside(destination, ".part"), []
     for url in urls:
         try:
-            continued = download(url, part, checked, progress)
-            wrong = fault(part, checksum, verify)
-            if wrong and continued:
-                # It may be the kept beginning that is wrong.
+            continued = download(url, part, request)
+            wrong = request.find_fault(part)
+            if wrong and continued:  # The bytes of the earlier download may be the wrong ones.
                 discard(part)
-                download(url, part, checked, progress)
-                wrong = fault(part, checksum, verify)
+                download(url, part, request)
+                wrong = request.find_fault(part)
             if wrong:
                 discard(part)
                 raise MirrorError(f"the file it sent {wrong}")
@@ -199,23 +207,16 @@ def try_mirrors(
     )
 
 
-def fault(part: Path, checksum: str | None, verify: Callable[[Path], str | None] | None) -> str | None:
-    """What is wrong with a downloaded file, in words that follow "the file"; None if nothing is."""
-    if checksum and (found := file_checksum(part, checksum)) != checksum:
-        return f"has {found} instead of {checksum}"
-    return verify(part) if verify else None
+def download(url: str, part: Path, request: Request) -> bool:
+    """Complete ``part`` over as many connections as it takes, while they bring new bytes.
 
-
-def download(url: str, part: Path, checked: bool, progress: bool) -> bool:
-    """Bring ``part`` to its full size over as many connections as that takes, while they bring something.
-
-    Returns whether earlier bytes were kept. Raises ``MirrorError``.
+    Return whether earlier bytes were kept. Raises ``MirrorError``.
     """
-    reach(url)
+    check_server(url, request.https_only)
     furthest, fruitless, continued = size_of(part), 0, False
     while True:
         try:
-            return receive(url, part, checked, progress) or continued
+            return receive(url, part, request) or continued
         except BrokenError as error:
             continued = True
             reached = size_of(part)
@@ -226,11 +227,10 @@ def download(url: str, part: Path, checked: bool, progress: bool) -> bool:
             time.sleep(PAUSE_SECONDS * fruitless)
 
 
-def reach(url: str) -> None:
-    """Raise ``MirrorError`` unless the server of ``url``, or the proxy before it, takes a connection in time.
+def check_server(url: str, https_only: bool) -> None:
+    """Raise ``MirrorError`` unless the server of ``url``, or the proxy before it, accepts a connection in time.
 
-    Looking up a name has no time limit of its own, and a name may have many addresses to try: only a thread
-    that is left behind bounds both.
+    Looking up a name has no time limit, and a name may have many addresses: a thread bounds both.
     """
     from requests.utils import get_environ_proxies, select_proxy
 
@@ -241,6 +241,8 @@ def reach(url: str) -> None:
         host, port = server.hostname, server.port or (443 if server.scheme == "https" else 80)
     except ValueError as error:
         raise MirrorError("not an http or https address") from error
+    if https_only and not is_safe(url):
+        raise MirrorError("not an https address, and no checksum of the file is known")
     outcome: list[OSError | None] = []
 
     def connect() -> None:
@@ -258,18 +260,22 @@ def reach(url: str) -> None:
         raise MirrorError(f"no connection: {failure.strerror or failure}")
 
 
-def receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
-    """Add to ``part`` what one connection brings; return whether it continued earlier bytes.
+def is_safe(url: str) -> bool:
+    """Return whether nobody between this machine and the server of ``url`` can change what it sends."""
+    return urlsplit(url).scheme == "https" or urlsplit(url).hostname in LOOPBACK
 
-    pooch's own downloader can neither continue a file nor leave alone a .gz sent with a Content-Encoding.
+
+def receive(url: str, part: Path, request: Request) -> bool:
+    """Add the bytes of one connection to ``part``; return whether it continued earlier bytes.
+
+    (pooch's downloader cannot continue a file, and unpacks a .gz that is sent with a Content-Encoding.)
     Raises ``BrokenError`` when the connection ends early, ``MirrorError`` when another one would be no use.
     """
-    import requests
     import urllib3
     from tqdm import tqdm
 
     source = read_source(part)
-    kept = size_of(part) if source and may_continue(source, url, checked) else 0
+    kept = size_of(part) if source and may_continue(source, url, request) else 0
     if source and kept and kept == source.size:
         return True
     headers = {"Accept-Encoding": "identity"}
@@ -277,48 +283,37 @@ def receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
         headers["Range"] = f"bytes={kept}-"
         if source.url == url and source.validator:
             headers["If-Range"] = source.validator
-    try:
-        response = requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
-    except requests.Timeout as error:
-        raise MirrorError("no answer in time") from error
-    except requests.exceptions.SSLError as error:
-        raise MirrorError("its certificate is not trusted, or another failure of TLS") from error
-    except requests.ConnectionError as error:
-        raise BrokenError("the connection broke") from error
-    except (requests.RequestException, ValueError) as error:
-        raise MirrorError(str(error)) from error
-    with response:
+    with open_url(url, headers) as response:
+        if request.https_only and not all(is_safe(step.url) for step in (*response.history, response)):
+            raise MirrorError("it redirects to an address without https, and no checksum of the file is known")
         if response.status_code == 200:
-            kept = 0
-            source = source_of(response, url)
-        elif response.status_code in (206, 416):
-            if not (source and kept and continues(response, source, url, kept)):
-                discard(part)
-                raise BrokenError("what it has now does not continue what it sent before")
-        else:
+            kept, source = 0, source_of(response, url)
+        elif response.status_code not in (206, 416):
             raise MirrorError(f"HTTP {response.status_code} {response.reason}".rstrip())
-        total = source.size
+        elif not (source and kept and continues(response, source, url, kept)):
+            discard(part)
+            raise BrokenError("what it has now does not continue what it sent before")
+        total, limit = source.size, request.max_bytes
+        if limit is not None and total is not None and total > limit:
+            raise MirrorError(f"the file it has is larger than {limit:,} bytes")
         ensure_room(part, total)
         size = "of unknown size" if total is None else tqdm.format_sizeof(total, "B")
         name = part.name.removesuffix(".part")
-        if progress:
+        if request.progress:
             done = f"continuing at {tqdm.format_sizeof(kept, 'B')}, " if kept else ""
             say(f"downloading {name} ({done}{size}) from {url}")
-        bar = tqdm(
-            desc=name,
-            total=total,
-            initial=kept,
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            disable=None if progress else True,
-        )
-        # Unbuffered: what has been received is on file if this process is killed.
+        hidden = None if request.progress else True
+        bar = tqdm(desc=name, total=total, initial=kept, unit="B", unit_scale=True, leave=False, disable=hidden)
+        # Unbuffered: all bytes received are in the file if this process is killed.
         with bar, open(part, "ab" if kept else "wb", buffering=0) as file:
-            # After the old bytes are gone and before the first new one, so that it never tells of others.
-            write_source(part, source)
+            # Written after the old bytes are gone and before the first new one, so that it describes no others.
+            beside(part, ".json").write_text(json.dumps(asdict(source)), encoding="utf-8")
             try:
                 for chunk in response.raw.stream(CHUNK, decode_content=False):
+                    kept_now = file.tell() + len(chunk)
+                    if limit is not None and kept_now > limit:
+                        discard(part)
+                        raise MirrorError(f"the file it sends is larger than {limit:,} bytes")
                     file.write(chunk)
                     bar.update(len(chunk))
             except urllib3.exceptions.HTTPError as error:
@@ -329,28 +324,41 @@ def receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
     return kept > 0
 
 
+def open_url(url: str, headers: dict[str, str]) -> requests.Response:
+    """Return the server's answer, its content not read yet."""
+    import requests
+
+    try:
+        return requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
+    except requests.Timeout as error:
+        raise MirrorError("no answer in time") from error
+    except requests.exceptions.SSLError as error:
+        raise MirrorError("its certificate is not trusted, or another failure of TLS") from error
+    except requests.ConnectionError as error:
+        raise BrokenError("the connection broke") from error
+    except (requests.RequestException, ValueError) as error:
+        raise MirrorError(str(error)) from error
+
+
 def source_of(response: requests.Response, url: str) -> Source:
-    """What a complete answer says of its file."""
+    """Return the version and size that the headers of a complete answer state."""
     length = response.headers.get("Content-Length", "")
-    return Source(
-        url=url,
-        etag=response.headers.get("ETag"),
-        modified=response.headers.get("Last-Modified"),
-        size=int(length) if length.isdecimal() else None,
-    )
+    size = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+    return Source(url, response.headers.get("ETag"), response.headers.get("Last-Modified"), size)
 
 
-def may_continue(source: Source, url: str, checked: bool) -> bool:
-    """Whether ``url`` may continue bytes from ``source``: the server or a check would notice a mismatch."""
+def may_continue(source: Source, url: str, request: Request) -> bool:
+    """Return whether ``url`` may continue bytes from ``source``: the server or a check would notice other bytes."""
+    checked = bool(request.checksum or request.verify)
     return checked or (source.url == url and source.validator is not None)
 
 
 def continues(response: requests.Response, source: Source, url: str, kept: int) -> bool:
-    """Whether a partial answer begins at byte ``kept`` of the same version of the same file.
+    """Return whether a partial answer begins at byte ``kept`` of the same version of the same file.
 
-    Not every server heeds If-Range, so the version is compared here too; each mirror has names of its own.
+    Some servers ignore If-Range, so the version is compared here too; another mirror has versions of its own.
     """
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", response.headers.get("Content-Range", ""))
     if response.status_code != 206 or not found or int(found[1]) != kept:
         return False
     now = response.headers
@@ -361,7 +369,7 @@ def continues(response: requests.Response, source: Source, url: str, kept: int) 
 
 
 def ensure_room(part: Path, total: int | None) -> None:
-    """Raise ``UnavailableError`` if the disk cannot take what ``part`` grows by, to ``total`` bytes."""
+    """Raise ``UnavailableError`` if the disk has no room for ``part`` to grow to ``total`` bytes."""
     from tqdm import tqdm
 
     need, free = (total or 0) - size_of(part) + SPARE_BYTES, shutil.disk_usage(part.parent).free
@@ -375,34 +383,31 @@ def ensure_room(part: Path, total: int | None) -> None:
 
 
 def read_source(part: Path) -> Source | None:
-    """What is known of the bytes in ``part``; None if nothing is, or nothing legible."""
+    """Return what is known of the bytes in ``part``; None if its record is missing, cut short or of another form."""
+    import msgspec
+
     try:
-        return Source(**json.loads(beside(part, ".json").read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
+        return msgspec.json.decode(beside(part, ".json").read_bytes(), type=Source)
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
 
 
-def write_source(part: Path, source: Source) -> None:
-    """Keep ``source`` beside ``part``. Half of it, after a kill, reads as nothing known."""
-    beside(part, ".json").write_text(json.dumps(asdict(source)), encoding="utf-8")
-
-
 def discard(part: Path) -> None:
-    """Remove an unfinished download and what is known of it."""
+    """Remove a partial download and its record."""
     part.unlink(missing_ok=True)
     beside(part, ".json").unlink(missing_ok=True)
 
 
 def size_of(path: Path) -> int:
-    """Bytes in a file; 0 if there is none."""
+    """Return the bytes in a file; 0 if there is none."""
     return path.stat().st_size if path.exists() else 0
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """``path`` with ``suffix`` added to its name."""
+    """Return ``path`` with ``suffix`` added to its name."""
     return path.with_name(path.name + suffix)
 
 
 def say(text: str) -> None:
-    """One line on standard error."""
+    """Print one line to standard error."""
     print(text, file=sys.stderr, flush=True)

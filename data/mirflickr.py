@@ -5,6 +5,7 @@ Reads names, sizes, tags and annotations. Opens no image, and knows no word vect
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import hashlib
 import json
@@ -24,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data import DataError
-from data.download import UnavailableError, alone, beside, ensure_room, fetch, named_mirrors, say
+from data.download import UnavailableError, beside, ensure_room, exclusive, fetch, named_mirrors, say
 from data.roots import data_root, default_root
 
 #: The two folders of the layout, and where in the first the user tags lie.
@@ -348,6 +349,9 @@ def read_all_tags(
 
 def parse_tags(content: bytes, dropped: Counter[str]) -> tuple[str, ...]:
     """The usable tags of one tags file, whatever its line ends, each once in their order."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and len(content) % 2 == 0:
+        content = content.decode("utf-16", "replace").encode()
+        dropped[BYTE_ORDER_MARK] += 1
     if content.startswith(_BOM):
         content = content[len(_BOM) :]
         dropped[BYTE_ORDER_MARK] += 1
@@ -562,7 +566,7 @@ def unpack(archive: Path, target: Path) -> None:
     is damaged.
     """
     gathered = staging(target)
-    with alone(target, progress=True):
+    with exclusive(target, progress=True):
         if target.is_dir():
             return
         try:

@@ -53,7 +53,7 @@ def load_digit_images(
     download: bool = True,
     mirrors: str | Sequence[str] | None = None,
 ) -> ImageDataset:
-    """The digits to train on, by name; ``root`` as for ``data_root``, the rest as for ``load_mnist``.
+    """Return the digits to train on, by name; ``root`` as for ``data_root``, the rest as for ``load_mnist``.
 
     "mnist": MNIST or a ``DataError``. "digits": the embedded digits. "auto": MNIST found or downloaded, else
     the embedded digits with a ``notice`` that says why; damaged files of MNIST are an error here too, never a
@@ -77,18 +77,18 @@ def load_digit_images(
 
 
 def load_mnist(root: str | Path, download: bool = True, mirrors: str | Sequence[str] | None = None) -> ImageDataset:
-    """MNIST under ``root``: 50,000 images train, the last 10,000 training images validate, 10,000 test.
+    """Return MNIST under ``root``: 50,000 images train, the last 10,000 training images validate, 10,000 test.
 
-    Reads ``<root>/MNIST/raw/*-ubyte``, or ``*-ubyte.gz`` where only that is there (unpacked beside it if the
-    folder can be written). Files that are missing are downloaded if ``download``, from the base addresses
+    Reads ``<root>/MNIST/raw/*-ubyte`` or what ``find_file`` finds instead; a ``.gz`` is unpacked beside itself if the
+    folder can be written. Files that are missing are downloaded if ``download``, from the base addresses
     ``mirrors``, else those in ``$CGAN_MNIST_MIRROR``, else torchvision's. Nothing is written when the files
     are there.
     Raises ``UnavailableError`` (a ``DataError``) when a file is missing and cannot be fetched, and
     ``DataError`` when one is not, byte for byte, the published one; it is left as it is.
     """
     raw = Path(root) / "MNIST" / "raw"
-    # What is there is checked first: a damaged file should be told of before a download begins.
-    content = {file: read_file(raw, file) for file in FILES if exists(raw, file)}
+    # Files on the disk are checked first: a damaged one is reported before a download begins.
+    content = {file: read_file(path, file) for file in FILES if (path := find_file(Path(root), file))}
     missing = [file for file in FILES if file not in content]
     if missing and not download:
         names = ", ".join(file.name for file in missing)
@@ -99,7 +99,7 @@ def load_mnist(root: str | Path, download: bool = True, mirrors: str | Sequence[
         )
     for file in missing:
         download_file(raw, file, mirrors)
-        content[file] = read_file(raw, file)
+        content[file] = read_file(raw / f"{file.name}.gz", file)
     images, labels, test_images, test_labels = (
         np.frombuffer(content[file], dtype=np.uint8, offset=header_size(file)).reshape(file.shape) for file in FILES
     )
@@ -115,45 +115,46 @@ def load_mnist(root: str | Path, download: bool = True, mirrors: str | Sequence[
 
 
 def scale(images: np.ndarray) -> np.ndarray:
-    """Images uint8 (n, rows, columns) as float32 (n, rows * columns) in [0, 1]."""
+    """Return images uint8 (n, rows, columns) as float32 (n, rows * columns) in [0, 1]."""
     pixels = images.reshape(len(images), -1).astype(np.float32)
     pixels /= np.float32(255)
     return pixels
 
 
-def packed(raw: Path, file: IdxFile) -> Path:
-    """Where the compressed form of ``file`` lies."""
-    return raw / f"{file.name}.gz"
+def find_file(root: Path, file: IdxFile) -> Path | None:
+    """Return where ``file`` lies below ``root``, as it is or compressed; None if it is nowhere.
 
-
-def exists(raw: Path, file: IdxFile) -> bool:
-    """Whether ``file`` is in the folder ``raw``, as it is or compressed."""
-    return (raw / file.name).exists() or packed(raw, file).exists()
-
-
-def read_file(raw: Path, file: IdxFile) -> bytes:
-    """The bytes of ``file``, unpacked beside its compressed form if only that is there.
-
-    Raises ``DataError`` when they are not the published ones.
+    Besides ``<root>/MNIST/raw/NAME`` this accepts other common places: the folder in lower case, files flat in the
+    root or in MNIST, ``root`` naming one of these folders, a dot instead of the second-last dash (as in
+    ``train-images.idx3-ubyte``), and a folder of the file's name that holds the file.
     """
-    path = raw / file.name
-    if path.exists():
+    dotted = file.name.replace("-idx", ".idx")
+    for folder in (root / "MNIST" / "raw", root / "mnist" / "raw", root / "MNIST", root / "mnist", root / "raw", root):
+        for name in (file.name, dotted):
+            for path in (folder / name, folder / name / name, folder / f"{name}.gz"):
+                if path.is_file():
+                    return path
+    return None
+
+
+def read_file(path: Path, file: IdxFile) -> bytes:
+    """Return the uncompressed bytes of ``file`` at ``path``; raises ``DataError`` if they are not as published."""
+    if path.suffix == ".gz":
+        content, wrong = read_packed(path, file)
+    else:
         content = path.read_bytes()
         wrong = fault(content, file)
-    else:
-        path = packed(raw, file)
-        content, wrong = read_packed(path, file)
     if wrong:
-        raise DataError(f"{path} {wrong}: delete it and run again to fetch it anew")
+        raise DataError(f"{path} {wrong}: delete it and run again to download it again")
     if path.suffix == ".gz":
         # A folder that cannot be written is no hindrance: the next run unpacks again.
         with contextlib.suppress(OSError):
-            write_atomically(raw / file.name, content)
+            write_atomically(path.with_suffix(""), content)
     return content
 
 
 def read_packed(path: Path, file: IdxFile) -> tuple[bytes, str | None]:
-    """The uncompressed bytes of the gzip file ``path``, and what is wrong with them as ``file`` or None."""
+    """Return the uncompressed bytes of the gzip file ``path``, and what is wrong with them as ``file`` or None."""
     try:
         content = gzip.decompress(path.read_bytes())
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -162,7 +163,7 @@ def read_packed(path: Path, file: IdxFile) -> tuple[bytes, str | None]:
 
 
 def fault(content: bytes, file: IdxFile) -> str | None:
-    """What is wrong with ``content`` as ``file``, in words that follow its name; None if nothing is."""
+    """Return what is wrong with ``content`` as ``file``, in words that follow its name; None if nothing is."""
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found == file.md5:
         return None
@@ -170,12 +171,12 @@ def fault(content: bytes, file: IdxFile) -> str | None:
 
 
 def header_size(file: IdxFile) -> int:
-    """Bytes before the array: two zeros, the type, the number of dimensions, and four bytes a dimension."""
+    """Return the bytes before the array: two zeros, the type, the number of dimensions, and four bytes a dimension."""
     return 4 + 4 * len(file.shape)
 
 
 def difference(content: bytes, file: IdxFile) -> str | None:
-    """In words, how ``content`` departs from the form of ``file``; None if only some values differ."""
+    """Describe how ``content`` departs from the form of ``file``; None if only some values differ."""
     if not content:
         return "is empty"
     if content[:4] != bytes((0, 0, 8, len(file.shape)))[: len(content)]:
@@ -208,12 +209,12 @@ def write_atomically(path: Path, content: bytes) -> None:
 def download_file(raw: Path, file: IdxFile, mirrors: str | Sequence[str] | None) -> None:
     """Fetch the compressed ``file`` into the folder ``raw``; ``UnavailableError`` when no mirror has it.
 
-    What counts is the MD5 of the uncompressed bytes: a mirror that compressed them anew serves the same data.
+    What counts is the MD5 of the uncompressed bytes: a mirror that compressed them again serves the same data.
     """
     try:
         fetch(
             [f"{mirror.rstrip('/')}/{file.name}.gz" for mirror in mnist_mirrors(mirrors)],
-            packed(raw, file),
+            raw / f"{file.name}.gz",
             verify=lambda path: read_packed(path, file)[1],
         )
     except UnavailableError as error:
@@ -224,7 +225,7 @@ def download_file(raw: Path, file: IdxFile, mirrors: str | Sequence[str] | None)
 
 
 def mnist_mirrors(mirrors: str | Sequence[str] | None) -> list[str]:
-    """The base addresses of MNIST: ``mirrors``, else ``$CGAN_MNIST_MIRROR``, else torchvision's."""
+    """Return the base addresses of MNIST: ``mirrors``, else ``$CGAN_MNIST_MIRROR``, else torchvision's."""
     if named := named_mirrors(mirrors, MIRROR_VARIABLE):
         return named
     from torchvision.datasets import MNIST

@@ -92,7 +92,7 @@ class Passes:
         """The passes ``which``, while ``openers``, threads of this process, open their images."""
         photos, everything = self.photos(), range(len(self.paths))
         numbers = [everything[i * self.batch_size : (i + 1) * self.batch_size] for i in which]
-        with _bombs_refused():  # Around all threads: what it sets holds for the process.
+        with _without_warnings():  # Around all threads: what it sets holds for the process.
             opened = openers.map(photos.open, itertools.chain(*numbers))
             return [self.forward(*stack(list(itertools.islice(opened, len(those))))) for those in numbers]
 
@@ -138,19 +138,19 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def open_image(path: str | Path, scaled: int | None = None) -> Image.Image:
-    """The photo at ``path`` as it is meant to be seen: RGB, upright (EXIF), on white where it is transparent.
+    """Return the photo at ``path`` as it is meant to be seen: RGB, upright (EXIF), on white where it is transparent.
 
-    The first picture of an animation; 16-bit grey scaled to 8 bits. ``scaled``: the pixels its shorter side will be
-    scaled to. A JPEG of more than twice that is decoded at a half, a quarter or an eighth of its size, much faster.
-    Raises ``EmbeddingError``, one sentence without the path, for whatever cannot be read, or is of more than
-    Pillow's ``Image.MAX_IMAGE_PIXELS``, before it is decoded.
+    The first picture of an animation; grey of 16 or 32 bits scaled to 8. ``scaled``: the pixels its shorter side will
+    be scaled to. A JPEG of more than twice that is decoded at a half, a quarter or an eighth of its size, much faster.
+    Raises ``EmbeddingError``, one sentence without the path, for whatever cannot be read, or has more than
+    twice Pillow's ``Image.MAX_IMAGE_PIXELS`` (179 megapixels), before it is decoded.
     """
-    with _bombs_refused():
+    with _without_warnings():
         return _open(path, scaled)
 
 
 def _open(path: str | Path, scaled: int | None) -> Image.Image:
-    """``open_image`` within ``_bombs_refused``."""
+    """``open_image`` within ``_without_warnings``."""
     try:
         if os.path.getsize(path) == 0:
             raise EmbeddingError("the file is empty")
@@ -161,8 +161,8 @@ def _open(path: str | Path, scaled: int | None) -> Image.Image:
             return _rgb(_upright(image))
     except EmbeddingError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise EmbeddingError(f"too large: more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+    except Image.DecompressionBombError:
+        raise EmbeddingError(f"too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
     except UnidentifiedImageError:
         raise EmbeddingError("not an image, or of a kind that cannot be read here") from None
     except Exception as error:
@@ -172,10 +172,9 @@ def _open(path: str | Path, scaled: int | None) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _bombs_refused() -> Iterator[None]:
+def _without_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of damaged metadata, which harm no pixel.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")  # of damaged metadata, and of sizes below Pillow's limit
         yield
 
 
@@ -276,11 +275,11 @@ class Photos(Dataset):
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[int, Tensor | str]:
-        with _bombs_refused():
+        with _without_warnings():
             return self.open(i)
 
     def open(self, i: int) -> tuple[int, Tensor | str]:
-        """For threads, within ``_bombs_refused``."""
+        """For threads, within ``_without_warnings``."""
         try:
             image = _open(self.paths[i], self.scaled)
             longer, shorter = max(image.size), min(image.size)
@@ -361,10 +360,10 @@ def _rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image, dtype=np.float32)
         if not np.isfinite(values).all():
             raise EmbeddingError("cannot be read: it holds numbers that are not finite")
-        # 16-bit images come as I;16 or as I; whatever exceeds 16 bits, or is fractional, has no range but its own.
+        # 16-bit images come as I;16 or as I, and some 8-bit ones as I; others are scaled to their own range.
         low, high = float(values.min()), float(values.max())
         if image.mode != "F" and low >= 0 and high <= 65535:
-            low, high = 0.0, 65535.0
+            low, high = 0.0, 255.0 if image.mode == "I" and high <= 255 else 65535.0
         image = Image.fromarray(((values - low) * (255 / ((high - low) or 1.0))).round().astype(np.uint8))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -58,7 +58,7 @@ class Preprocessing:
         return math.floor(max(self.input_size[1:]) / self.crop_pct)
 
     def transform(self) -> Callable[[Image.Image], Tensor]:
-        """A function (which can be sent to other processes) from an RGB photo to (3, h, w) uint8."""
+        """Return a picklable function from an RGB photo to (3, h, w) uint8."""
         from timm.data import create_transform
 
         return create_transform(
@@ -72,7 +72,7 @@ class Preprocessing:
         )
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """(..., 3, h, w) uint8 to float32: (pixels / 255 - mean) / std."""
+        """Map (..., 3, h, w) uint8 to float32: (pixels / 255 - mean) / std."""
         shape = (3, 1, 1)
         mean = torch.tensor(self.mean, device=pixels.device).view(shape)
         std = torch.tensor(self.std, device=pixels.device).view(shape)
@@ -100,11 +100,11 @@ class FrozenNetwork:
     """What the weights need the network to be built with, such as {"pad_type": "same"}."""
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """An RGB photo (see ``embeddings.images.open_image``) to the module's input without its batch: (3, h, w)."""
+        """Map an RGB photo (from ``open_image``) to the module's input without its batch: (3, h, w)."""
         return self.preprocessing.normalise(self.preprocessing.transform()(image))
 
     def describe(self) -> dict[str, Any]:
-        """All that decides the vectors of a photo, ready for JSON."""
+        """Return all that decides the vectors of a photo, ready for JSON."""
         p = self.preprocessing
         return {
             "name": self.name,
@@ -127,7 +127,7 @@ class FrozenNetwork:
 def load_network(
     name: str, weights: str | Path | None = None, grid: int | None = None, random_weights: bool = False
 ) -> FrozenNetwork:
-    """The frozen network ``name``, on the CPU.
+    """Return the frozen network ``name``, on the CPU.
 
     ``name``: "torchvision/alexnet", "torchvision/vgg16" (these two also without their library's name), or any model
     of timm, with or without "timm/" and its tag: "timm/vgg16", "resnetv2_152x2_bit.goog_in21k", "mobilenetv1_100".
@@ -185,7 +185,7 @@ class _Features(nn.Module):
         self.channels_last_map = getattr(model, "output_fmt", "NCHW") == "NHWC"
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, 3, h, w) to (n, dim)."""
+        """Map (n, 3, h, w) to (n, dim)."""
         if self.grid is None:
             return self.model(x)
         features = getattr(self.model, self.map_name)(x)
@@ -197,7 +197,7 @@ class _Features(nn.Module):
 
 
 def _resolve(name: str) -> tuple[str, str]:
-    """Library and model of a name. Says what is near a name that no library knows."""
+    """Return library and model of a name; the error for an unknown one names similar ones."""
     from timm.models import is_model, list_models
 
     library, _, model = name.rpartition("/")
@@ -209,15 +209,15 @@ def _resolve(name: str) -> tuple[str, str]:
     known = [*TORCHVISION, *(f"torchvision/{known}" for known in TORCHVISION), *list_models()]
     near = difflib.get_close_matches(name.removeprefix("timm/").partition(".")[0], known, 3)
     raise EmbeddingError(
-        f"no network is named {name!r}: give torchvision/alexnet, torchvision/vgg16 or a model of timm"
-        + (f" (near it: {', '.join(near)})" if near else "")
+        f"no network is named {name!r}: give torchvision/alexnet, torchvision/vgg16 or a model of timm with "
+        "--features.network" + (f" (near it: {', '.join(near)})" if near else "")
     )
 
 
 def _from_torchvision(
     name: str, download: bool, settings: Mapping[str, str], weights: str | Path | None
 ) -> tuple[nn.Module, Preprocessing]:
-    """A torchvision model without its last layer, and what its published weights want as input."""
+    """Return a torchvision model without its last layer, and the preprocessing of its published weights."""
     from torchvision import models
 
     if settings:
@@ -249,7 +249,7 @@ def _from_torchvision(
 def _from_timm(
     name: str, download: bool, settings: Mapping[str, str], weights: str | Path | None
 ) -> tuple[nn.Module, Preprocessing]:
-    """A timm model without its classifier, and its own configuration of the input."""
+    """Return a timm model without its classifier, and its own preprocessing."""
     import timm
     from timm.data import resolve_model_data_config
     from timm.models import get_pretrained_cfg
@@ -263,7 +263,7 @@ def _from_timm(
         raise EmbeddingError(f"timm/{base} has no weights by the tag {tag!r}: leave the tag out or give another")
     if download:
         if config is None or not config.has_weights:
-            raise EmbeddingError(f"timm publishes no weights for {name}: give a file of them with --weights")
+            raise EmbeddingError(f"timm publishes no weights for {name}: give a file of them with --features.weights")
         _expect_hub(name, config.hf_hub_id)
     arguments: dict[str, Any] = dict(settings)
     try:
@@ -292,7 +292,7 @@ def _from_timm(
 
 
 def _timm_classifier(model: nn.Module) -> str | tuple[str, ...]:
-    """Name of the layer (or layers) that names the classes, as timm's configuration gives it."""
+    """Return the name of the classifier's layer (or layers), from timm's configuration."""
     config: Any = model.pretrained_cfg
     return config.get("classifier") or ()
 
@@ -305,7 +305,7 @@ def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _expect_hub(name: str, repository: str | None) -> None:
-    """Fail at once on a machine without a network: the hub's client tries for most of a minute."""
+    """Raise at once on a machine without a network: the hub's client tries for most of a minute."""
     from huggingface_hub import constants, try_to_load_from_cache
 
     if not repository or urllib.request.getproxies():
@@ -325,21 +325,24 @@ def _no_download(name: str, error: Exception) -> EmbeddingError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return EmbeddingError(
         f"the weights of {name} could not be downloaded ({reason}): try again with a network, or give a local "
-        "safetensors file of them with --weights"
+        "safetensors file of them with --features.weights (experiments.tag: --weights)"
     )
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file."""
+    """Return tensors and metadata of a safetensors file."""
     if not path.is_file():
-        raise EmbeddingError(f"{path}: no such weights file; give a safetensors file with --weights")
+        raise EmbeddingError(
+            f"{path}: no such weights file; give one with --features.weights (experiments.tag: --weights)"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             return state, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise EmbeddingError(
-            f"{path}: not a readable safetensors file ({error}); it is damaged or of another kind"
+            f"{path}: not a readable safetensors file ({error}); download it again, or convert a .pth file by "
+            "torch.load(path, weights_only=True) and safetensors.torch.save_file"
         ) from None
 
 
@@ -391,7 +394,7 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _override(preprocessing: Preprocessing, metadata: Mapping[str, str], path: str | Path | None) -> Preprocessing:
-    """``preprocessing`` with what the weights file's metadata says instead."""
+    """Return ``preprocessing`` with what the weights file's metadata says instead."""
     fields = {
         "input_size": preprocessing.input_size,
         "mean": preprocessing.mean,
@@ -422,13 +425,13 @@ def _override(preprocessing: Preprocessing, metadata: Mapping[str, str], path: s
             good = key == "mean" or min(numbers) > 0
         if not good:
             raise EmbeddingError(
-                f"{path}: its metadata gives {key} as {text!r}, which cannot be used; mend or remove it"
+                f"{path}: its metadata gives {key} as {text!r}, which cannot be used; correct or remove it"
             )
     return Preprocessing(**fields)  # type: ignore[arg-type]
 
 
 def _dimension(module: nn.Module, preprocessing: Preprocessing, name: str) -> int:
-    """Numbers in a vector: found by one image of zeros."""
+    """Return the numbers in a vector, found by one image of zeros."""
     with torch.inference_mode():
         try:
             found = module(torch.zeros(1, *preprocessing.input_size))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from data import DataError
 from data.download import UnavailableError
 from data.mirflickr import (
     ANNOTATIONS,
+    NOT_UTF8,
     Archive,
     TaggedPhotos,
     download_mirflickr,
@@ -32,6 +34,7 @@ from data.mirflickr import (
     load_mirflickr,
     load_photos,
     may_write,
+    parse_tags,
     unpack,
 )
 from tests.data.server import closed_port, serve
@@ -577,3 +580,10 @@ def test_an_entry_that_leads_out_is_refused_before_anything_is_written(tmp_path:
     with pytest.raises(DataError, match=r"leads out of its folder.* nothing was unpacked: delete it"):
         unpack(archive, archive.parent / ANNOTATIONS)
     assert [path.name for path in tmp_path.rglob("*")] == ["deep", "file.zip"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tags_files_of_other_encodings_are_read(encoding: str) -> None:
+    dropped: Counter[str] = Counter()
+    assert parse_tags("Sky\nblå himmel\n".encode(encoding), dropped) == ("sky", "blåhimmel")
+    assert not dropped[NOT_UTF8]

@@ -28,7 +28,7 @@ needs_mnist = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def packed() -> dict[str, bytes]:
-    """The real files, compressed anew: other bytes than the published .gz, the same data."""
+    """The real files, compressed again: other bytes than the published .gz, the same data."""
     return {f"{name}.gz": gzip.compress((REAL / name).read_bytes(), compresslevel=1) for name in NAMES}
 
 
@@ -98,9 +98,29 @@ def test_a_damaged_file_is_named_and_left(root: Path, name: str, damage: Callabl
     with pytest.raises(DataError, match=says) as caught:
         load_digit_images("auto", root, mirrors=[closed_port()])
     message = str(caught.value)
-    assert message.startswith(f"{path} ") and message.endswith(": delete it and run again to fetch it anew")
+    assert message.startswith(f"{path} ") and message.endswith(": delete it and run again to download it again")
     assert "\n" not in message
     assert path.read_bytes() == content
+
+
+@needs_mnist
+@pytest.mark.parametrize(
+    ("place", "root"),
+    [
+        ("MNIST/raw/{dotted}", "."),
+        ("mnist/raw/{name}", "."),
+        ("{name}", "."),
+        ("MNIST/raw/{name}", "MNIST"),
+        ("MNIST/raw/{name}", "MNIST/raw"),
+        ("MNIST/raw/{dotted}/{dotted}", "."),
+    ],
+)
+def test_mnist_under_other_names_is_found(tmp_path: Path, place: str, root: str) -> None:
+    for name in NAMES:
+        path = tmp_path / place.format(name=name, dotted=name.replace("-idx", ".idx"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(REAL / name)
+    assert load_digit_images("auto", tmp_path / root, download=False).name == "mnist"
 
 
 @needs_mnist
