@@ -5,7 +5,7 @@ Importing this package imports no heavy library; take what you need from its mod
 
 
 class DataError(Exception):
-    """A dataset is missing, damaged or of another form; the message says what, where, and the mend.
+    """A dataset is missing, damaged or of another form; the message says what, where, and how to fix it.
 
-    Not a ``ValueError``: command-line parsers catch those, and put their own words in the place of the message.
+    Not a ``ValueError``: command-line parsers catch those and replace the message.
     """

@@ -1,4 +1,4 @@
-"""The embedded stand-in for MNIST: scikit-learn's real handwritten digits, brought to MNIST's form.
+"""Load scikit-learn's real handwritten digits in MNIST's form: the embedded stand-in for MNIST.
 
 Needs neither files nor a network. It is not MNIST: no figure from it belongs beside one of the paper.
 """
@@ -22,7 +22,7 @@ PERIOD, VALID, TEST = 6, 0, 2
 
 
 def load_digits_28() -> ImageDataset:
-    """The 1,797 digits of scikit-learn's ``load_digits`` (8 x 8, by 13 writers: UCI's optdigits, test set).
+    """Return the 1,797 digits of scikit-learn's ``load_digits`` (8 x 8, by 13 writers: UCI's optdigits, test set).
 
     Each is enlarged to 20 x 20 in the middle of 28 x 28, with 256 grey levels. 1,197 train, 300 validate, 300
     test: within each class every sixth image validates and every sixth tests, so that all ten classes are
@@ -56,7 +56,7 @@ def load_digits_28() -> ImageDataset:
 
 
 def upsample(images: np.ndarray) -> np.ndarray:
-    """Images (n, 8, 8) in [0, 1] as uint8 (n, 28, 28): the 8 x 8 fill the middle 20 x 20, bicubically.
+    """Return images (n, 8, 8) in [0, 1] as uint8 (n, 28, 28): the 8 x 8 enlarged to the middle 20 x 20, bicubically.
 
     Strokes that end at the edge of the 8 x 8 fade into the black margin instead of being cut off. Pillow
     interpolates bytes in whole numbers, so that the result does not depend on the machine.

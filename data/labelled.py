@@ -1,6 +1,6 @@
-"""The form in which labelled images leave this package: arrays in train, validation and test splits.
+"""Records of labelled images: arrays in training, validation and test splits.
 
-Holds no reader; ``data.mnist`` and ``data.digits`` fill these records.
+``data.mnist`` and ``data.digits`` return them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LabelledImages:
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """A whole data set of labelled images, split for training, model choice and the final measure.
+    """A dataset of labelled images, split for training, model choice and the final evaluation.
 
     ``name``: "mnist" or "digits (embedded)"; it stands in every result.
     ``embedded``: True for a stand-in that no row of the paper's table may be filled from.

@@ -1,6 +1,6 @@
-"""Tagged photos on disk in MIRFLICKR-25000's layout, the choice between the sets that have it, and its download.
+"""Read tagged photos in MIRFLICKR-25000's layout, choose between the sets that have it, and download MIRFLICKR.
 
-Reads names, sizes, tags and annotations. Opens no image, and knows no word vectors.
+Reads names, sizes, tags and annotations. Opens no image and knows no word vectors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 
 from data import DataError
 from data.download import UnavailableError, beside, ensure_room, exclusive, fetch, named_mirrors, say
-from data.roots import data_root, default_root
+from data.roots import data_root, default_root, describe_root
 
 #: The two folders of the layout, and where in the first the user tags lie.
 IMAGES = "mirflickr"
@@ -48,11 +48,8 @@ LONGEST_TAG = 100
 #: The environment variable that names other mirrors: base addresses, separated by spaces.
 MIRROR_VARIABLE = "CGAN_MIRFLICKR_MIRROR"
 
-#: Where the collection is published. The check of the bytes does not rest on the connection.
-MIRRORS = (
-    "https://press.liacs.nl/mirflickr/mirflickr25k.v3b",
-    "http://press.liacs.nl/mirflickr/mirflickr25k.v3b",
-)
+#: Where the collection is published.
+MIRRORS = ("https://press.liacs.nl/mirflickr/mirflickr25k.v3b",)
 
 #: The folder under the data root that a download fills.
 DOWNLOAD_FOLDER = "mirflickr25k"
@@ -66,14 +63,14 @@ NOTICES = {
     "from them stands beside the paper's",
 }
 
-# What was left out or mended, as the keys of ``TaggedPhotos.dropped``.
+# What was left out or corrected, as the keys of ``TaggedPhotos.dropped``.
 NO_TAGS_FILE = "images without tags file"
 NO_TAG = "images with an empty tags file"
 NOT_UTF8 = "tags that are not UTF-8"
 CONTROL = "tags with control characters"
 TOO_LONG = f"tags longer than {LONGEST_TAG} characters"
 REPEATED_TAG = "tags repeated for one image"
-MENDED = "tags mended (capitals, white space, accents in pieces)"
+CORRECTED = "tags corrected (capitals, white space, accents in pieces)"
 BYTE_ORDER_MARK = "tags files with a byte order mark"
 OTHER_IMAGES = "other files among the images"
 OTHER_TAGS = "other files among the tags"
@@ -89,22 +86,31 @@ _BOM = b"\xef\xbb\xbf"
 
 #: Bytes hashed or unpacked at a time.
 _BLOCK = 1 << 20
+#: Bytes of the longest file of tags or annotations; MIRFLICKR's own are below 200 kB.
+_LONGEST_TEXT = 1 << 24
+#: Bytes by which a zip, or what is in it, may differ from the published size.
+_SLACK = 1 << 24
 
 
 class Archive(NamedTuple):
-    """One published zip: its name, the folder it is unpacked to, its size in bytes, and its MD5 if that is known."""
+    """One published zip: its name, the folder that it is unpacked to, its size in bytes, and its MD5 if known."""
 
     name: str
     target: str
     size: int
     md5: str | None
 
+    @property
+    def most_bytes(self) -> int:
+        """The size from which a zip is not the published one, packed or unpacked."""
+        return 2 * self.size + _SLACK
+
 
 #: The published files; the images last, because their folder is what makes a set count as found.
 #:
-#: The MD5 of the images' zip is quoted by several independent public projects, all alike, as the one on the
-#: collection's download page; it has not been compared with a download here. For the annotations none is known that
-#: well: there the checksums within the zip must do. The sizes only serve to tell and to see that there is room.
+#: Several independent public projects quote the MD5 of the images' zip from the collection's download page; it was not
+#: compared with a download here. No MD5 of the annotations is known: they are downloaded over https only, their size
+#: is bounded, and the checksums within the zip are compared.
 ARCHIVES = (
     Archive("mirflickr25k_annotations_v080.zip", ANNOTATIONS, 207_220, None),
     Archive("mirflickr25k.zip", IMAGES, 3_069_184_257, "a23d0a8564ee84cda5622a6c2f947785"),
@@ -122,7 +128,7 @@ class TaggedPhotos:
     ``checksum``: SHA-256 in hexadecimal over names and sizes of the images, tags and annotations. Pixels do not
     count, so that it is known in a second: who swaps an image for another of the same size goes unnoticed.
     ``embedded``: the rendered scenes. ``notice``: what must be said beside every number from these photos, or None.
-    ``dropped``: how often something was left out or mended, by name; only what occurred.
+    ``dropped``: how often something was left out or corrected, by name, where that occurred.
     """
 
     name: str
@@ -141,7 +147,7 @@ class TaggedPhotos:
 def load_photos(
     dataset: str | Path = "auto", root: str | Path | None = None, scenes: str | Path | None = None
 ) -> TaggedPhotos:
-    """The photos to train on, by name; ``root`` as for ``data_root``.
+    """Return the photos to train on, by name; ``root`` as for ``data_root``.
 
     "mirflickr": MIRFLICKR-25000 under the root (in ``mirflickr25k``, in ``mirflickr``, or there itself), else
     downloaded to ``<root>/mirflickr25k``. "flickr-mini": that folder under the root. "scenes": the embedded
@@ -168,17 +174,16 @@ def load_photos(
         return load_mirflickr(folder, CAPTIONED)
     if dataset == CAPTIONED:
         raise DataError(
-            f"there is no {CAPTIONED} under {base}: put its folder there, name another data root, or choose "
-            "another set of photos"
+            f"there is no {CAPTIONED} under {describe_root(base)}: put its folder there, name another data root, "
+            "or choose another set of photos"
         )
     photos = load_scenes(root, scenes)
-    return dataclasses.replace(
-        photos, notice=f"neither MIRFLICKR-25000 nor {CAPTIONED} lies under {base}, and {photos.notice}"
-    )
+    missing = f"neither MIRFLICKR-25000 nor {CAPTIONED} lies under {describe_root(base)}"
+    return dataclasses.replace(photos, notice=f"{missing}, and {photos.notice}")
 
 
 def load_scenes(root: str | Path | None = None, scenes: str | Path | None = None) -> TaggedPhotos:
-    """The embedded scenes, rendered if they are not there yet; the arguments as for ``load_photos``."""
+    """Return the embedded scenes, rendered if they are not there yet; the arguments as for ``load_photos``."""
     from data.scenes import write_scenes
 
     if scenes is not None and str(scenes):
@@ -191,7 +196,7 @@ def load_scenes(root: str | Path | None = None, scenes: str | Path | None = None
 
 
 def find_mirflickr(root: Path) -> Path | None:
-    """The first folder under ``root`` that holds ``mirflickr/`` and is not another set in its layout, or None."""
+    """Return the first folder under ``root`` that holds ``mirflickr/`` and is no other set in its layout, or None."""
     for folder in (root / DOWNLOAD_FOLDER, root / IMAGES, root):
         if (folder / IMAGES).is_dir() and origin(folder) is None:
             return folder
@@ -199,16 +204,16 @@ def find_mirflickr(root: Path) -> Path | None:
 
 
 def find_captioned(root: Path) -> Path | None:
-    """The folder of flickr-mini under ``root``, or ``root`` if it is that itself, or None."""
+    """Return the folder of flickr-mini under ``root``, or ``root`` if it is that itself, or None."""
     if (root / CAPTIONED).is_dir():
         return root / CAPTIONED
     return root if (root / IMAGES).is_dir() and origin(root) == CAPTIONED else None
 
 
 def origin(folder: Path) -> str | None:
-    """Which set other than MIRFLICKR a folder holds, told by what lies in it, whatever it is called; None if unknown.
+    """Return which set other than MIRFLICKR a folder holds, recognised by its files; None if unknown.
 
-    So that nobody takes scenes or captions for Flickr's tags because of the way by which they were named.
+    A renamed folder of scenes or captions is recognised too, so that its tags never count as Flickr's.
     """
     if (folder / SCENES_MANIFEST).is_file():
         return EMBEDDED
@@ -223,7 +228,7 @@ def origin(folder: Path) -> str | None:
 
 
 def may_write(folder: Path) -> bool:
-    """Whether ``folder`` can be created or written to, going by the nearest folder that exists.
+    """Return whether ``folder`` can be created or written to, going by the nearest folder that exists.
 
     A folder without a single write bit is left alone even by the superuser, who could write there.
     """
@@ -233,10 +238,10 @@ def may_write(folder: Path) -> bool:
 
 
 def label_words(label: str) -> tuple[str, ...]:
-    """The single words that an annotation's label gives as extra tags: what its parts between "_" are.
+    """Return the single words that an annotation's label gives as extra tags: its parts between "_".
 
     The paper's vocabulary is of single words, and of MIRFLICKR's labels only ``plant_life`` has two. It gives
-    "plant": "life" alone says nothing about a photo, yet every photo of a plant would teach it.
+    "plant": "life" alone says nothing about a photo.
     """
     if label == "plant_life":
         return ("plant",)
@@ -244,7 +249,7 @@ def label_words(label: str) -> tuple[str, ...]:
 
 
 def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
-    """The photos of a ``folder`` that holds ``mirflickr/`` and ``mirflickr25k_annotations_v080/``.
+    """Return the photos of a ``folder`` that holds ``mirflickr/`` and ``mirflickr25k_annotations_v080/``.
 
     ``mirflickr/imN.jpg`` are the images (any numbers, with gaps), ``mirflickr/meta/tags/tagsN.txt`` their tags, one
     a line; a missing or empty tags file is an image without tags. Each ``*.txt`` of the annotations is a label and
@@ -252,7 +257,7 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
     ``name``: else the folder's own, or that of the set that ``origin`` finds in it.
 
     Raises ``DataError``, before the tags are read, when there is no image, when tags or an annotation belong to an
-    image that is not there, or when an annotation is not a number.
+    image that is not there, or when an annotation is not a number; and when no image has a tag.
     """
     folder = Path(folder).expanduser()
     dropped: Counter[str] = Counter()
@@ -262,6 +267,7 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
     numbers = list(sizes)
     paths = tuple(folder / IMAGES / f"im{number}.jpg" for number in numbers)
     tags = tuple(read_all_tags(numbers, tags_files, dropped))
+    check_tags(folder, tags, tags_files)
     annotations = by_image(numbers, {label: found for (label, relevant), found in labels.items() if not relevant})
     salient = by_image(numbers, {label: found for (label, relevant), found in labels.items() if relevant})
     kind = origin(folder)
@@ -290,7 +296,7 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
 
 
 def find_images(folder: Path, dropped: Counter[str]) -> dict[int, int]:
-    """The size in bytes of each image under ``folder``, by its number, in rising order."""
+    """Return the size in bytes of each image under ``folder``, by its number, in rising order."""
     images = folder / IMAGES
     if not images.is_dir():
         raise DataError(
@@ -312,7 +318,7 @@ def find_images(folder: Path, dropped: Counter[str]) -> dict[int, int]:
 
 
 def find_tags(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> dict[int, Path]:
-    """The tags file of each image that has one, by number."""
+    """Return the tags file of each image that has one, by number."""
     tags = folder / TAGS
     files: dict[int, Path] = {}
     if tags.is_dir():
@@ -335,20 +341,48 @@ def find_tags(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> 
 def read_all_tags(
     numbers: Sequence[int], files: Mapping[int, Path], dropped: Counter[str]
 ) -> Iterator[tuple[str, ...]]:
-    """The tags of each image, with a progress bar once it takes over two seconds."""
+    """Yield the tags of each image, with a progress bar once it takes over two seconds."""
     from tqdm import tqdm
 
     for number in tqdm(numbers, desc="tags", unit="file", delay=2, disable=None, leave=False):
         if path := files.get(number):
-            tags = parse_tags(path.read_bytes(), dropped)
+            tags = parse_tags(read_text(path), dropped)
             dropped[NO_TAG] += not tags
             yield tags
         else:
             yield ()
 
 
+def read_text(path: Path) -> bytes:
+    """Return the bytes of a file of tags or annotations; raises ``DataError`` if it is far too long for one."""
+    with open(path, "rb") as file:
+        content = file.read(_LONGEST_TEXT + 1)
+    if len(content) > _LONGEST_TEXT:
+        raise DataError(f"{path} is longer than {_LONGEST_TEXT:,} bytes, so it is no list of lines: move it away")
+    return content
+
+
+def check_tags(folder: Path, tags: Sequence[Sequence[str]], files: Mapping[int, Path]) -> None:
+    """Raise ``DataError`` if no image has a user tag, with what was found where they are read."""
+    if any(tags):
+        return
+    place = folder / TAGS
+    if not place.is_dir():
+        found = f"there is no folder {place}"
+    elif not files:
+        found = f"{place} holds no tags1.txt, tags2.txt and so on"
+    else:
+        zeros = [path for path in files.values() if b"\0" in read_text(path)[:1000]]
+        utf16 = f" ({zeros[0]} looks like UTF-16)" if zeros else ""
+        found = f"none of the {len(files):,} files in {place} holds a tag in UTF-8{utf16}"
+    raise DataError(
+        f"no photo of {folder} has a user tag, because {found}: give photo N of {folder / IMAGES}/imN.jpg its tags in "
+        f"{place}/tagsN.txt, one a line, in UTF-8"
+    )
+
+
 def parse_tags(content: bytes, dropped: Counter[str]) -> tuple[str, ...]:
-    """The usable tags of one tags file, whatever its line ends, each once in their order."""
+    """Return the usable tags of one tags file, each once, in their order; line ends of every system count."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and len(content) % 2 == 0:
         content = content.decode("utf-16", "replace").encode()
         dropped[BYTE_ORDER_MARK] += 1
@@ -370,19 +404,19 @@ def parse_tags(content: bytes, dropped: Counter[str]) -> tuple[str, ...]:
         elif len(tag) > LONGEST_TAG:
             dropped[TOO_LONG] += 1
         else:
-            dropped[MENDED] += tag != text
+            dropped[CORRECTED] += tag != text
             dropped[REPEATED_TAG] += tag in tags
             tags[tag] = None
     return tuple(tags)
 
 
 def clean_tag(text: str) -> str:
-    """A tag as MIRFLICKR has them: lower case (Unicode NFC), all white space removed, the invisible kind too."""
+    """Return a tag as MIRFLICKR has them: lower case (Unicode NFC), all white space removed, the invisible kind too."""
     return unicodedata.normalize("NFC", "".join(text.lower().split()).replace("\ufeff", "").replace("\u200b", ""))
 
 
 def read_annotations(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> dict[tuple[str, bool], set[int]]:
-    """The image numbers of every label, by (label, whether it is the relevant kind)."""
+    """Return the image numbers of every label, by (label, whether it is the relevant kind)."""
     annotations = folder / ANNOTATIONS
     if not annotations.is_dir():
         dropped[NO_ANNOTATIONS] += 1
@@ -407,7 +441,7 @@ def read_annotations(folder: Path, sizes: Mapping[int, int], dropped: Counter[st
 def read_label(path: Path, folder: Path, sizes: Mapping[int, int], found: set[int], dropped: Counter[str]) -> None:
     """Add to ``found`` the image numbers that one annotation file lists."""
     before = len(found)
-    for line, content in enumerate(path.read_bytes().removeprefix(_BOM).splitlines(), start=1):
+    for line, content in enumerate(read_text(path).removeprefix(_BOM).splitlines(), start=1):
         content = content.strip()
         if not content:
             continue
@@ -426,7 +460,7 @@ def read_label(path: Path, folder: Path, sizes: Mapping[int, int], found: set[in
 
 
 def by_image(numbers: Sequence[int], labels: Mapping[str, set[int]]) -> tuple[tuple[str, ...], ...]:
-    """The labels of each image in alphabetical order, from the images of each label."""
+    """Return the labels of each image in alphabetical order, from the images of each label."""
     lists: dict[int, list[str]] = {number: [] for number in numbers}
     for label in sorted(labels):
         for number in labels[label]:
@@ -440,7 +474,7 @@ def checksum(
     annotations: Sequence[Sequence[str]],
     relevant: Sequence[Sequence[str]],
 ) -> str:
-    """SHA-256 over one line of JSON an image: number, bytes, tags and both kinds of labels."""
+    """Return the SHA-256 over one line of JSON an image: number, bytes, tags and both kinds of labels."""
     digest = hashlib.sha256()
     for (number, size), *words in zip(sizes.items(), tags, annotations, relevant, strict=True):
         digest.update(json.dumps([number, size, *words]).encode() + b"\n")
@@ -450,7 +484,7 @@ def checksum(
 def download_mirflickr(
     root: str | Path, mirrors: str | Sequence[str] | None = None, archives: Sequence[Archive] = ARCHIVES
 ) -> Path:
-    """Bring MIRFLICKR-25000 to ``<root>/mirflickr25k`` and return that folder; what is there is not fetched again.
+    """Download MIRFLICKR-25000 to ``<root>/mirflickr25k`` and return that folder; what is there is not fetched again.
 
     ``mirrors``: base addresses, else those in ``$CGAN_MIRFLICKR_MIRROR``, else the collection's home. A zip that
     lies in the folder already is used as it is. The zips are kept, because the user may have put them there.
@@ -466,7 +500,7 @@ def download_mirflickr(
         except OSError as error:
             why = f"{error.filename}: {error.strerror}"
             raise UnavailableError(
-                f"MIRFLICKR-25000 cannot be put under {root} ({why}): mend that, or name another data root",
+                f"MIRFLICKR-25000 cannot be put under {root} ({why}): make it writable, or name another data root",
                 reason=f"cannot write {why}",
             ) from error
         announce(folder, missing)
@@ -474,7 +508,7 @@ def download_mirflickr(
         path = folder / archive.name
         if path.exists():
             if wrong := fault(path, archive):
-                raise DataError(f"{path} {wrong}: delete it and run again to fetch it anew")
+                raise DataError(f"{path} {wrong}: delete it and run again to download it again")
         else:
             fetch_archive(path, archive, mirrors)
         unpack(path, folder / archive.target)
@@ -483,7 +517,7 @@ def download_mirflickr(
 
 
 def announce(folder: Path, archives: Sequence[Archive]) -> None:
-    """Say how much there is to download and to unpack; raise ``UnavailableError`` if the disk cannot take it."""
+    """Print how much there is to download and to unpack; raise ``UnavailableError`` if the disk cannot take it."""
     from tqdm import tqdm
 
     to_fetch = sum(archive.size for archive in archives if not (folder / archive.name).exists())
@@ -505,6 +539,8 @@ def fetch_archive(path: Path, archive: Archive, mirrors: str | Sequence[str] | N
             [f"{mirror.rstrip('/')}/{archive.name}" for mirror in mirflickr_mirrors(mirrors)],
             path,
             verify=lambda part: fault(part, archive),
+            max_bytes=archive.most_bytes,
+            https_only=archive.md5 is None,
         )
     except UnavailableError as error:
         raise UnavailableError(
@@ -515,12 +551,12 @@ def fetch_archive(path: Path, archive: Archive, mirrors: str | Sequence[str] | N
 
 
 def mirflickr_mirrors(mirrors: str | Sequence[str] | None) -> list[str]:
-    """The base addresses of MIRFLICKR: ``mirrors``, else ``$CGAN_MIRFLICKR_MIRROR``, else its home."""
+    """Return the base addresses of MIRFLICKR: ``mirrors``, else ``$CGAN_MIRFLICKR_MIRROR``, else its home."""
     return named_mirrors(mirrors, MIRROR_VARIABLE) or list(MIRRORS)
 
 
 def fault(path: Path, archive: Archive) -> str | None:
-    """What is wrong with a zip, in words that follow its name; None if nothing is.
+    """Return what is wrong with a zip, in words that follow its name; None if nothing is.
 
     Where no MD5 is known, every file in it must have the checksum (CRC-32) that the zip itself states.
     """
@@ -529,6 +565,8 @@ def fault(path: Path, archive: Archive) -> str | None:
         return None if found == archive.md5 else f"has the MD5 {found} instead of {archive.md5}"
     try:
         with zipfile.ZipFile(path) as packed:
+            if sum(entry.file_size for entry in packed.infolist()) > archive.most_bytes:
+                return f"unpacks to more than {archive.most_bytes:,} bytes, so it is not the published file"
             torn = packed.testzip()
     except _ZIP_ERRORS as error:
         return f"is not a whole zip file ({error})"
@@ -540,7 +578,7 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Ru
 
 
 def md5(path: Path, label: str) -> str:
-    """The MD5 of a file in hexadecimal, with a progress bar once it takes over two seconds."""
+    """Return the MD5 of a file in hexadecimal, with a progress bar once it takes over two seconds."""
     from tqdm import tqdm
 
     digest = hashlib.md5(usedforsecurity=False)
@@ -574,7 +612,7 @@ def unpack(archive: Path, target: Path) -> None:
                 gather(packed, plan(packed, archive, target.name), gathered, archive.name)
         except _ZIP_ERRORS as error:
             raise DataError(
-                f"{archive} cannot be unpacked ({error}): delete it and run again to fetch it anew"
+                f"{archive} cannot be unpacked ({error}): delete it and run again to download it again"
             ) from error
         # The folder must not get its name on the disk before its files have their bytes there.
         if hasattr(os, "sync"):
@@ -599,12 +637,12 @@ def gather(packed: zipfile.ZipFile, members: Mapping[PurePosixPath, zipfile.ZipI
 
 
 def staging(target: Path) -> Path:
-    """Where the files of ``target`` are gathered until all of them are there."""
+    """Return the folder in which the files of ``target`` are gathered until all of them are there."""
     return target.with_name(f".{target.name}.unpacking")
 
 
 def plan(packed: zipfile.ZipFile, archive: Path, top: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """Where each file of a zip goes, below the target's folder: what is in its folder ``top``, else all of it."""
+    """Return where each file of a zip goes below the target's folder: the files in its folder ``top``, else all."""
     entries: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for entry in packed.infolist():
         place = PurePosixPath(entry.filename)
@@ -613,18 +651,18 @@ def plan(packed: zipfile.ZipFile, archive: Path, top: str) -> dict[PurePosixPath
         if strange or place.is_absolute() or ".." in place.parts or "\\" in entry.filename or ":" in entry.filename:
             raise DataError(
                 f"{archive} holds {entry.filename!a}, a link or a name that leads out of its folder, so it is not "
-                "the published file, and nothing was unpacked: delete it and run again to fetch it anew"
+                "the published file, and nothing was unpacked: delete it and run again to download it again"
             )
         if not entry.is_dir():
             entries[place] = entry
     if not entries:
-        raise DataError(f"{archive} holds no file: delete it and run again to fetch it anew")
+        raise DataError(f"{archive} holds no file: delete it and run again to download it again")
     inside = {place.relative_to(top): entry for place, entry in entries.items() if place.parts[0] == top != str(place)}
     return inside or entries
 
 
 def is_whole(path: Path, entry: zipfile.ZipInfo) -> bool:
-    """Whether ``path`` holds just the bytes of a zip's entry already, by size and CRC-32."""
+    """Return whether ``path`` already holds the bytes of a zip's entry, by size and CRC-32."""
     if not path.is_file() or path.stat().st_size != entry.file_size:
         return False
     crc = 0

@@ -1,6 +1,6 @@
-"""MNIST from disk, fetched when it is missing; and the choice between it and the embedded digits.
+"""Read MNIST from the disk, download it if it is missing, and choose between it and the embedded digits.
 
-Reads torchvision's layout (``<root>/MNIST/raw``) and checks every byte. Knows nothing of how it is used.
+Reads torchvision's layout (``<root>/MNIST/raw``) and checks every byte. Trains nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import gzip
 import hashlib
 import math
 import os
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,13 +23,19 @@ from data import DataError
 from data.digits import load_digits_28
 from data.download import UnavailableError, fetch, named_mirrors
 from data.labelled import ImageDataset, LabelledImages
-from data.roots import data_root
+from data.roots import data_root, describe_root
 
 #: The environment variable that names other mirrors: base addresses, separated by spaces.
 MIRROR_VARIABLE = "CGAN_MNIST_MIRROR"
 
 #: Of the 60,000 training images the first train and the last validate (Goodfellow et al. 2014, section 5).
 TRAIN = 50_000
+
+#: The folder of the files below the data root, as torchvision has it.
+RAW = "MNIST/raw"
+
+#: Bytes that gzip may add to data that does not shrink.
+SLACK = 1 << 16
 
 
 class IdxFile(NamedTuple):
@@ -69,7 +76,7 @@ def load_digit_images(
         if dataset == "mnist":
             raise
         notice = (
-            f"MNIST is not complete under {data_root(root)} and cannot be fetched ({error.reason}): "
+            f"MNIST is not complete under {describe_root(data_root(root))} and cannot be fetched ({error.reason}): "
             "scikit-learn's 1,797 embedded digits, enlarged to 28 x 28, stand in for it, and no figure from "
             "them compares with the paper's"
         )
@@ -79,27 +86,25 @@ def load_digit_images(
 def load_mnist(root: str | Path, download: bool = True, mirrors: str | Sequence[str] | None = None) -> ImageDataset:
     """Return MNIST under ``root``: 50,000 images train, the last 10,000 training images validate, 10,000 test.
 
-    Reads ``<root>/MNIST/raw/*-ubyte`` or what ``find_file`` finds instead; a ``.gz`` is unpacked beside itself if the
-    folder can be written. Files that are missing are downloaded if ``download``, from the base addresses
-    ``mirrors``, else those in ``$CGAN_MNIST_MIRROR``, else torchvision's. Nothing is written when the files
-    are there.
+    Reads ``<root>/MNIST/raw/*-ubyte``, or what is in one of the other places of ``candidates``; a ``.gz`` is unpacked
+    beside itself if the folder can be written. Missing files are downloaded if ``download``, from the base addresses
+    ``mirrors``, else those in ``$CGAN_MNIST_MIRROR``, else torchvision's. Nothing is written when the files are there.
     Raises ``UnavailableError`` (a ``DataError``) when a file is missing and cannot be fetched, and
     ``DataError`` when one is not, byte for byte, the published one; it is left as it is.
     """
-    raw = Path(root) / "MNIST" / "raw"
+    root = Path(root)
     # Files on the disk are checked first: a damaged one is reported before a download begins.
-    content = {file: read_file(path, file) for file in FILES if (path := find_file(Path(root), file))}
+    content = {file: found for file in FILES if (found := read_file(root, file)) is not None}
     missing = [file for file in FILES if file not in content]
     if missing and not download:
-        names = ", ".join(file.name for file in missing)
+        names, similar = ", ".join(file.name for file in missing), describe_similar(root)
         raise UnavailableError(
-            f"MNIST is not complete under {raw} (missing: {names}): allow the download, or put them there, "
-            "or name another data root",
-            reason="the download is switched off",
+            f"MNIST is not complete under {root / RAW} (missing: {names}{similar}): allow the download, or put "
+            "them there, or name another data root",
+            reason=f"the download is switched off{similar}",
         )
     for file in missing:
-        download_file(raw, file, mirrors)
-        content[file] = read_file(raw / f"{file.name}.gz", file)
+        content[file] = download_file(root, file, mirrors)
     images, labels, test_images, test_labels = (
         np.frombuffer(content[file], dtype=np.uint8, offset=header_size(file)).reshape(file.shape) for file in FILES
     )
@@ -121,45 +126,73 @@ def scale(images: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def find_file(root: Path, file: IdxFile) -> Path | None:
-    """Return where ``file`` lies below ``root``, as it is or compressed; None if it is nowhere.
+def candidates(root: Path, file: IdxFile) -> Iterator[Path]:
+    """Yield the places below ``root`` where ``file`` may lie, as it is or compressed, if there is a file.
 
-    Besides ``<root>/MNIST/raw/NAME`` this accepts other common places: the folder in lower case, files flat in the
-    root or in MNIST, ``root`` naming one of these folders, a dot instead of the second-last dash (as in
-    ``train-images.idx3-ubyte``), and a folder of the file's name that holds the file.
+    After ``MNIST/raw/NAME`` the names that other programs use: the folders in lower case, files flat in the root or in
+    MNIST, a root that is one of these folders, a dot for a dash (``train-images.idx3-ubyte``), a folder of the file's
+    name around it.
     """
     dotted = file.name.replace("-idx", ".idx")
-    for folder in (root / "MNIST" / "raw", root / "mnist" / "raw", root / "MNIST", root / "mnist", root / "raw", root):
+    for folder in (RAW, "mnist/raw", "MNIST", "mnist", "raw", ""):
         for name in (file.name, dotted):
-            for path in (folder / name, folder / name / name, folder / f"{name}.gz"):
-                if path.is_file():
-                    return path
+            for place in (name, f"{name}/{name}", f"{name}.gz", f"{name}.gz/{name}.gz"):
+                if (path := root / folder / place).is_file():
+                    yield path
+
+
+def read_file(root: Path, file: IdxFile) -> bytes | None:
+    """Return the uncompressed bytes of ``file`` from the first place where they are the published ones.
+
+    None if it is in no place. Raises ``DataError`` about the first file found if no place has the published bytes.
+    """
+    first = None
+    for path in candidates(root, file):
+        content, wrong = read_bytes(path, file)
+        if not wrong:
+            plain = path.with_suffix("")
+            if path.suffix == ".gz" and not plain.exists():
+                # A folder that cannot be written is no hindrance: the next run unpacks again.
+                with contextlib.suppress(OSError):
+                    write_atomically(plain, content)
+            return content
+        first = first or f"{path} {wrong}: delete it or move it away, and run again to download MNIST's"
+    if first:
+        raise DataError(first)
     return None
 
 
-def read_file(path: Path, file: IdxFile) -> bytes:
-    """Return the uncompressed bytes of ``file`` at ``path``; raises ``DataError`` if they are not as published."""
-    if path.suffix == ".gz":
-        content, wrong = read_packed(path, file)
-    else:
-        content = path.read_bytes()
-        wrong = fault(content, file)
-    if wrong:
-        raise DataError(f"{path} {wrong}: delete it and run again to download it again")
-    if path.suffix == ".gz":
-        # A folder that cannot be written is no hindrance: the next run unpacks again.
-        with contextlib.suppress(OSError):
-            write_atomically(path.with_suffix(""), content)
-    return content
+def read_bytes(path: Path, file: IdxFile) -> tuple[bytes, str | None]:
+    """Return the uncompressed bytes at ``path`` and what is wrong with them as ``file``, or None.
 
-
-def read_packed(path: Path, file: IdxFile) -> tuple[bytes, str | None]:
-    """Return the uncompressed bytes of the gzip file ``path``, and what is wrong with them as ``file`` or None."""
+    Reads one byte more than ``file`` has at most, however much a compressed file unpacks to.
+    """
     try:
-        content = gzip.decompress(path.read_bytes())
+        with open(path, "rb") as plain, gzip.open(plain) if is_packed(path) else plain as stream:
+            content = stream.read(size(file) + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         return b"", f"is not a whole gzip file ({error})"
     return content, fault(content, file)
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether the name is that of a gzip file, finished or still downloading."""
+    return path.name.removesuffix(".part").endswith(".gz")
+
+
+def describe_similar(root: Path) -> str:
+    """Return a phrase that names files below ``root`` that may be MNIST in another form; "" if there is none."""
+    known = {path for file in FILES for path in candidates(root, file)}
+    similar = [
+        str(path)
+        for pattern in ("*", "*/*", "*/*/*")
+        for path in sorted(root.glob(pattern))
+        if re.search(r"mnist.*\.|idx[13]|^(train|t10k).*(images|labels)", path.name.lower())
+        and path not in known
+        and path.is_file()
+    ]
+    names = f"{', '.join(similar[:3])} may hold it in another form, but the files must be called {FILES[0].name} etc."
+    return f"; {names}" if similar else ""
 
 
 def fault(content: bytes, file: IdxFile) -> str | None:
@@ -168,6 +201,11 @@ def fault(content: bytes, file: IdxFile) -> str | None:
     if found == file.md5:
         return None
     return difference(content, file) or f"has the MD5 {found} instead of {file.md5}"
+
+
+def size(file: IdxFile) -> int:
+    """Return the bytes of the whole uncompressed ``file``."""
+    return header_size(file) + math.prod(file.shape)
 
 
 def header_size(file: IdxFile) -> int:
@@ -186,11 +224,10 @@ def difference(content: bytes, file: IdxFile) -> str | None:
         shape = tuple(int(n) for n in np.frombuffer(content, dtype=">u4", count=len(file.shape), offset=4))
         if shape != file.shape:
             return f"holds an array of shape {shape} instead of {file.shape}"
-    expected = header + math.prod(file.shape)
-    if len(content) < expected:
-        return f"is cut short: {len(content):,} of {expected:,} bytes"
-    if len(content) > expected:
-        return f"is too long: {len(content):,} instead of {expected:,} bytes"
+    if len(content) < size(file):
+        return f"is cut short: {len(content):,} of {size(file):,} bytes"
+    if len(content) > size(file):
+        return f"is longer than {size(file):,} bytes"
     if len(file.shape) == 1 and (highest := max(content[header:])) > 9:
         return f"holds the label {highest}, outside 0 to 9"
     return None
@@ -206,22 +243,29 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def download_file(raw: Path, file: IdxFile, mirrors: str | Sequence[str] | None) -> None:
-    """Fetch the compressed ``file`` into the folder ``raw``; ``UnavailableError`` when no mirror has it.
+def download_file(root: Path, file: IdxFile, mirrors: str | Sequence[str] | None) -> bytes:
+    """Download the compressed ``file`` and return its uncompressed bytes.
 
-    What counts is the MD5 of the uncompressed bytes: a mirror that compressed them again serves the same data.
+    The MD5 of the uncompressed bytes decides: a mirror that compressed them again serves the same data.
+    Raises ``UnavailableError`` when no mirror has it.
     """
     try:
         fetch(
             [f"{mirror.rstrip('/')}/{file.name}.gz" for mirror in mnist_mirrors(mirrors)],
-            raw / f"{file.name}.gz",
-            verify=lambda path: read_packed(path, file)[1],
+            root / RAW / f"{file.name}.gz",
+            verify=lambda path: read_bytes(path, file)[1],
+            max_bytes=size(file) + SLACK,
         )
     except UnavailableError as error:
+        similar = describe_similar(root)
         raise UnavailableError(
-            f"MNIST is not complete under {raw}: {error}, or put its files there, or name another data root",
-            reason=error.reason,
+            f"MNIST is not complete under {root / RAW}: {error}{similar}, or put its files there, or name "
+            "another data root",
+            reason=f"{error.reason}{similar}",
         ) from error
+    content = read_file(root, file)
+    assert content is not None
+    return content
 
 
 def mnist_mirrors(mirrors: str | Sequence[str] | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where the data sets lie: the argument, else the environment's ``CGAN_DATA``, else ``data/raw``.
+"""Find the folder of all datasets: the argument, else the environment's ``CGAN_DATA``, else ``data/raw``.
 
 Creates nothing and looks into no data set.
 """
@@ -15,7 +15,7 @@ VARIABLE = "CGAN_DATA"
 
 
 def data_root(argument: str | Path | None = None) -> Path:
-    """The folder in which every data set has its own: ``argument``, else ``$CGAN_DATA``, else ``data/raw``.
+    """Return the folder in which every dataset has its own: ``argument``, else ``$CGAN_DATA``, else ``data/raw``.
 
     A root that was named must exist: a mistyped one would otherwise be filled by downloads, or be taken for a
     folder without data. Only the default one may be missing; the first download creates it. An empty name
@@ -41,7 +41,13 @@ def data_root(argument: str | Path | None = None) -> Path:
     return root
 
 
+def describe_root(root: Path) -> str:
+    """Return ``root`` for a message, with a reminder of ``CGAN_DATA`` where nobody named a root."""
+    reminder = f" (the default, because the environment's {VARIABLE} is not set)"
+    return f"{root}{reminder if root == default_root() and not os.environ.get(VARIABLE) else ''}"
+
+
 def default_root() -> Path:
-    """``data/raw`` of the checkout this module runs from; of the current folder where there is none."""
+    """Return ``data/raw`` of the checkout this module runs from; of the current folder where there is none."""
     checkout = Path(__file__).resolve().parent.parent
     return (checkout if (checkout / "setup.cfg").is_file() else Path.cwd()) / "data" / "raw"

@@ -1,4 +1,4 @@
-"""YFCC100M metadata on disk, streamed as records: photo id, title, description and user tags, URL-decoded.
+"""Stream YFCC100M metadata from the disk as records: photo id, title, description and user tags, URL-decoded.
 
 Reads both editions (23 and 25 columns), plain, gzip and bzip2. Cleans no text and makes no tokens.
 """
@@ -55,7 +55,7 @@ class Record(NamedTuple):
 
 @dataclass
 class Tally:
-    """What became of one shard's rows; filled while it is read, complete when the reading ends."""
+    """Counts of one shard's rows; filled while it is read, complete when the reading ends."""
 
     rows: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -75,7 +75,7 @@ class RowError(ValueError):
 
 
 def find_shards(sources: Iterable[str | Path]) -> list[Path]:
-    """The shards that ``sources`` name, each once, in natural order (``-2`` before ``-10``).
+    """Return the shards that ``sources`` name, each once, in natural order (``-2`` before ``-10``).
 
     A source is a file of any name, a folder (of which the files with the published names are taken) or a glob.
     Raises ``DataError`` when a source names nothing, or when one shard is there packed and unpacked.
@@ -104,7 +104,7 @@ def find_shards(sources: Iterable[str | Path]) -> list[Path]:
 
 
 def default_shards(root: Path) -> list[Path]:
-    """The shards of the first of ``root``, ``root/yfcc100m`` and ``root/yfcc-mini`` that holds any; [] if none."""
+    """Return the shards of the first of ``root``, ``root/yfcc100m``, ``root/yfcc-mini`` that holds any; [] if none."""
     for name in FOLDERS:
         folder = root / name
         if folder.is_dir() and any(SHARD_NAME.fullmatch(file.name) for file in folder.iterdir()):
@@ -113,7 +113,7 @@ def default_shards(root: Path) -> list[Path]:
 
 
 def parse_row(row: str) -> Record:
-    """One row without its line end. The edition is told by the columns: a hash after the photo id makes it the later.
+    """Return the record of a row without its line end. A hash after the photo id marks the later edition.
 
     Raises ``RowError`` with the reason when the row cannot be used.
     """
@@ -142,9 +142,9 @@ def parse_row(row: str) -> Record:
 
 
 def read_batches(path: str | Path, tally: Tally | None = None, block: int = BLOCK) -> Iterator[list[Record]]:
-    """The shard's records in order, about ``block`` bytes of rows at a time, in constant memory.
+    """Yield the shard's records in order, about ``block`` bytes of rows at a time, in constant memory.
 
-    Packing is told by the file's first bytes. Unusable rows are counted by kind in ``tally`` and skipped; a
+    The file's first bytes decide how it is unpacked. Unusable rows are counted by kind in ``tally`` and skipped; a
     file whose packing breaks off gives the rows before the damage, and ``tally.damage`` says what happened.
     The tally's size and checksum are those of the file as it lies. Raises ``OSError`` when it cannot be read.
     """
@@ -177,7 +177,7 @@ def read_batches(path: str | Path, tally: Tally | None = None, block: int = BLOC
 
 
 def read_records(path: str | Path, tally: Tally | None = None) -> Iterator[Record]:
-    """The shard's records one by one; see ``read_batches``."""
+    """Yield the shard's records one by one; see ``read_batches``."""
     for batch in read_batches(path, tally):
         yield from batch
 
@@ -222,12 +222,12 @@ def _is_hash(text: str) -> bool:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort key that takes runs of digits as numbers."""
+    """Return a sort key that compares runs of digits as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 class _Watched(io.RawIOBase):
-    """The bytes of a file as they lie, counted and hashed into a tally while something else unpacks them."""
+    """A file whose bytes are counted and hashed into a tally while a decompressor reads them."""
 
     def __init__(self, file: IO[bytes], tally: Tally) -> None:
         self._file = file
@@ -252,7 +252,7 @@ class _Watched(io.RawIOBase):
 
 
 def _unpacked(watched: _Watched, tally: Tally, block: int) -> Iterator[bytes]:
-    """The unpacked bytes in pieces of at most ``block``; damage ends them and is noted."""
+    """Yield the unpacked bytes in pieces of at most ``block``; damage ends them and is noted."""
     raw: io.BufferedReader[_Watched] = io.BufferedReader(watched, max(block, 1 << 16))
     magic = raw.peek(3)[:3]
     packed: bz2.BZ2File | gzip.GzipFile | io.BufferedReader[_Watched]

@@ -99,7 +99,7 @@ def write_scenes(folder: str | Path, images: int = 600, seed: int = 1, progress:
 def _is_complete(folder: Path, manifest: dict[str, Any]) -> bool:
     try:
         same = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) == manifest
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return same and len(list((folder / "mirflickr").glob("im*.jpg"))) == manifest["images"]
 

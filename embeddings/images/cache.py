@@ -99,7 +99,8 @@ class FeatureCache:
             new_images = np.frombuffer(b"".join(images), dtype=np.uint8).reshape(-1, 32)
             new_sums = np.array([_sum(*pair) for pair in zip(images, vectors, strict=True)], dtype=np.int64)
             added = (new_images, vectors, new_sums)
-            held = [np.concatenate(pair) for pair in zip(old or _nothing(self.dim), added, strict=True)]
+            before: tuple[Any, ...] = old or _nothing(self.dim)
+            held = [np.concatenate(pair) for pair in zip(before, added, strict=True)]
             for start in range(0, len(held[0]), self._rows_of_a_part):
                 part = [array[start : start + self._rows_of_a_part] for array in held]
                 contents = serialise(dict(zip(TENSORS, part, strict=True)), {"record": self.record})

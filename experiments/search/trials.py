@@ -6,7 +6,6 @@ Knows nothing of Ray (``search.on_ray``). Never computes anything on test data.
 from __future__ import annotations
 
 import csv
-import statistics
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -207,22 +206,14 @@ def stopping_bar(mine: Sequence[float], others: Sequence[Sequence[float]], grace
     estimates, the bar is the score that a share ``keep`` of them had passed (0.5: the median, Golovin et al. 2017). No
     trial is stopped within the first ``grace`` estimates, or before ``ENOUGH`` others have come as far.
     """
+    import numpy as np
+
     k = len(mine)
-    there = sorted(bests[k - 1] for bests in others if len(bests) >= k)
+    there = [bests[k - 1] for bests in others if len(bests) >= k]
     if k < max(grace, 1) or len(there) < ENOUGH:
         return None
-    bar = quantile(there, 1 - keep)
+    bar = float(np.quantile(there, 1 - keep))
     return bar if mine[-1] < bar else None
-
-
-def quantile(rising: Sequence[float], share: float) -> float:
-    """Return the value below which ``share`` of the ``rising`` ones lie, between neighbours in proportion."""
-    if share == 0.5:
-        return statistics.median(rising)
-    place = share * (len(rising) - 1)
-    low = int(place)
-    high = min(low + 1, len(rising) - 1)
-    return rising[low] + (place - low) * (rising[high] - rising[low])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

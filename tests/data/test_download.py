@@ -235,6 +235,35 @@ def test_a_file_too_large_for_the_disk_is_refused_before_its_first_byte(target: 
         assert list(target.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_file_larger_than_allowed_is_refused(target: Path, stated: bool) -> None:
+    """Also where the server states no size, or a number that is none."""
+    with serve({"file.bin": CONTENT}, headers={} if stated else {"Content-Length": "unknown"}) as site:
+        with pytest.raises(UnavailableError, match=r"larger than 500,000 bytes"):
+            fetch(f"{site.url}file.bin", target, max_bytes=500_000)
+        assert list(target.parent.iterdir()) == []
+        fetch(f"{site.url}file.bin", target, max_bytes=len(CONTENT))
+    assert target.read_bytes() == CONTENT
+
+
+def test_plain_http_is_refused_where_https_is_asked_for(target: Path) -> None:
+    with pytest.raises(UnavailableError, match="not an https address"):
+        fetch("http://192.0.2.1/file.bin", target, https_only=True)
+    with serve({"file.bin": CONTENT}) as site:
+        fetch(f"{site.url}file.bin", target, https_only=True)
+    assert target.read_bytes() == CONTENT, "nobody stands between this machine and itself"
+
+
+@pytest.mark.parametrize("record", ["[" * 100_000, '{"url": [1]}', '{"url": "', '{"size": "x"}', "null"])
+def test_a_damaged_record_of_a_partial_file_is_ignored(target: Path, record: str) -> None:
+    target.parent.mkdir(parents=True)
+    target.with_name("file.bin.part").write_bytes(OTHER[:1000])
+    target.with_name("file.bin.part.json").write_text(record)
+    with serve({"file.bin": CONTENT}) as site:
+        fetch(f"{site.url}file.bin", target, SHA256)
+    assert target.read_bytes() == CONTENT and only(target)
+
+
 def test_a_malformed_checksum_is_an_error(target: Path) -> None:
     with pytest.raises(DataError, match='must be "md5:" or "sha256:"'):
         fetch(closed_port(), target, "d41d8cd9")

@@ -152,7 +152,7 @@ def test_every_irregularity_is_mended_or_left_out_and_counted(tmp_path: Path) ->
         # sky (once), café
         "tags repeated for one image": 2,
         # Sky, blue sky, café in pieces, old mac, dog, İzmir, GEO
-        "tags mended (capitals, white space, accents in pieces)": 7,
+        "tags corrected (capitals, white space, accents in pieces)": 7,
         "annotation lines repeated": 1,
         "annotation files without an image": 2,
     }
@@ -166,11 +166,36 @@ def test_without_annotations_the_notice_says_so(folder: Path) -> None:
     assert photos.notice == f"there is no {folder / ANNOTATIONS}: only user tags count"
 
 
-def test_without_a_tags_folder_no_image_has_tags(folder: Path) -> None:
+def remove_tags(folder: Path) -> str:
     shutil.rmtree(folder / "mirflickr/meta")
-    photos = load_mirflickr(folder)
-    assert photos.tags == ((), (), ())
-    assert photos.dropped == {"images without tags file": 3}
+    return "there is no folder .*meta/tags"
+
+
+def misspell_tags(folder: Path) -> str:
+    for path in (folder / "mirflickr/meta/tags").iterdir():
+        path.rename(path.with_name(path.name.replace("tags", "tag")))
+    return "holds no tags1.txt"
+
+
+def utf16_tags(folder: Path) -> str:
+    for path in (folder / "mirflickr/meta/tags").iterdir():
+        path.write_bytes("собака\n".encode("utf-16-be"))
+    return "none of the 3 files in .* holds a tag in UTF-8 .*tags1.txt looks like UTF-16"
+
+
+@pytest.mark.parametrize("spoil", [remove_tags, misspell_tags, utf16_tags])
+def test_photos_without_any_user_tag_are_refused(folder: Path, spoil: Callable[[Path], str]) -> None:
+    """Also where there are annotations (issue 13, fault 2)."""
+    says = spoil(folder)
+    with pytest.raises(DataError, match=f"no photo of .* has a user tag, because .*{says}.*tagsN.txt, one a line"):
+        load_photos(folder)
+
+
+def test_a_file_far_too_long_for_tags_is_refused(folder: Path) -> None:
+    with open(folder / "mirflickr/meta/tags/tags1.txt", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"tags1\.txt is longer than 16,777,216 bytes"):
+        load_mirflickr(folder)
 
 
 def empty_images(folder: Path) -> str:
@@ -535,6 +560,19 @@ def test_other_bytes_from_a_mirror_are_refused_and_not_kept(tmp_path: Path) -> N
     with serve(pages) as site, pytest.raises(UnavailableError, match=f"has the MD5 .* instead of {SMALL[1].md5}"):
         download_mirflickr(tmp_path, site.url, SMALL)
     assert {path.name for path in (tmp_path / "mirflickr25k").iterdir()} == {ANNOTATIONS, SMALL[0].name}
+
+
+def test_a_zip_that_unpacks_to_far_too_much_is_refused(tmp_path: Path) -> None:
+    bomb = zipped({"sky.txt": b"1\n" * (1 << 24)})
+    write(tmp_path / "mirflickr25k" / SMALL[0].name, bomb)
+    with pytest.raises(DataError, match=r"unpacks to more than .* bytes, so it is not the published file"):
+        download_mirflickr(tmp_path, closed_port(), SMALL)
+    assert not (tmp_path / "mirflickr25k" / ANNOTATIONS).exists()
+
+
+def test_annotations_come_over_https_alone(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="not an https address, and no checksum"):
+        download_mirflickr(tmp_path, "http://192.0.2.1/", SMALL)
 
 
 def test_without_a_connection_mirflickr_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from data.mnist import FILES, load_digit_images, load_mnist
 from tests.data.server import closed_port, serve
 
 NAMES = [file.name for file in FILES]
+CHECKOUT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("CGAN_DATA", "data/raw")).absolute() / "MNIST" / "raw"
 
 needs_mnist = pytest.mark.skipif(
@@ -82,7 +86,7 @@ def with_byte(content: bytes, offset: int, value: int) -> bytes:
         (NAMES[0], lambda content: b"", "is empty"),
         (NAMES[2], lambda content: content[:3], "is cut short: 3 of 7,840,016 bytes"),
         (NAMES[2], lambda content: content[:-1], "is cut short: 7,840,015 of 7,840,016 bytes"),
-        (NAMES[1], lambda content: content + b"\0", "is too long: 60,009 instead of 60,008 bytes"),
+        (NAMES[1], lambda content: content + b"\0", "is longer than 60,008 bytes"),
         (NAMES[3], lambda content: b"<html>", "is not an IDX file of bytes in 1 dimension"),
         (NAMES[2], lambda content: with_byte(content, 11, 27), r"of shape \(10000, 27, 28\) instead of"),
         (NAMES[3], lambda content: with_byte(content, 500, 17), "holds the label 17, outside 0 to 9"),
@@ -90,6 +94,7 @@ def with_byte(content: bytes, offset: int, value: int) -> bytes:
         (f"{NAMES[3]}.gz", lambda content: gzip.compress(content)[:-100], "is not a whole gzip file"),
         (f"{NAMES[3]}.gz", lambda content: b"<html>", "is not a whole gzip file"),
         (f"{NAMES[3]}.gz", lambda content: gzip.compress(content[:-1]), "is cut short"),
+        (f"{NAMES[3]}.gz", lambda content: gzip.compress(content + bytes(1 << 20)), "is longer than 10,008 bytes"),
     ],
 )
 def test_a_damaged_file_is_named_and_left(root: Path, name: str, damage: Callable[[bytes], bytes], says: str) -> None:
@@ -98,7 +103,9 @@ def test_a_damaged_file_is_named_and_left(root: Path, name: str, damage: Callabl
     with pytest.raises(DataError, match=says) as caught:
         load_digit_images("auto", root, mirrors=[closed_port()])
     message = str(caught.value)
-    assert message.startswith(f"{path} ") and message.endswith(": delete it and run again to download it again")
+    assert message.startswith(f"{path} ") and message.endswith(
+        ": delete it or move it away, and run again to download MNIST's"
+    )
     assert "\n" not in message
     assert path.read_bytes() == content
 
@@ -113,6 +120,7 @@ def test_a_damaged_file_is_named_and_left(root: Path, name: str, damage: Callabl
         ("MNIST/raw/{name}", "MNIST"),
         ("MNIST/raw/{name}", "MNIST/raw"),
         ("MNIST/raw/{dotted}/{dotted}", "."),
+        ("raw/{name}", "."),
     ],
 )
 def test_mnist_under_other_names_is_found(tmp_path: Path, place: str, root: str) -> None:
@@ -194,6 +202,46 @@ def test_auto_without_mnist_and_connection_takes_the_embedded_digits_and_says_wh
     offline = load_digit_images("auto", tmp_path, download=False)
     assert offline.notice is not None and "the download is switched off" in offline.notice
     assert offline.checksum == dataset.checksum
+
+
+def test_a_compressed_bomb_is_refused_in_bounded_memory(tmp_path: Path) -> None:
+    """Two gigabytes of zeros in two megabytes, read by a process of its own whose memory is measured."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    packer = zlib.compressobj(1, wbits=31)
+    with open(raw / f"{NAMES[1]}.gz", "wb") as file:
+        for _ in range(128):
+            file.write(packer.compress(bytes(1 << 24)))
+        file.write(packer.flush())
+    code = (
+        "from data import DataError; from data.mnist import load_mnist\n"
+        f"try: load_mnist({str(tmp_path)!r}, download=False)\n"
+        "except DataError as error: print(error)\n"
+        "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    message, kilobytes = output.stdout.splitlines()
+    assert "is not an IDX file" in message and int(kilobytes) < 500_000
+
+
+@needs_mnist
+def test_right_files_are_used_where_others_of_the_same_name_lie_in_the_root(root: Path) -> None:
+    """Fashion-MNIST's files have MNIST's names."""
+    (root / NAMES[0]).write_bytes(b"fashion")
+    assert load_digit_images("auto", root, download=False).name == "mnist"
+    (root / "MNIST" / "raw" / NAMES[0]).unlink()
+    with pytest.raises(DataError, match=f"{NAMES[0]} is not an IDX file .* move it away"):
+        load_digit_images("auto", root, download=False)
+
+
+def test_mnist_in_another_form_is_named(tmp_path: Path) -> None:
+    other = tmp_path / "keras" / "mnist.npz"
+    other.parent.mkdir()
+    other.write_bytes(b"")
+    notice = load_digit_images("auto", tmp_path, download=False).notice
+    assert notice is not None and f"{other} may hold it in another form" in notice
+    with pytest.raises(DataError, match=r"mnist\.npz may hold it in another form"):
+        load_digit_images("mnist", tmp_path, mirrors=[closed_port()])
 
 
 def test_mnist_never_falls_back(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import data
 from data import DataError
-from data.roots import data_root
+from data.roots import data_root, describe_root
 
 
 @pytest.fixture
@@ -55,3 +55,11 @@ def test_a_file_is_no_root(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="is not a folder"):
         data_root(tmp_path / "file")
+
+
+def test_a_message_reminds_of_a_forgotten_cgan_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CGAN_DATA", raising=False)
+    assert "CGAN_DATA is not set" in describe_root(data_root())
+    assert describe_root(tmp_path) == str(tmp_path)
+    monkeypatch.setenv("CGAN_DATA", str(tmp_path))
+    assert describe_root(data_root()) == str(tmp_path)
