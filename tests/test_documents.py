@@ -46,10 +46,6 @@ def nats(parzen: dict[str, Any], part: str = "test") -> str:
     return f"{parzen[f'{part}_mean']:.1f} ± {parzen[f'{part}_se']:.1f}".replace("-", "−")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Links, commands, options
-
-
 def anchors(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
@@ -83,6 +79,9 @@ def test_commands_and_their_options_exist(page: Path) -> None:
     text, makefile = page.read_text(encoding="utf-8"), text_of("Makefile")
     for target in re.findall(r"(?:^|`)make ([a-z][\w-]*)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    if page.parent == ROOT:
+        targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+        assert targets and not [target for target in targets[1].split() if f"`make {target}`" not in text]
     commands = re.findall(r"-m (experiments\.\w+)([^`\n]*)", text)
     for module, rest in commands:
         words = shlex.split(rest.replace("'", ""), comments=True)
@@ -98,10 +97,6 @@ def test_code_runs_as_printed(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     if "best estimate" in done.stdout:  # The samples have come within a tenth of their clusters.
         assert float(done.stdout.split()[2]) > -0.1
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Numbers
 
 
 ROWS = {
@@ -217,6 +212,11 @@ def test_the_paper_presets_tags() -> None:
 
 DETAILS = {
     "(nothing changed)": "paper-seed1",
+    "random numbers: the same settings and seed after the code that draws dropout masks had changed": (
+        "detail-precision-float32"
+    ),
+    "these two, and dropout in G": "conditional-best-seed1",
+    "dropout on G's noise branch": "detail-no-dropout-on-z-branch",
     "type of the matrix products": "detail-precision-bfloat16",
     "learning-rate decay, and the weights that sample": "detail-averaging-slow-decay",
     "initial output biases of G": "detail-output-bias-marginals",
@@ -228,8 +228,50 @@ DETAILS = {
 @pytest.mark.parametrize("name", DETAILS)
 def test_details(name: str) -> None:
     metrics = pd.read_csv(RESULTS / "mnist" / DETAILS[name] / "metrics.csv").set_index("update")
-    expected = [f"{metrics['valid_log_likelihood'][update]:.0f}".replace("-", "−") for update in (5_000, 12_500)]
+    found = [metrics["valid_log_likelihood"].get(update) for update in (5_000, 12_500)]
+    expected = ["" if value is None else f"{value:.0f}".replace("-", "−") for value in found]
     assert row("docs/details.md", name)[3:5] == expected
+
+
+# Run folders of the rows of docs/details.md's table of tags, in its order.
+TAG_DETAILS = """matching-aware-flickr-mini-seed1 detail-matching-aware-words-centred
+    detail-matching-aware-words-centred-min-photos-0 detail-matching-aware-nothing-centred paper-flickr-mini-seed1
+    detail-words-centred detail-words-centred-no-averaging detail-words-centred-x-dropout-0 detail-nothing-centred"""
+
+
+def test_details_of_tags() -> None:
+    lines = text_of("docs/details.md").split("| run | update 1,000 |")[1].splitlines()[2:]
+    for name, line in zip(TAG_DETAILS.split(), lines, strict=False):
+        metrics = pd.read_csv(RESULTS / "flickr-tags" / name / "metrics.csv").set_index("update")
+        scores = metrics["valid_average_precision"]
+        expected = [f"{score:.3f}" for score in (scores[1_000], scores[3_000], scores.max())]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[1:5] == [*expected, str(metrics["distinct_tags"][3_000])], (name, line)
+    assert not lines[len(TAG_DETAILS.split())]
+
+
+def test_dropout_while_sampling() -> None:
+    early, late = result("mnist/detail-precision-float32"), result("mnist/paper-seed1")
+    on = json.loads((RESULTS / "mnist-dropout-on" / "paper-seed1.json").read_text(encoding="utf-8"))
+    expected = [f"{nats(r['parzen'])}, {r['diversity']['overall']:.2f}, {labels(r)}" for r in (early, late)]
+    with_dropout = early["dropout_on"]
+    with_dropout = f"{nats(with_dropout['parzen'])}, {with_dropout['diversity']['overall']:.2f}, {labels(with_dropout)}"
+    assert row("docs/results.md", "`paper`, epoch 25")[1:] == [expected[0], with_dropout]
+    assert row("docs/results.md", "`paper`, epoch 115")[1:] == [expected[1], nats(on)]
+
+
+# Header starts of all tables with numbers: those compared above, and those whose numbers have no test yet.
+CHECKED = ("model | cited", "method |", "model | test", "model | real", "model | dropout off", "seed |", "what is open")
+CHECKED += ("run | update", "against user tags", "path |", "without |")
+UNCHECKED = ("model | intra-class",)
+
+
+@pytest.mark.parametrize("page", PAGES[:-1], ids=lambda page: page.name)
+def test_every_table_of_numbers_has_a_source(page: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", page.read_text(encoding="utf-8"), re.MULTILINE):
+        head, *body = table.splitlines()
+        if re.search(r"\| [−+]?\d[\d.,]*( ±| \||%| ms| s )", "\n".join(body)):
+            assert head.startswith(tuple(f"| {start}" for start in CHECKED + UNCHECKED)), head
 
 
 def test_speed() -> None:

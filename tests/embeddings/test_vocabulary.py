@@ -220,8 +220,8 @@ def test_odd_words_are_left_out_and_counted(tmp_path: Path) -> None:
         (b"2 2\nmy dog " + ONES + b"cat " + ONES, "in step|behind|ends early|not finite"),
         (b"1 2\ndog " + b"\x00\x00\xc0\x7f" * 2, "'dog' is not finite"),
         (b"dog 1 2\ncat 0 0\n", "'cat' is zero"),
-        (gzip.compress(b"dog 1 2\n" * 9)[:-12], "damaged"),
-        (gzip.compress(b"1 2\ndog 1 2\n" + b" " * 3 * 10**6), "more than its header promises"),
+        (gzip.compress(b"dog 1 2\n" * 9, mtime=0)[:-12], "damaged"),
+        (gzip.compress(b"1 2\ndog 1 2\n" + b" " * 3 * 10**6, mtime=0), "more than its header promises"),
         (b"BZh9 nothing", "damaged"),
     ],
 )
