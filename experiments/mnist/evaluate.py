@@ -86,10 +86,36 @@ class Estimator:
             **({"label_fidelity": fidelity.share} if fidelity else {}),
             "diversity": diversity.overall,
             "faults": len(self.faults),
+            **(self.measure_acceptance(trainer) if self.conditional else {}),
         }
         labels_as_asked = f"  labels as asked {fidelity.share:4.0%}" if fidelity else ""
         line = f"validation {score.mean:7.1f} ± {score.se:.1f} nats{labels_as_asked}"
         return Estimate(score.mean, columns, f"{line}  diversity {diversity.overall:.2f}")
+
+    def measure_acceptance(self, trainer: Trainer) -> dict[str, float]:
+        """Return the shares of validation images and of the last samples that D accepts, by label shown.
+
+        Keys are ``accept_real``, ``accept_real_wrong``, ``accept_fake`` and ``accept_fake_wrong``; every tenth sample.
+        """
+        import torch
+
+        from cgan.devices import seeded
+        from cgan.metrics.acceptance import acceptance_matrix
+        from experiments.mnist.sampling import from_pixels
+
+        output, D, classes = trainer.G.spec.output, trainer.D, self.dataset.classes
+        labels = torch.from_numpy(self.dataset.valid.labels[: len(self.valid)]).to(self.device)
+        training = D.training
+        D.eval()
+        shares = acceptance_matrix(
+            lambda images, shown: D(from_pixels(images, output), shown),
+            *(self.valid, labels, self.samples[::10], self.labels[::10].to(self.device), classes),
+            generator=seeded(trainer.seed, "wrong labels"),
+            per_class=0,
+        ).accepted
+        D.train(training)
+        names = ("accept_real", "accept_real_wrong", "accept_fake", "accept_fake_wrong")
+        return dict(zip(names, shares.flatten().tolist(), strict=True))
 
     @property
     def row_labels(self) -> list[int] | None:
