@@ -14,6 +14,7 @@ Update = Literal["simultaneous", "alternating"]
 GeneratorLoss = Literal["non_saturating", "minimax"]
 DiscriminatorLoss = Literal["standard", "matching_aware"]
 FakeConditions = Literal["batch", "fresh"]
+Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,11 @@ class StoppingSettings:
     """Training ends after this many estimates in a row without a new best."""
     min_updates: int = 25_000
     """Estimates without a new best count only from here: good networks can score badly at first."""
+    keep: Keep = "best"
+    """Weights to keep: of the best estimate (section 4.1), or of the last one; then patience ends no training."""
 
     def __post_init__(self) -> None:
+        check_choice(self.keep, Keep, "keep")
         for name in ("max_updates", "first_estimate", "estimate_every", "patience"):
             if getattr(self, name) < 1:
                 raise CganError(f"{name} is {getattr(self, name)}: it must be at least 1")

@@ -463,7 +463,7 @@ class TrainingRun:
             row["momentum"] = momentum
         progress.history.append({**row, "d_loss": d_loss, "g_loss": g_loss, **measured.columns})
         trainer.reset_losses()
-        if measured.score > progress.best_score:
+        if measured.score > progress.best_score or self.settings.keep == "last":
             progress.best_score, progress.best_t, progress.without_best = measured.score, trainer.t, 0
             self._save_best(measured.score)
         elif trainer.t > self.settings.min_updates:

@@ -5,13 +5,14 @@ All four count samples within balls around points that reach to their k-th neare
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cgan import CganError
-from cgan.metrics.arrays import as_images
+from cgan.metrics.arrays import as_images, by_class
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,12 @@ class DensityCoverage:
     """Share of real points whose ball holds a sample, in [0, 1]."""
 
 
+#: Neighbours that set the size of a ball; Naeem et al. advise 5.
+NEIGHBOURS = 5
+
+
 @torch.no_grad()
-def density_coverage(real: Tensor, fake: Tensor, k: int = 5, block: int = 1_000) -> DensityCoverage:
+def density_coverage(real: Tensor, fake: Tensor, k: int = NEIGHBOURS, block: int = 1_000) -> DensityCoverage:
     """Compare features ``fake`` (m, d) of samples with features ``real`` (n, d), by Euclidean distance.
 
     Memory is ``block`` x max(n, m) float32 numbers. Raises ``CganError`` if shapes do not fit or a set has k points
@@ -54,6 +59,29 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5, block: int = 1_000)
         recalled |= (distance <= fake_radius[rows, None]).any(0)
     share = [float(found.double().mean()) for found in (in_real > 0, recalled, in_real / k, covered)]
     return DensityCoverage(*share)
+
+
+def density_coverage_by_class(
+    real: Tensor,
+    real_labels: Tensor,
+    fake: Tensor,
+    fake_labels: Tensor | None,
+    classes: int,
+    k: int = NEIGHBOURS,
+) -> dict[str, Any]:
+    """Return ``density_coverage`` of all points as ``overall``, and within each class as the list ``per_class``.
+
+    Labels are (n,) and (m,) integers; ``per_class`` holds None for a class with k points or fewer on either side, and
+    is empty if ``fake_labels`` is None. The values are plain dictionaries for JSON. Raises ``CganError`` as
+    ``density_coverage`` does.
+    """
+    parts: list[dict[str, float] | None] = []
+    if fake_labels is not None:
+        sides = by_class(real, real_labels, classes, "real_labels"), by_class(fake, fake_labels, classes, "fake_labels")
+        for these, those in zip(*sides, strict=True):
+            enough = min(len(these), len(those)) > k
+            parts.append(asdict(density_coverage(these, those, k)) if enough else None)
+    return {"overall": asdict(density_coverage(real, fake, k)), "per_class": parts}
 
 
 def _radius(points: Tensor, k: int, block: int) -> Tensor:

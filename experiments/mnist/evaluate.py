@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.mnist.presets import MnistConfig
 from experiments.runs.files import convert_record
 from experiments.runs.folder import Result, RunFolder, environment
 from experiments.runs.records import (
     AcceptanceRecord,
+    DensityCoverageRecord,
     DivergedResult,
     DiversityRecord,
     DropoutOn,
@@ -53,7 +54,7 @@ class Estimator:
         from cgan.metrics.diversity import pixel_deviation
 
         self.classifier, self.dataset, self.device = classifier, dataset, device
-        self.conditional = config.generator.condition != "none"
+        self.conditional, self.dropout = config.generator.condition != "none", config.estimate.dropout
         #: The label of each sample.
         self.labels = torch.arange(dataset.classes).repeat_interleave(config.estimate.samples_per_class)
         self.valid = torch.from_numpy(dataset.valid.images[: config.estimate.images]).to(device)
@@ -73,7 +74,7 @@ class Estimator:
 
         labels = self.labels.to(self.device) if self.conditional else None
         rng = seeded(trainer.seed, "estimates", device=self.device)
-        self.samples = sample_images(trainer.sampler, labels, len(self.labels), rng)
+        self.samples = sample_images(trainer.sampler, labels, len(self.labels), rng, self.dropout)
         if not self.samples.isfinite().all():
             return Estimate(float("nan"), {}, "")
         best, scores = parzen.choose_sigma(self.valid, self.samples, self.sigmas)
@@ -187,6 +188,7 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
         updates=end.updates,
         best_update=end.best_update,
         best_epoch=end.best_update * loaded.config.training.batch_size / len(dataset.train),
+        kept=loaded.config.stopping.keep,
         seconds=end.seconds,
         weights=folder.best_weights(),
         parzen=_record(asdict(score), ParzenScore),
@@ -196,6 +198,7 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
         label_fidelity=_record(fidelity.as_dict(), FidelityRecord) if fidelity else None,
         acceptance=_record(acceptance.as_dict(), AcceptanceRecord) if acceptance else None,
         train_on_generated=measure_as_training_data(samples, estimator) if fidelity else None,
+        density_coverage=measure_density_coverage(samples, estimator),
         dropout_on=dropout_on,
         device=loaded.record.device,
         precision=loaded.record.precision,
@@ -244,6 +247,31 @@ def measure_acceptance(loaded: LoadedRun, estimator: Estimator, samples: Tensor)
     dataset, rng = estimator.dataset, seeded(loaded.record.seed, "wrong labels")
     real = torch.from_numpy(dataset.test.images), torch.from_numpy(dataset.test.labels)
     return acceptance_matrix(logits, *real, samples, estimator.labels, dataset.classes, generator=rng)
+
+
+def measure_density_coverage(
+    samples: Tensor, estimator: Estimator
+) -> dict[Literal["features", "pixels"], DensityCoverageRecord]:
+    """Compare ``samples`` with the test images by nearest neighbours, on the classifier's features and on pixels."""
+    import torch
+
+    from cgan.metrics.classifier import features
+    from cgan.metrics.density_coverage import NEIGHBOURS, density_coverage_by_class
+
+    test, classes = estimator.dataset.test, estimator.dataset.classes
+    real, labels = torch.from_numpy(test.images), torch.from_numpy(test.labels)
+    asked = estimator.labels if estimator.conditional else None
+
+    def compare(here: Tensor, there: Tensor) -> DensityCoverageRecord:
+        scores = density_coverage_by_class(here, labels, there, asked, classes)
+        record: DensityCoverageRecord = _record({"k": NEIGHBOURS, **scores}, DensityCoverageRecord)
+        return record
+
+    classifier = estimator.classifier
+    return {
+        "features": compare(features(classifier, real), features(classifier, samples)),
+        "pixels": compare(real, samples),
+    }
 
 
 def measure_as_training_data(samples: Tensor, estimator: Estimator) -> TrainOnGenerated:
@@ -363,13 +391,16 @@ def summary(result: Result) -> str:
         rows.append(
             ("trained on samples", f"{trained.generated:.1%} of real test digits (on real: {trained.real:.1%})")
         )
+    if (quality := (result.density_coverage or {}).get("features")) is not None:
+        rows.append(("density, coverage", f"{quality.overall.density:.2f}, {quality.overall.coverage:.2f} of features"))
     if (on := result.dropout_on) is not None:
         labels = f", labels as asked {_share(on.label_fidelity.share)}" if on.label_fidelity else ""
         figures = f"{on.parzen.test_mean:.1f} ± {on.parzen.test_se:.1f} nats, diversity {_number(on.diversity.overall)}"
         rows.append(("with G's dropout on", figures + labels))
     ended = "when no better estimate came" if result.stopped_by == "patience" else "at the last update asked for"
+    kept = "the best on validation images" if result.kept == "best" else "the last ones"
     lines = [
-        f"  weights of update {result.best_update:,} of {result.updates:,}, the best on validation images; "
+        f"  weights of update {result.best_update:,} of {result.updates:,}, {kept}; "
         f"{result.seconds / 60:.1f} min of training, ended {ended}",
         *(f"  {name:<22} {value}" for name, value in rows),
         *(f"  look: {fault}" for fault in result.faults),

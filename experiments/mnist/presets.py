@@ -24,6 +24,9 @@ class EstimateSettings:
     """Images sampled of each class (section 4.1); an unconditional net samples ten times as many."""
     images: int = 1_000
     """Validation images scored at each estimate; the final score takes all of them."""
+    dropout: bool = False
+    """Leave G's dropout on while sampling for estimates, which choose the stopping point: open in the paper. The result
+    has figures of both kinds of samples in any case."""
 
     def __post_init__(self) -> None:
         if not 10 <= self.samples_per_class <= 100_000:
@@ -187,7 +190,8 @@ def tutorial() -> MnistConfig:
             update="alternating",
             fake_conditions="fresh",
         ),
-        stopping=StoppingSettings(max_updates=78_100, min_updates=78_100),
+        # Its source trains 100 epochs and keeps the last weights; likelihood would keep an early update (500 of them).
+        stopping=StoppingSettings(max_updates=78_100, keep="last"),
     )
 
 

@@ -53,6 +53,9 @@ DERIVED = (RESULT, "*.png", "table2.*")
 #: Settings that hold a file's place. The file's content counts, and is part of the data set's checksum.
 LOCATIONS = ("features.weights", "words.vectors")
 
+#: Settings added since the first committed results, with the value that runs without them had.
+ADDED: dict[str, Any] = {"estimate.dropout": False}
+
 Experiment = Literal["mnist", "flickr-tags"]
 Result = MnistResult | FlickrResult | DivergedResult
 
@@ -252,7 +255,11 @@ def identity(config: RunConfig) -> dict[str, Any]:
     That is neither where files lie, nor the number of threads, nor when training stops.
     """
     settings = {
-        section: {name: value for name, value in values.items() if f"{section}.{name}" not in LOCATIONS}
+        section: {
+            name: value
+            for name, value in values.items()
+            if (full := f"{section}.{name}") not in LOCATIONS and not (full in ADDED and value == ADDED[full])
+        }
         for section, values in config.settings.items()
         if section != "stopping" and isinstance(values, Mapping)
     }

@@ -156,6 +156,26 @@ class TrainOnGenerated:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NeighbourScores:
+    """The fields of ``cgan.metrics.density_coverage.DensityCoverage``."""
+
+    precision: Share
+    recall: Share
+    density: float
+    coverage: Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensityCoverageRecord:
+    """Precision, recall, density and coverage of samples among test images, by ``k`` nearest neighbours."""
+
+    k: Count
+    overall: NeighbourScores
+    per_class: list[NeighbourScores | None]
+    """Samples asked for as a class among the test images of it; empty without labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DropoutOn:
     """The same measures with G's dropout left on while sampling."""
 
@@ -176,7 +196,9 @@ class MnistResult:
     seed: Seed
     updates: Count
     best_update: Count
+    """Update of the weights kept."""
     best_epoch: float
+    kept: Literal["best", "last"] = "best"
     seconds: float
     """Wall time of training, estimates included."""
     weights: Weights | None = None
@@ -187,6 +209,8 @@ class MnistResult:
     label_fidelity: FidelityRecord | None = None
     acceptance: AcceptanceRecord | None = None
     train_on_generated: TrainOnGenerated | None = None
+    density_coverage: dict[Literal["features", "pixels"], DensityCoverageRecord] | None = None
+    """On the classifier's features and on pixels."""
     dropout_on: DropoutOn | None = None
     device: Text
     precision: Literal["float32", "bfloat16"]

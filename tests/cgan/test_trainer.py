@@ -192,6 +192,15 @@ def test_estimates_come_when_due_and_patience_ends_training(
     assert trainer.t == end and progress.best_t == estimates[0]
 
 
+def test_the_last_weights_are_kept_on_request_whatever_they_score(tmp_path: Path) -> None:
+    trainer = nets.trainer(specs())
+    settings = replace(STOPPING, max_updates=45, keep="last")
+    progress = fit(trainer, settings, scripted(5, 4, 3, 2, 1, 0), tmp_path, identity={})
+    assert trainer.t == 45 == progress.best_t, "patience of 2 must not end it"
+    tensors, record = load_best(tmp_path / "best.safetensors")
+    assert record.t == 45 and all(torch.equal(tensors[name], value) for name, value in weights(trainer).items())
+
+
 # ---- divergence
 
 

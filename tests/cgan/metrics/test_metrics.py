@@ -19,7 +19,7 @@ from sklearn import datasets, metrics, neighbors
 from cgan import CganError
 from cgan.metrics.acceptance import AcceptanceMatrix, acceptance_matrix
 from cgan.metrics.classifier import Classifier, classifier_from_state, features, predict, train_classifier
-from cgan.metrics.density_coverage import density_coverage
+from cgan.metrics.density_coverage import density_coverage, density_coverage_by_class
 from cgan.metrics.diversity import IntraClassDiversity, intra_class_diversity, pixel_deviation
 from cgan.metrics.faults import describe_faults
 from cgan.metrics.label_fidelity import label_fidelity, train_on_generated
@@ -485,6 +485,17 @@ def test_density_and_coverage_equal_their_formulas(k: int) -> None:
     assert found.recall == pytest.approx((between <= fake_radius[:, None]).any(0).mean())
     assert found.density == pytest.approx((between <= real_radius).sum() / (k * len(fake)))
     assert found.coverage == pytest.approx((between <= real_radius).any(0).mean())
+
+
+def test_density_and_coverage_by_class_compare_within_each_class() -> None:
+    rng = torch.Generator().manual_seed(0)
+    real, fake = torch.randn(60, 3, generator=rng), torch.randn(50, 3, generator=rng)
+    real_labels, fake_labels = torch.arange(60) % 3, torch.arange(50) % 2  # no samples of class 2
+    found = density_coverage_by_class(real, real_labels, fake, fake_labels, 3)
+    assert found["overall"] == vars(density_coverage(real, fake))
+    expected = [vars(density_coverage(real[label::3], fake[label::2])) for label in (0, 1)]
+    assert found["per_class"] == [*expected, None]
+    assert density_coverage_by_class(real, real_labels, fake, None, 3)["per_class"] == []
 
 
 def test_density_and_coverage_tell_collapse_from_health(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
