@@ -7,7 +7,7 @@
 #   make parzen [SAMPLES=file.npy]                         Parzen log-likelihood of anybody's samples
 #   make tables [RUNS=runs]                                the paper's tables from all runs
 #   make report [RUNS=runs]                                one page that shows everything
-#   make reproduce [FAST=1]                                all of it in order, resumable; FAST=1: a smoke test
+#   make reproduce [FAST=1] [PLAN=file.txt]                all of it in order, resumable; FAST=1: a smoke test
 #   make search [PRESET=paper] [FAST=1]                    settings chosen on validation data, by Ray Tune
 #                                                          (EXPERIMENT=flickr-tags searches that one's)
 #   make bench [FAST=1]                                    time every path beside alternatives and limits
@@ -69,7 +69,7 @@ report: $(READY)
 	$(PY) -m experiments.report --runs $(RUNS) $(ARGS)
 
 reproduce: $(READY)
-	$(PY) -m experiments.reproduce $(if $(FAST),--fast) $(ARGS)
+	$(PY) -m experiments.reproduce $(if $(FAST),--fast) $(if $(PLAN),--plan $(PLAN)) $(ARGS)
 
 sample: $(READY)
 	$(PY) -m experiments.sample $(or $(RUN),runs/mnist/$(PRESET)-seed$(SEED)) $(ARGS)

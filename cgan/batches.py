@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -30,6 +31,26 @@ class TrainingSet:
         if y_count != self.count:
             raise CganError(f"there are {self.count} data but {y_count} conditions: give one condition per datum")
 
+    @cached_property
+    def groups(self) -> Groups:
+        """Which examples share a condition."""
+        if self.y is None:
+            key = torch.zeros(self.count, dtype=torch.int64, device=self.x.device)
+        elif self.y_index is not None:
+            key = self.y_index
+        else:  # A vector without an index is a condition of its own.
+            key = torch.arange(self.count, device=self.y.device) if self.y.is_floating_point() else self.y
+        return Groups.of(key)
+
+    def packs(self, examples: Tensor, draws: Tensor | None) -> Tensor:
+        """Return data (..., pack * d): each example beside others of its condition, chosen by ``draws``.
+
+        ``draws`` (..., pack - 1) are random integers of at least 0 (``Groups.companions``); None for packs of one.
+        """
+        if draws is None:
+            return self.data(examples)
+        return self.data(torch.cat([examples[..., None], self.groups.companions(examples, draws)], -1)).flatten(-2)
+
     def data(self, examples: Tensor) -> Tensor:
         """Return x (..., d) of the examples with the numbers ``examples`` (...)."""
         return _rows(self.x, examples if self.x_index is None else self.x_index[examples])
@@ -41,18 +62,58 @@ class TrainingSet:
         return _rows(self.y, examples if self.y_index is None else self.y_index[examples])
 
 
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Examples sorted by condition: those of example i are ``order[start[i] : start[i] + size[i]]``."""
+
+    order: Tensor
+    start: Tensor
+    size: Tensor
+    place: Tensor
+    """Where example i stands among those of its condition, from 0."""
+
+    @classmethod
+    def of(cls, key: Tensor) -> Groups:
+        """Return the groups of the examples with equal integers ``key`` (examples,)."""
+        order = key.argsort(stable=True)
+        _, group, counts = key.unique(return_inverse=True, return_counts=True)
+        start = (counts.cumsum(0) - counts)[group]
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(key), device=key.device)
+        return cls(order, start, counts[group], place - start)
+
+    def companions(self, examples: Tensor, draws: Tensor) -> Tensor:
+        """Return, for each of ``examples`` (...), as many others of its condition as ``draws`` (..., k) are given.
+
+        All differ where the condition has more than k examples; where it has fewer they are drawn again.
+        """
+        size, chosen = self.size[examples], list[Tensor]()
+        for k, draw in enumerate(draws.unbind(-1)):
+            # Among the places 1 to size - 1 after the example's own that are not taken yet, each as likely.
+            offset = draw % (size - 1 - k).clamp(min=1) + 1
+            for taken in torch.stack(chosen, -1).sort(-1).values.unbind(-1) if chosen else ():
+                offset = offset + (offset >= taken)
+            chosen.append(torch.where(size > k + 1, offset, draw % size))
+        places = (self.place[examples][..., None] + torch.stack(chosen, -1)) % size[..., None]
+        return self.order[self.start[examples][..., None] + places]
+
+
+#: Draws of companions are below this: far above the size of any group, so that every companion is as likely.
+DRAWS = 2**40
+
+
 @dataclass(frozen=True)
 class Batch:
-    """What one update sees; every tensor has one row per example."""
+    """What one update sees; every tensor has one row per example, or per pack where D judges packs."""
 
     x: Tensor
-    """Real data (n, d)."""
+    """Real data (n, d), or (n, pack * d)."""
     y: Tensor | None
     """Their conditions."""
     z: Tensor
-    """Noise (n, input_dim of G)."""
+    """Noise (n, input_dim of G), or (n * pack, input_dim), a pack's rows together."""
     y_fake: Tensor | None
-    """Conditions of the generated rows: the batch's own, or others drawn afresh."""
+    """Conditions of the generated rows or packs: the batch's own, or others drawn afresh."""
     y_wrong: Tensor | None
     """A condition that is not the row's own, for matching-aware training; None otherwise."""
 
@@ -66,12 +127,16 @@ def draw_batch(
     rng: torch.Generator,
 ) -> Batch:
     """Return the batch of the examples with the numbers ``examples`` (n,); everything random comes from ``rng``."""
-    x, y, n = training_set.data(examples), training_set.conditions(examples), len(examples)
+    y, n, pack = training_set.conditions(examples), len(examples), discriminator.pack
+    draws = None
+    if pack > 1:
+        draws = torch.randint(DRAWS, (n, pack - 1), generator=rng, device=examples.device)
+    x = training_set.packs(examples, draws)
     y_fake = y
     if y is not None and settings.fake_conditions == "fresh":
         drawn = torch.randint(training_set.count, (n,), generator=rng, device=x.device)
         y_fake = training_set.conditions(drawn)
-    z = sample_noise(generator.noise, (n, generator.input_dim), rng).to(x.dtype)
+    z = sample_noise(generator.noise, (n * pack, generator.input_dim), rng).to(x.dtype)
     y_wrong = None
     if y is not None and settings.discriminator_loss == "matching_aware":
         classes, offset = discriminator.condition_dim, None
@@ -79,6 +144,18 @@ def draw_batch(
             offset = torch.randint(1, classes, (n,), generator=rng, device=x.device)
         y_wrong = wrong_conditions(y, offset, classes)
     return Batch(x, y, z, y_fake, y_wrong)
+
+
+def repeated(y: Tensor | None, pack: int) -> Tensor | None:
+    """Return each condition ``pack`` times in a row: labels (..., n), vectors (..., n, k), or None."""
+    if y is None or pack == 1:
+        return y
+    return y.repeat_interleave(pack, -2 if y.is_floating_point() else -1)
+
+
+def packed(rows: Tensor, pack: int) -> Tensor:
+    """Return rows (..., n * pack, d) as (..., n, pack * d): ``pack`` successive rows side by side."""
+    return rows if pack == 1 else rows.unflatten(-2, (-1, pack)).flatten(-2)
 
 
 def wrong_conditions(y: Tensor, offset: Tensor | None, classes: int) -> Tensor:

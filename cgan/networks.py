@@ -39,14 +39,14 @@ class ConditionalMLP(nn.Module):
         self.condition_encoder, condition_width = _condition_encoder(spec, rng)
         self.input_dropout = Dropout(spec.input_dropout)
         self.condition_dropout = Dropout(spec.condition_dropout)
-        self.input_branch = _stack(spec.input_dim, spec.input_branch, spec.input_init, rng)
+        self.input_branch = _stack(spec.input_width, spec.input_branch, spec.input_init, rng)
         self.condition_branch = _stack(condition_width, spec.condition_branch, spec.condition_init, rng)
-        width = _width(spec.input_dim, spec.input_branch) + _width(condition_width, spec.condition_branch)
+        width = _width(spec.input_width, spec.input_branch) + _width(condition_width, spec.condition_branch)
         self.joint = _stack(width, spec.joint, spec.joint_init, rng)
         self.output = linear(_width(width, spec.joint), outputs, spec.output_init, rng)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Map (n, input_dim) inputs and n conditions to (n, outputs), before any output non-linearity."""
+        """Map (n, input_width) inputs and n conditions to (n, outputs), before any output non-linearity."""
         h = self.input_branch(self.input_dropout(x))
         if self.spec.condition != "none":
             if y is None:
@@ -124,7 +124,7 @@ class Discriminator(ConditionalMLP):
         super().__init__(spec, 1, rng)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Map (n, input_dim) data and n conditions to logits (n,)."""
+        """Map (n, pack * input_dim) data, a pack a row, and n conditions to logits (n,)."""
         return super().forward(x, y).squeeze(-1)
 
 

@@ -191,9 +191,14 @@ class NetworkSpec:
                     "make its layers smaller"
                 )
 
+    @property
+    def input_width(self) -> int:
+        """Numbers that enter the input branch."""
+        return self.input_dim
+
     def linear_maps(self) -> Iterator[tuple[str, tuple[int, int]]]:
         """Yield the field and the (inputs, outputs) of each linear map."""
-        widths = {"input_branch": self.input_dim, "condition_branch": self.embedding_dim or self.condition_dim}
+        widths = {"input_branch": self.input_width, "condition_branch": self.embedding_dim or self.condition_dim}
         for name in LAYER_FIELDS:
             width = widths.get(name, sum(widths.values()))
             for layer in getattr(self, name):
@@ -259,3 +264,22 @@ class GeneratorSpec(NetworkSpec):
 @dataclass(frozen=True)
 class DiscriminatorSpec(NetworkSpec):
     """D(x, y): data vector and condition to one logit; its sigmoid is the probability that x is real."""
+
+    pack: int = 1
+    """Data of one condition that D judges together, side by side in its input (PacGAN, Lin et al. 2018): it then sees
+    whether they differ as real ones do. 1 is the paper's D."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.pack <= 100:
+            raise CganError(f"pack is {self.pack}: give 1, for one datum at a time, to 100")
+        super().__post_init__()
+
+    @property
+    def input_width(self) -> int:
+        """Numbers that enter the input branch: those of a pack."""
+        return self.input_dim * self.pack
+
+    @classmethod
+    def from_dict(cls: type[Spec], record: Any) -> Spec:
+        """Return the spec that ``as_dict`` wrote; one from before there were packs has packs of 1."""
+        return super().from_dict({"pack": 1, **record} if isinstance(record, dict) else record)  # type: ignore[misc]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cgan.batches import Batch
+from cgan.batches import Batch, packed, repeated
 from cgan.losses import discriminator_loss, generator_loss
 from cgan.settings import GeneratorLoss
 
@@ -25,7 +25,7 @@ def simultaneous_update(
     loss: GeneratorLoss = "non_saturating",
 ) -> Losses:
     """Take both gradients from the same forward pass through G and D, then move both (GAN paper's recipe)."""
-    fake = G(batch.z, batch.y_fake)
+    fake = generate(G, batch)
     real_logit, fake_logit, wrong_logit = discriminate(D, batch, fake)
     d_loss = discriminator_loss(real_logit, fake_logit, wrong_logit)
     g_loss = generator_loss(fake_logit, loss)
@@ -46,13 +46,19 @@ def alternating_update(
     loss: GeneratorLoss = "non_saturating",
 ) -> Losses:
     """Move G first; then move D on the real rows and the same generated ones (the tutorial's order)."""
-    fake = G(batch.z, batch.y_fake)
+    fake = generate(G, batch)
     g_loss = generator_loss(D(fake, batch.y_fake), loss)
     move(G, g_optimiser, torch.autograd.grad(g_loss, list(G.parameters())))
 
     d_loss = discriminator_loss(*discriminate(D, batch, fake.detach()))
     move(D, d_optimiser, torch.autograd.grad(d_loss, list(D.parameters())))
     return d_loss.detach(), g_loss.detach()
+
+
+def generate(G: nn.Module, batch: Batch) -> Tensor:
+    """Return the generated rows (n, d), or packs of them (n, pack * d), as D takes them."""
+    pack = len(batch.z) // len(batch.x)
+    return packed(G(batch.z, repeated(batch.y_fake, pack)), pack)
 
 
 def discriminate(D: nn.Module, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

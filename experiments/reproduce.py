@@ -1,17 +1,21 @@
-"""The whole suite in order: ``python -m experiments.reproduce [--fast] [--dry-run]``.
+"""Run a plan of commands to its end: ``python -m experiments.reproduce [--plan FILE] [--fast] [--dry-run]``.
 
-Trains nothing itself: every step is an ordinary command in a process of its own, and a finished one is not repeated.
+A plan is a text file, a command a line. Trains nothing itself: every command runs in a process of its own.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,52 +23,50 @@ import tyro
 
 from cgan import CganError
 from experiments import UsageError
-from experiments.flickr_tags.presets import FLICKR_PRESETS
-from experiments.mnist.presets import MNIST_PRESETS, on_digits
-from experiments.runs.cli import check_choice, clock, printed_command, run
+from experiments.runs.cli import clock, printed_command, run, sentence
 from experiments.runs.files import flat, read_record
-from experiments.runs.folder import LOCATIONS, Experiment, RunFolder
+from experiments.runs.folder import LOCATIONS, RunFolder
 from experiments.runs.records import DivergedResult
 
-#: Where a smoke run keeps its runs and results: apart from the real ones.
+PLANS = Path(__file__).resolve().parent / "plans"
+
+#: Where a smoke test keeps its runs and results: apart from the real ones.
 FAST_RUNS, FAST_OUT = Path("results/fast/runs"), Path("results/fast")
 
-#: Seconds of an update on two quiet cores, for the estimate that is printed first; a GPU is much quicker.
-UPDATE_SECONDS: dict[Experiment, float] = {"mnist": 0.03, "flickr-tags": 0.15}
+#: Seconds of an update and of everything else of a training on a quiet core, for the estimate that is printed first.
+TRAINING_SECONDS = {"mnist": (0.03, 30), "flickr_tags": (0.15, 300)}
+OTHER_SECONDS = 60.0
 
-#: Photos of a smoke run.
-FAST_IMAGES = 60
+#: Modules that show all runs: they wait for every line above them, are always run again, and are quick.
+OVERVIEWS = ("tables", "report")
+
+#: The option that names what a command makes, by which it is known to be done.
+PRODUCTS = {"parzen": "--json", "sample": "--npy", "bench": "--out"}
+PRODUCTS |= {"word_vectors corpus": "--corpus", "word_vectors train": "--out"}
 
 #: Settings that a preset leaves to what the command finds.
 FOUND = ("features.network", "features.grid", "features.random_weights", *LOCATIONS)
 
-State = Literal["done", "skipped", "failed", "left out", "stopped"]
+State = Literal["done", "diverged", "skipped", "failed", "left out", "stopped"]
 
 
 @dataclass(frozen=True)
 class Command:
-    """Run everything: nets on MNIST with several seeds, controls, word vectors, photos, the tables, the report.
+    """Run a plan: train and measure every net that it names, with several seeds, then write tables and report.
 
-    Finished steps are skipped and interrupted ones go on, so the same command may be given again at any time. A step
-    that fails stops only those that need it.
+    Commands that are done are skipped and interrupted trainings go on, so the same command may be given again at any
+    time, also on another machine to which the runs were copied. One that fails stops only those that need its files.
     """
 
+    plan: Path | None = None
+    """A text file of commands in order of importance, without "python -m experiments."; --seed 1-5 stands for five
+    seeds, {runs}, {out}, {data} and {device} for the options below. The whole reproduction if not given."""
     fast: bool = False
-    """A smoke test of all of it on embedded data (digits, scenes), in minutes; its figures mean nothing."""
+    """A smoke test of everything on embedded data (digits, scenes), in minutes; its figures mean nothing."""
     dry_run: bool = False
-    """Print the steps with their commands and estimated times, and do nothing."""
-    seeds: int = 3
-    """Seeds 1 to SEEDS of every preset; a smoke test takes one."""
-    presets: tuple[str, ...] = tuple(MNIST_PRESETS)
-    """Presets of the unimodal experiment."""
-    flickr_presets: tuple[str, ...] = ("paper",)
-    """Presets of the multimodal experiment."""
-    photos: str = "mirflickr"
-    """Photos of the multimodal experiment, as experiments.flickr_tags --dataset takes them."""
-    min_count: int = 200
-    """Words seen less often get no vector (section 4.2); a small corpus needs a lower number."""
-    epochs: int = 5
-    """Passes over the corpus of words; a small one needs more."""
+    """Print the commands, what is done, and the time left; do nothing."""
+    jobs: int = 0
+    """Commands at work at once, a thread each; 0 takes one for each core, one with a GPU."""
     data_root: Path | None = None
     """Folder of the data sets; else $CGAN_DATA, else data/raw."""
     runs: Path | None = None
@@ -73,22 +75,29 @@ class Command:
     """Folder of the tables and the report; results if not given, results/fast for a smoke test."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    threads: int | None = None
-    """Processor threads of each step; PyTorch's own choice if not given."""
+    publish: Path | None = None
+    """Only copy the plan's finished runs into this folder, as experiments/results holds them: settings, estimates,
+    result and pictures, without weights and without folders of this machine."""
 
     def __post_init__(self) -> None:
-        for name in self.presets:
-            check_choice(name, tuple(MNIST_PRESETS), "--presets")
-        for name in self.flickr_presets:
-            check_choice(name, tuple(FLICKR_PRESETS), "--flickr-presets")
-        for option, value in (("--seeds", self.seeds), ("--min-count", self.min_count), ("--epochs", self.epochs)):
-            if value < 1:
-                raise UsageError(f"{option} {value}: at least one is needed")
+        if self.plan is not None and self.fast:
+            raise UsageError("--fast has a plan of its own: give --plan or --fast, not both")
+        if self.jobs < 0:
+            raise UsageError(f"--jobs {self.jobs}: give 0, for one a core, or a number of processes")
 
     @property
-    def runs_folder(self) -> Path:
-        """Folder of all runs."""
-        return self.runs or (FAST_RUNS if self.fast else Path("runs"))
+    def plan_file(self) -> Path:
+        """The file of commands."""
+        return self.plan or PLANS / ("fast.txt" if self.fast else "paper.txt")
+
+    @property
+    def places(self) -> dict[str, str]:
+        """What stands for the names in braces of a plan."""
+        from data.roots import data_root
+
+        runs, out = (FAST_RUNS, FAST_OUT) if self.fast else (Path("runs"), Path("results"))
+        places = {"runs": self.runs or runs, "out": self.out or out, "data": data_root(self.data_root)}
+        return {name: str(folder) for name, folder in places.items()} | {"device": self.device}
 
 
 @dataclass(frozen=True)
@@ -97,55 +106,65 @@ class Step:
 
     name: str
     module: str
-    """Its module in ``experiments``."""
+    """Its module in ``experiments``, or pytest."""
     arguments: tuple[str, ...]
     seconds: float
-    """About how long it takes on two quiet cores."""
+    """About how long it takes on a quiet core."""
     product: Path | None = None
-    """The file that a finished step leaves; None: the step is quick, and always repeated."""
-    run: RunFolder | None = None
-    """The run's folder, of a training."""
+    """The file or folder that a finished command leaves; None: the command is repeated each time."""
+    runs: tuple[RunFolder, ...] = ()
+    """The folders of a training, one a seed."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of a training: the settings that its run must have to count as done, by dotted name."""
+    """Of a training: the settings that its runs must have to count as done, by dotted name."""
     needs: tuple[str, ...] = ()
-    """Names of steps without which this one cannot be done."""
-
-    @property
-    def updates(self) -> int:
-        """Of a training: its full length."""
-        return int(self.settings.get("stopping.max_updates", 0))
+    """Names of the commands whose files it takes."""
 
     @property
     def typed(self) -> str:
         """The command as a person types it."""
-        return printed_command(f"experiments.{self.module}", *self.arguments)
+        return printed_command(f"{'' if self.module == 'pytest' else 'experiments.'}{self.module}", *self.arguments)
 
     def is_done(self) -> bool:
-        """Return whether the product is there, and, of a training, has this step's settings and length."""
+        """Return whether all that the command makes is there, with its settings and length. A divergence counts."""
+        if self.runs:
+            return all(self._is_done(folder) for folder in self.runs)
         if self.product is None or not self.product.is_file():
             return False
         try:
-            if self.run is None:
-                return self.product.suffix != ".json" or "test_mean" in read_record(self.product, dict[str, Any])
-            result, recorded = self.run.read_result(), flat(self.run.read_config().settings)
+            return self.product.suffix != ".json" or bool(read_record(self.product, dict[str, Any]))
+        except (UsageError, OSError):
+            return False
+
+    def _is_done(self, folder: RunFolder) -> bool:
+        try:
+            result, recorded = folder.read_result(), flat(folder.read_config().settings)
         except (UsageError, CganError, OSError):
             return False
         same = all(
-            recorded.get(name) == value
+            recorded.get(name, value) == value
             for name, value in self.settings.items()
             if name not in FOUND and not name.startswith("stopping.")
         )
         if isinstance(result, DivergedResult):
-            return False
-        return same and (result.stopped_by == "patience" or result.updates >= self.updates)
+            return same
+        return same and (result.stopped_by == "patience" or result.updates >= self.settings["stopping.max_updates"])
+
+    def has_diverged(self) -> bool:
+        """Return whether every run of the training ended, one or more of them by divergence."""
+        return self.is_done() and any(isinstance(folder.read_result(), DivergedResult) for folder in self.runs)
 
     def share(self) -> float:
-        """Return how much of a training is done, from 0 to 1, by its last estimate."""
-        try:
-            metrics = self.run.read_metrics() if self.run else None
-            return min(1.0, float(metrics["update"].iloc[-1]) / self.updates)  # type: ignore[index]
-        except (UsageError, OSError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
-            return 0.0
+        """Return how much of the command is done, from 0 to 1: of a training by its last estimate."""
+        if self.is_done():
+            return 1.0
+        done = []
+        for folder in self.runs:
+            try:
+                last = float(folder.read_metrics()["update"].iloc[-1])
+                done.append(min(1.0, last / self.settings["stopping.max_updates"]))
+            except (UsageError, OSError, KeyError, IndexError, TypeError, ValueError):
+                done.append(0.0)
+        return sum(done) / len(done) if done else 0.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -154,16 +173,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     command = tyro.cli(Command, args=argv, prog="python -m experiments.reproduce")
     steps = plan(command)
-    print(overview(steps))
+    if command.publish is not None:
+        return publish(steps, command.publish)
+    jobs = command.jobs or default_jobs(command.device)
+    print(overview(steps, jobs))
     if command.dry_run:
         return 0
-    # On SIGTERM the step's process must end, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    folder, started = command.runs_folder, time.monotonic()
+    # Background jobs of a shell have interrupts ignored, and so would all that they start.
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, signal.default_int_handler)
+    folder, started = Path(command.places["runs"]), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "reproduce.lock", timeout=0):
-            states = run_steps(steps, folder / "logs")
+            states = run_steps(steps, folder / "logs", jobs)
     except Timeout:
         raise UsageError(
             f"{folder / 'reproduce.lock'}: another reproduction is at work in {folder}; wait for it or end it"
@@ -174,240 +197,248 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if {"failed", "left out"} & set(states.values()) else 0
 
 
+@cache
+def default_jobs(device: str) -> int:
+    """Return one job a core, or one in all where a GPU computes."""
+    from cgan.devices import resolve_device
+
+    return (os.cpu_count() or 1) if resolve_device(device).type == "cpu" else 1
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The plan
 
 
 def plan(command: Command) -> list[Step]:
-    """Return all steps in order."""
-    runs, out = command.runs_folder, command.out or (FAST_OUT if command.fast else Path("results"))
-    seeds = range(1, 1 + (1 if command.fast else command.seeds))
-    nets = [mnist_step(command, preset, seed) for seed in seeds for preset in command.presets]
-    photos = [flickr_step(command, preset, seed) for seed in seeds for preset in command.flickr_presets]
-    # The scenes bring their own metadata, which exists once they are rendered.
-    words = word_steps(command, photos[0].name if command.fast and photos else None)
-    return [
-        *nets,
-        *(fast_scoring(command) if command.fast else controls(command)),
-        *([*photos, *words] if command.fast else [*words, *photos]),
-        Step("tables", "tables", ("--runs", str(runs), "--out", str(out)), 2),
-        Step("report", "report", ("--runs", str(runs), "--out", str(out / "report.html")), 10),
-    ]
-
-
-def mnist_step(command: Command, preset: str, seed: int) -> Step:
-    """Return the training of a preset of the unimodal experiment; a smoke test trains on the digits."""
-    config, changes = MNIST_PRESETS[preset](), {}
-    if command.fast:
-        config = on_digits(config)
-        changes = {"stopping.max_updates": 200, "stopping.first_estimate": 100, "stopping.estimate_every": 100}
-        changes |= {"estimate.samples_per_class": 20, "estimate.images": 100}
-    name = f"{preset}-seed{seed}{'-digits' if command.fast else ''}"
-    arguments = (preset, "--dataset", "digits" if command.fast else "mnist", "--seed", str(seed))
-    return training(command, "mnist", name, arguments, config, changes, overhead=20)
-
-
-def flickr_step(command: Command, preset: str, seed: int) -> Step:
-    """Return the training of a preset of the multimodal experiment; a smoke test trains on scenes."""
-    config = FLICKR_PRESETS[preset]()
-    arguments: tuple[str, ...]
-    needs: tuple[str, ...] = ()
-    if command.fast:
-        changes = {"stopping.max_updates": 20, "stopping.first_estimate": 10, "words.epochs": 5}
-        changes |= {"words.min_count": 20, "decoding.min_count": 20}
-        arguments = (preset, "--dataset", "scenes", "--images", str(FAST_IMAGES))
-    else:
-        changes = {"words.min_count": command.min_count, "decoding.min_count": command.min_count}
-        arguments = (preset, "--dataset", command.photos)
-        # Vectors of embedded rows do not fit real photos: without metadata, the command says what is missing.
-        if has_metadata(command):
-            arguments, needs = (*arguments, "--words.vectors", str(vectors(command))), ("word vectors",)
-    name = f"{preset}-{'scenes' if command.fast else Path(command.photos).name}-seed{seed}"
-    arguments = (*arguments, "--seed", str(seed))
-    overhead = 50 if command.fast else 1_800
-    return training(command, "flickr-tags", name, arguments, config, changes, overhead=overhead, needs=needs)
-
-
-def training(
-    command: Command,
-    experiment: Experiment,
-    name: str,
-    arguments: tuple[str, ...],
-    config: Any,
-    changes: Mapping[str, int],
-    *,
-    overhead: float,
-    needs: tuple[str, ...] = (),
-) -> Step:
-    """Return the training of ``config`` with ``changes``; ``overhead``: seconds for all but the updates."""
-    # Through JSON, as the recorded settings have gone: tuples become lists.
-    settings = {**flat(json.loads(json.dumps(config.as_dict()))), **changes}
-    changed = [text for name, value in changes.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    folder = RunFolder(command.runs_folder / experiment / name)
-    where = ("--runs", str(command.runs_folder), "--name", name, *_root(command), "--device", command.device)
-    return Step(
-        name=f"{experiment} {name}",
-        module=experiment.replace("-", "_"),
-        arguments=(*arguments, *where, *_threads(command), "--resume", *changed),
-        seconds=overhead + settings["stopping.max_updates"] * UPDATE_SECONDS[experiment],
-        product=folder.result_path,
-        run=folder,
-        settings=settings,
-        needs=needs,
-    )
-
-
-def controls(command: Command) -> list[Step]:
-    """Return the two controls of the Parzen measure."""
-    steps = []
-    for samples, name, seconds in (("mnist-train", "real images", 10), ("mnist-kmeans", "k-means", 80)):
-        product = command.runs_folder / "mnist-controls" / f"{samples}.json"
-        arguments = ("--samples", samples, "--json", str(product), *_root(command), *_threads(command))
-        steps.append(Step(f"control {name}", "parzen", arguments, seconds, product))
+    """Return the steps of the plan's file in order; raises ``UsageError`` naming the line that is no command."""
+    path, steps = command.plan_file, list[Step]()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--plan {path}: not readable as text ({error}); give a file of commands") from None
+    for number, line in enumerate(lines, start=1):
+        try:
+            words = shlex.split(line, comments=True)
+            for made in steps_of(words, command) if words else ():
+                made = replace(made, needs=tuple(step.name for step in steps if is_taken(step, made)))
+                if made.name in {step.name for step in steps}:
+                    raise UsageError(f"{made.name} is there already; name one of them by --name")
+                steps.append(made)
+        except KeyError as name:
+            known = ", ".join(f"{{{place}}}" for place in command.places)
+            raise UsageError(f"{path}, line {number}: nothing is named {name}; there are {known}") from None
+        except (ValueError, UsageError, CganError) as error:
+            raise UsageError(f"{path}, line {number}: {sentence(error)}") from None
+        except SystemExit:
+            raise UsageError(f"{path}, line {number}: not a command; see the message above") from None
+    if not steps:
+        raise UsageError(f"--plan {path}: there is no command in it; give one a line, such as mnist paper --seed 1-5")
     return steps
 
 
-def fast_scoring(command: Command) -> list[Step]:
-    """Return a smoke test's steps in place of the controls, which need MNIST: draw samples of a run, and score them."""
-    if "paper" not in command.presets:
-        return []
-    run, folder = command.runs_folder / "mnist" / "paper-seed1-digits", command.runs_folder / "samples"
-    drawn, score, needs = folder / "samples.npy", folder / "score.json", ("mnist paper-seed1-digits",)
-    files = ("--labels", "0-9", "--out", str(folder / "grid.png"), "--npy", str(drawn))
-    scored = ("--samples", str(run), "--count", "100", "--json", str(score))
-    return [
-        Step("samples", "sample", (str(run), *files), 8, drawn, needs=needs),
-        Step("score", "parzen", scored, 8, score, needs=needs),
-    ]
+def steps_of(words: Sequence[str], command: Command) -> list[Step]:
+    """Return the steps of one line of a plan, one a seed."""
+    places = command.places
+    module, *arguments = (word.format(**places) for word in words)
+    if module in TRAINING_SECONDS:
+        return trainings(module, arguments, command)
+    if module in ("pytest", "bench", "sample", "parzen", "word_vectors", *OVERVIEWS):
+        if command.data_root and module in ("bench", "parzen") and "--data-root" not in arguments:
+            arguments += ["--data-root", places["data"]]
+        option = PRODUCTS.get(module) or PRODUCTS.get(f"{module} {arguments[0] if arguments else ''}")
+        product = Path(arguments[arguments.index(option) + 1]) if option in arguments[:-1] else None
+        name = " ".join([module, "/".join(product.parts[-2:]) if product else "".join(arguments[:1])])
+        if option == "--corpus" and product is not None:
+            product /= "manifest.json"  # Written last.
+        return [Step(name, module, tuple(arguments), 5.0 if module in OVERVIEWS else OTHER_SECONDS, product)]
+    known = ", ".join([*TRAINING_SECONDS, "parzen", "sample", "word_vectors", "bench", "pytest", *OVERVIEWS])
+    raise UsageError(f"{module!r} is no command of a plan: there are {known}")
 
 
-def word_steps(command: Command, scenes: str | None) -> list[Step]:
-    """Return corpus and word vectors; ``scenes``: the step that renders the scenes, whose own rows are then used."""
-    folder, product = command.runs_folder, vectors(command)
-    corpus = folder / "word-vectors" / "corpus"
-    if scenes:
-        source: tuple[str, ...] = (
-            str(folder / "cache" / f"scenes-{FAST_IMAGES}" / "yfcc100m" / "yfcc100m_dataset-0.bz2"),
+def take_seeds(arguments: list[str]) -> range:
+    """Take ``--seed A-B`` out of the arguments and return the seeds it stands for; seed 1 if it is not there."""
+    if "--seed" not in arguments:
+        return range(1, 2)
+    at = arguments.index("--seed")
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", "".join(arguments[at + 1 : at + 2]))
+    if not match or int(match[2] or match[1]) < int(match[1]):
+        raise UsageError("--seed: give a number, or two such as 1-5")
+    del arguments[at : at + 2]
+    return range(int(match[1]), int(match[2] or match[1]) + 1)
+
+
+def trainings(module: str, arguments: list[str], command: Command) -> list[Step]:
+    """Return a training for each seed; the arguments are read by the command's own parser."""
+    from experiments.flickr_tags.__main__ import parse as parse_flickr
+    from experiments.mnist.__main__ import parse as parse_mnist
+    from experiments.mnist.presets import on_digits
+
+    numbers = take_seeds(arguments)
+    parsed: Any = (parse_mnist if module == "mnist" else parse_flickr)(arguments)
+    config, replicas = parsed.config, getattr(parsed, "replicas", 1)
+    if parsed.dataset == "digits":
+        config = on_digits(config, parsed.given)
+    settings = flat(json.loads(json.dumps(config.as_dict())))  # As the recorded ones are: tuples become lists.
+    name = parsed.name or run_name(module, parsed, arguments)
+    options = ["--runs", command.places["runs"], "--device", command.device, "--resume"]
+    options += ["--data-root", command.places["data"]] if command.data_root else []
+    options += ["--threads", "1"] if (command.jobs or default_jobs(command.device)) > 1 else []
+    steps = []
+    for seed in numbers:
+        own = ["--seed", str(seed), "--name", name if replicas > 1 else f"{name}-seed{seed}"]
+        folder = Path(command.places["runs"]) / module.replace("_", "-")
+        update, rest = TRAINING_SECONDS[module]
+        steps.append(
+            Step(
+                name=f"{module} {name}-seed{seed}",
+                module=module,
+                arguments=(*without(arguments, "--name"), *own, *options),
+                seconds=rest + settings["stopping.max_updates"] * update * replicas,
+                runs=tuple(RunFolder(folder / f"{name}-seed{seed + i}") for i in range(replicas)),
+                settings=settings,
+            )
         )
-    else:
-        source = _root(command)
-    # Times of the whole of YFCC100M; without metadata the embedded rows serve.
-    seconds = (5.0, 10.0) if scenes or not has_metadata(command) else (4_000.0, 20_000.0)
-    size = ("--min-count", str(20 if scenes else command.min_count), "--epochs", str(command.epochs))
-    train = ("train", "--corpus", str(corpus), "--out", str(product), *size)
-    needs = (scenes,) if scenes else ()
-    return [
-        Step("corpus of words", "word_vectors", ("corpus", *source, "--corpus", str(corpus)), seconds[0], needs=needs),
-        Step("word vectors", "word_vectors", train, seconds[1], product, needs=("corpus of words",)),
-    ]
+    return steps
 
 
-def vectors(command: Command) -> Path:
-    """Return the file of the word vectors."""
-    name = f"min-count-{command.min_count}" if has_metadata(command) and not command.fast else "embedded"
-    return command.runs_folder / "word-vectors" / f"{name}.bin"
+def run_name(module: str, parsed: Any, arguments: Sequence[str]) -> str:
+    """Return the run's name without its seed: preset, data set of photos, and whatever options change."""
+    plain = ("--dataset", "--images", "--precision", "--replicas", "--words.vectors", "--name")
+    changed = [word for word in without(arguments[1:], *plain) if not word.startswith(("--stopping.", "--estimate.s"))]
+    changes = re.sub(r"[^a-z0-9.]+", "-", " ".join(word.split(".", 1)[-1] if word[:2] == "--" else word
+                     for word in changed).lower()).strip("-")  # fmt: skip
+    photos = Path(parsed.dataset).name if module == "flickr_tags" else ""
+    return "-".join(filter(None, [Path(parsed.preset).name, photos, changes[:80]]))
 
 
-def has_metadata(command: Command) -> bool:
-    """Return whether YFCC100M metadata lies under the data root."""
-    from data.roots import data_root
-    from data.yfcc100m import default_shards
-
-    return bool(default_shards(data_root(command.data_root)))
+def without(arguments: Sequence[str], *options: str) -> list[str]:
+    """Return the arguments without some options and their values."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return [word for before, word in pairs if before not in options and word not in options]
 
 
-def _root(command: Command) -> tuple[str, ...]:
-    return ("--data-root", str(command.data_root)) if command.data_root else ()
+def is_taken(step: Step, by: Step) -> bool:
+    """Return whether ``by`` names what ``step`` makes among its arguments."""
+    made = [step.product, *(folder.path for folder in step.runs)]
+    names = {str(path.parent if path.name == "manifest.json" else path) for path in made if path}
+    return by.module not in OVERVIEWS and not names.isdisjoint(by.arguments)
 
 
-def _threads(command: Command) -> tuple[str, ...]:
-    return ("--threads", str(command.threads)) if command.threads else ()
-
-
-def overview(steps: Sequence[Step]) -> str:
-    """Return the steps with their commands and times, and what is done."""
+def overview(steps: Sequence[Step], jobs: int) -> str:
+    """Return the steps with their commands, what is done of each, and the time left."""
     lines, left = [], 0.0
     for step in steps:
-        done = step.is_done()
-        left += 0 if done else step.seconds * (1 - step.share())
-        lines.append(f"{'done' if done else clock(step.seconds):>8}  {step.name}\n          {step.typed}")
-    return "\n".join([*lines, f"about {clock(left)} left on two quiet cores; a GPU takes a small part of it"])
+        share = step.share()
+        left += step.seconds * (1 - share)
+        state = "done" if share == 1 else f"{share:.0%}" if share else clock(step.seconds)
+        lines.append(f"{state:>8}  {step.name}\n          {step.typed}")
+    return "\n".join([*lines, f"about {clock(left / jobs)} left on {jobs} quiet core{'s' * (jobs > 1)}"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Running it
 
 
-def run_steps(steps: Sequence[Step], logs: Path) -> dict[str, State]:
-    """Run the steps in order and return how each ended, by name; output goes to a file each in ``logs``.
+def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, State]:
+    """Run the steps in order, ``jobs`` at a time, and return how each ended, by name; output goes to ``logs``.
 
-    On an interrupt the step at work saves itself, and no other begins.
+    On an interrupt the steps at work save themselves, and no other begins.
     """
     from tqdm import tqdm
 
     logs.mkdir(parents=True, exist_ok=True)
     states: dict[str, State] = {step.name: "skipped" for step in steps if step.is_done()}
-    todo = [step for step in steps if step.name not in states]
+    todo, running = [step for step in steps if step.name not in states], dict[str, _Running]()
     # Weighted by time, so that the bar's own estimate corrects itself by the finished steps.
     form = "{percentage:3.0f}%|{bar}| {elapsed}, about {remaining} left{postfix}"
-    total = sum(step.seconds for step in todo)
+    total, shown = sum(step.seconds * (1 - step.share()) for step in todo), 0.0
     with tqdm(total=total, bar_format=form, smoothing=0, dynamic_ncols=True, disable=None) as bar:
-        for step in todo:
-            if missing := [name for name in step.needs if states.get(name) in ("failed", "left out")]:
-                states[step.name] = "left out"
-                bar.write(f"left out: {step.name}, which needs {', '.join(missing)}", file=sys.stdout)
-                continue
-            states[step.name] = run_step(step, logs, bar)
-            if states[step.name] == "stopped":
-                break
+
+        def say(text: str) -> None:
+            bar.write(f"{text}  [{len(states)} of {len(steps)} ended]", file=sys.stdout)
+            sys.stdout.flush()
+
+        def start_more() -> None:
+            for step in list(todo):
+                if missing := [name for name in step.needs if states.get(name) in ("failed", "left out")]:
+                    states[step.name] = "left out"
+                    todo.remove(step)
+                    say(f"left out: {step.name}, which needs {', '.join(missing)}")
+                above = [s.name for s in steps[: steps.index(step)]] if step.module in OVERVIEWS else step.needs
+                if step in todo and len(running) < jobs and all(name in states for name in above):
+                    todo.remove(step)
+                    running[step.name] = _Running.start(step, logs)
+                    say(f"running: {step.name}")
+
+        try:
+            while todo or running:
+                start_more()
+                for name, work in list(running.items()):
+                    if work.process.poll() is not None:
+                        del running[name]
+                        states[name] = work.state()
+                        end = f": {last_line(work.step, logs)}" if states[name] == "failed" else ""
+                        say(f"{states[name]}: {name} ({clock(time.monotonic() - work.started)}){end}")
+                done = sum(s.seconds for s in steps if states.get(s.name) in ("done", "diverged", "failed", "left out"))
+                now = min(done + sum(work.done() for work in running.values()), total)
+                bar.set_postfix_str(", ".join(running))
+                bar.update(max(0.0, now - shown))
+                shown = max(shown, now)
+                time.sleep(0.2 if len(states) + len(running) < 3 else 1)
+        except KeyboardInterrupt:
+            bar.set_postfix_str("saving")
+            # The trainings run in sessions of their own: the terminal's interrupt has not reached them.
+            for work in running.values():
+                work.process.send_signal(signal.SIGINT)
+            for name, work in running.items():
+                work.process.wait()
+                states[name] = "stopped"
     return states
 
 
-def run_step(step: Step, logs: Path, bar: Any) -> State:
-    """Run one step while the bar moves on."""
-    if step.product:
-        step.product.parent.mkdir(parents=True, exist_ok=True)
-    started, shown, first = time.monotonic(), 0.0, step.share()
-    bar.set_postfix_str(step.name)
-    if bar.disable:
-        print(f"running: {step.name}", flush=True)
-    with open(log_path(step, logs), "a", encoding="utf-8") as log:
-        print(f"$ {step.typed}", file=log, flush=True)
-        arguments = [sys.executable, "-m", f"experiments.{step.module}", *step.arguments]
-        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            while process.poll() is None:
-                # By estimates where there are some, else by the clock, but never to the end.
-                share = max(step.share() - first, 0) or (time.monotonic() - started) / step.seconds
-                part = max(shown, min(share, 0.95) * step.seconds)
-                bar.update(part - shown)
-                shown = part
-                time.sleep(0.2 if time.monotonic() - started < 5 else 1)
-        except KeyboardInterrupt:
-            bar.set_postfix_str(f"{step.name} is saving")
-            end(process)
-            return "stopped"
-    bar.update(min(step.seconds - shown, max(bar.total - bar.n, 0)) if bar.total else 0)
-    took = clock(time.monotonic() - started)
-    if process.returncode == 0:
-        bar.write(f"done: {step.name} ({took})", file=sys.stdout)
-        return "done"
-    bar.write(f"failed: {step.name} ({took}): {last_line(step, logs)}", file=sys.stdout)
-    return "failed"
+@dataclass(frozen=True)
+class _Running:
+    """A step at work."""
 
+    step: Step
+    process: subprocess.Popen[bytes]
+    started: float
+    first: float
+    """Share that was done before."""
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Let an interrupted process save itself; interrupt it only if the terminal has not: a second one would kill it."""
-    try:
-        process.wait(timeout=3)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        process.wait()
+    @classmethod
+    def start(cls, step: Step, logs: Path) -> _Running:
+        for path in (step.product, *(folder.path for folder in step.runs)):
+            if path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        first = step.share()
+        with open(log_path(step, logs), "a", encoding="utf-8") as log:
+            print(f"$ {step.typed}", file=log, flush=True)
+            module = step.module if step.module == "pytest" else f"experiments.{step.module}"
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *step.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return cls(step, process, time.monotonic(), first)
+
+    def done(self) -> float:
+        """Return the estimated seconds of work done: by estimates where there are some, else by the clock."""
+        share = max(self.step.share() - self.first, 0) or (time.monotonic() - self.started) / self.step.seconds
+        return min(share, 0.95) * self.step.seconds
+
+    def state(self) -> State:
+        """Return how the ended process ended."""
+        if self.process.returncode == 0:
+            return "done"
+        return "diverged" if self.step.has_diverged() else "failed"
 
 
 def log_path(step: Step, logs: Path) -> Path:
     """Return the file that takes a step's output."""
-    return logs / f"{step.name.replace(' ', '-')}.log"
+    return logs / (re.sub(r"[^\w.-]+", "-", step.name) + ".log")
 
 
 def last_line(step: Step, logs: Path) -> str:
@@ -418,17 +449,53 @@ def last_line(step: Step, logs: Path) -> str:
 
 def summary(steps: Sequence[Step], states: Mapping[str, State], seconds: float, logs: Path) -> str:
     """Return how all ended, the failures by name and with their last line."""
-    done, skipped = (sum(state == kind for state in states.values()) for kind in ("done", "skipped"))
+    done, skipped = (sum(state in kinds for state in states.values()) for kinds in (("done", "diverged"), ("skipped",)))
     lines = [f"{done} step{'s' * (done != 1)} done, {skipped} done before, in {clock(seconds)}"]
     for step in steps:
         state = states.get(step.name, "not begun")
         if state == "failed":
             lines.append(f"failed: {step.name}: {last_line(step, logs)}\n  log: {log_path(step, logs)}\n  {step.typed}")
-        elif state in ("left out", "stopped", "not begun"):
+        elif state in ("left out", "stopped", "diverged", "not begun"):
             lines.append(f"{state}: {step.name}")
     if "stopped" in states.values():
         lines.append("the same command goes on from here")
     return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reference results
+
+
+def publish(steps: Sequence[Step], out: Path) -> int:
+    """Copy what is done into ``out``, as reference results; print what was copied and what is not done."""
+    import shutil
+
+    for step in steps:
+        if not step.is_done():
+            print(f"not done: {step.name}")
+            continue
+        if step.product is not None and step.product.suffix == ".json":
+            target = out / step.product.parent.name / step.product.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(cleaned(step.product.read_text(encoding="utf-8")), encoding="utf-8")
+            print(f"{target}")
+        for folder in step.runs:
+            target = out / step.module.replace("_", "-") / folder.path.name
+            target.mkdir(parents=True, exist_ok=True)
+            for path in sorted(folder.path.iterdir()):
+                if path.name in ("config.json", "result.json", "metrics.csv"):
+                    (target / path.name).write_text(cleaned(path.read_text(encoding="utf-8")), encoding="utf-8")
+                elif path.name in ("samples.png", "curves.png"):
+                    shutil.copyfile(path, target / path.name)
+            print(f"{target}")
+    return 0
+
+
+def cleaned(text: str) -> str:
+    """Return a record without the folders of this machine: neither in recorded commands nor in places of files."""
+    options = "runs|data-root|name|json|out|corpus|words.vectors|features.weights|device|threads"
+    text = re.sub(rf' --({options})[ =][^ "]+', "", text)
+    return re.sub(r'("(?:weights|vectors)": )"[^"]*/([^"/]+)"', r'\1"\2"', text)
 
 
 if __name__ == "__main__":

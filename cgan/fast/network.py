@@ -46,7 +46,7 @@ class FastNetwork:
         """Return the 64-bit words that the masks of a pass over ``rows`` rows take, in the order of the pass."""
         spec = self.network.spec
         places = [
-            (spec.input_dim, spec.input_dropout),
+            (spec.input_width, spec.input_dropout),
             (spec.embedding_dim or spec.condition_dim, spec.condition_dropout),
             *((layer.units, layer.dropout) for layer in spec.layers),
         ]
@@ -61,7 +61,7 @@ class FastNetwork:
         shifts: Sequence[int] = (0,),
         gradient_rows: slice = ALL,
     ) -> Tensor:
-        """(n, input_dim) inputs and conditions to what the plain network returns.
+        """(n, input_width) inputs and conditions to what the plain network returns.
 
         ``shifts``: the rows come in as many equal blocks, and y holds the conditions of one block; block k takes them
         moved down by shifts[k] rows. The first condition layer then multiplies each condition once.

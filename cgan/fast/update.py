@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cgan.batches import TrainingSet, wrong_conditions
+from cgan.batches import DRAWS, TrainingSet, packed, repeated, wrong_conditions
 from cgan.fast.accumulate import Accumulator, Rate
 from cgan.fast.graph import CapturedUpdate
 from cgan.fast.masks import MaskBuffer, fill_bits_
@@ -41,11 +41,13 @@ class Buffers:
     examples: Tensor
     """(n,) int64: numbers of the batch's training examples."""
     noise: Tensor
-    """(n, input_dim of G)."""
+    """(n * pack, input_dim of G)."""
     g_words: Tensor
     """int64: random bits of the masks of G's pass."""
     d_words: Tensor
     """int64: random bits of the masks of D's pass."""
+    draws: Tensor | None = None
+    """(n, pack - 1) int64: random integers that choose the other data of each real pack."""
     fake_examples: Tensor | None = None
     """(n,) int64: examples whose conditions the generated rows take, where these are drawn afresh."""
     wrong_offset: Tensor | None = None
@@ -79,6 +81,7 @@ class FastUpdate:
         self.G = FastNetwork(G, product_dtype=product_dtype, accumulator=self.accumulators[0])
         self.D = FastNetwork(D, product_dtype=product_dtype, accumulator=self.accumulators[1])
         self.training_set, self.settings, self.loss_sums = training_set, settings, loss_sums
+        self.pack = D.spec.pack
         self.matching = settings.discriminator_loss == "matching_aware"
         self.buffers = self._empty_buffers(seeds)
         self._update = CapturedUpdate(self._run, loss_sums.device) if use_graph else self._run
@@ -86,6 +89,8 @@ class FastUpdate:
     def fill(self, buffers: Buffers, examples: Tensor, rng: torch.Generator) -> None:
         """Put the batch of ``examples`` (n,) and, from ``rng``, everything random into ``buffers``."""
         buffers.examples.copy_(examples)
+        if buffers.draws is not None:
+            buffers.draws.random_(0, DRAWS, generator=rng)
         if buffers.fake_examples is not None:
             buffers.fake_examples.random_(0, self.training_set.count, generator=rng)
         fill_noise_(buffers.noise, cast(GeneratorSpec, self.G.network.spec).noise, rng)
@@ -101,11 +106,12 @@ class FastUpdate:
     def _run(self, lr: Rate, momentum: Rate) -> None:
         for accumulator in self.accumulators:
             accumulator.set_rates(lr, momentum)
-        buffers, loss = self.buffers, self.settings.generator_loss
-        x, y = self.training_set.data(buffers.examples), self.training_set.conditions(buffers.examples)
+        buffers, loss, pack = self.buffers, self.settings.generator_loss, self.pack
+        x = self.training_set.packs(buffers.examples, buffers.draws)
+        y = self.training_set.conditions(buffers.examples)
         y_fake = y if buffers.fake_examples is None else self.training_set.conditions(buffers.fake_examples)
 
-        fake = self.G(buffers.noise, y_fake, masks=MaskBuffer(buffers.g_words).take)
+        fake = packed(self.G(buffers.noise, repeated(y_fake, pack), masks=MaskBuffer(buffers.g_words).take), pack)
         leaf = fake.detach().requires_grad_()  # D's backward pass ends here, and G's starts from its gradient.
         real_logit, fake_logit, wrong_logit = self._discriminate(x, y, leaf, y_fake)
         d_loss = discriminator_loss(real_logit, fake_logit, wrong_logit)
@@ -140,7 +146,7 @@ class FastUpdate:
         return logits[0], logits[1], logits[2] if self.matching else None
 
     def _empty_buffers(self, seeds: int | None) -> Buffers:
-        n, device = self.settings.batch_size, self.training_set.x.device
+        n, pack, device = self.settings.batch_size, self.pack, self.training_set.x.device
         lead = () if seeds is None else (seeds,)
 
         def integers(count: int) -> Tensor:
@@ -149,9 +155,10 @@ class FastUpdate:
         conditional = self.training_set.y is not None
         return Buffers(
             examples=integers(n),
-            noise=torch.empty((*lead, n, self.G.network.spec.input_dim), device=device),
-            g_words=integers(self.G.mask_words(n)),
+            noise=torch.empty((*lead, n * pack, self.G.network.spec.input_dim), device=device),
+            g_words=integers(self.G.mask_words(n * pack)),
             d_words=integers(self.D.mask_words(n * (3 if self.matching else 2))),
+            draws=integers(n * (pack - 1)).unflatten(-1, (n, pack - 1)) if pack > 1 else None,
             fake_examples=integers(n) if self.settings.fake_conditions == "fresh" and conditional else None,
             wrong_offset=integers(n) if self.matching and self.D.network.spec.condition != "real" else None,
         )

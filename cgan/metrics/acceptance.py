@@ -34,6 +34,20 @@ class AcceptanceMatrix:
         return rows | {name: plain(getattr(self, name)) for name in names}
 
 
+def packs_of_labels(images: Tensor, labels: Tensor, pack: int) -> tuple[Tensor, Tensor]:
+    """Return images (n, d) of one label side by side, ``pack`` at a time, (m, pack * d), and each pack's label (m,).
+
+    Successive images of a label make a pack; what does not fill one is left out. For a D that judges packs.
+    """
+    if pack == 1:
+        return images, labels
+    order = labels.argsort(stable=True)
+    counts = labels.bincount()
+    kept = [part[: len(part) // pack * pack] for part in order.split(counts.tolist())]
+    chosen = torch.cat(kept)
+    return images[chosen].unflatten(0, (-1, pack)).flatten(1), labels[chosen[::pack]]
+
+
 @torch.no_grad()
 def acceptance_matrix(
     accept_logits: Callable[[Tensor, Tensor], Tensor],

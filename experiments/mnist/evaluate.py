@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from experiments.mnist.presets import MnistConfig
 from experiments.runs.files import convert_record
 from experiments.runs.folder import Result, RunFolder, environment
 from experiments.runs.records import (
     AcceptanceRecord,
+    DensityCoverage,
     DensityCoverageRecord,
     DivergedResult,
     DiversityRecord,
@@ -101,16 +102,19 @@ class Estimator:
         import torch
 
         from cgan.devices import seeded
-        from cgan.metrics.acceptance import acceptance_matrix
+        from cgan.metrics.acceptance import acceptance_matrix, packs_of_labels
         from experiments.mnist.sampling import from_pixels
 
         output, D, classes = trainer.G.spec.output, trainer.D, self.dataset.classes
+        pack = D.spec.pack
         labels = torch.from_numpy(self.dataset.valid.labels[: len(self.valid)]).to(self.device)
         training = D.training
         D.eval()
         shares = acceptance_matrix(
             lambda images, shown: D(from_pixels(images, output), shown),
-            *(self.valid, labels, self.samples[::10], self.labels[::10].to(self.device), classes),
+            *packs_of_labels(self.valid, labels, pack),
+            *packs_of_labels(self.samples[::10], self.labels[::10].to(self.device), pack),
+            classes,
             generator=seeded(trainer.seed, "wrong labels"),
             per_class=0,
         ).accepted
@@ -234,24 +238,27 @@ def measure_dropout_on(loaded: LoadedRun, estimator: Estimator, valid: Tensor, t
 
 
 def measure_acceptance(loaded: LoadedRun, estimator: Estimator, samples: Tensor) -> AcceptanceMatrix:
-    """Return what the run's D accepts: real test images and ``samples``, with their own and with wrong labels."""
+    """Return what the run's D accepts: real test images and ``samples``, with their own and with wrong labels.
+
+    A D that judges packs is shown packs.
+    """
     import torch
 
     from cgan.devices import seeded
-    from cgan.metrics.acceptance import acceptance_matrix
+    from cgan.metrics.acceptance import acceptance_matrix, packs_of_labels
     from experiments.mnist.sampling import from_pixels
 
     def logits(images: Tensor, labels: Tensor) -> Tensor:
         return loaded.discriminator(from_pixels(images, loaded.config.generator.output), labels)
 
     dataset, rng = estimator.dataset, seeded(loaded.record.seed, "wrong labels")
-    real = torch.from_numpy(dataset.test.images), torch.from_numpy(dataset.test.labels)
-    return acceptance_matrix(logits, *real, samples, estimator.labels, dataset.classes, generator=rng)
+    pack = loaded.discriminator.spec.pack
+    real = packs_of_labels(torch.from_numpy(dataset.test.images), torch.from_numpy(dataset.test.labels), pack)
+    fake = packs_of_labels(samples, estimator.labels, pack)
+    return acceptance_matrix(logits, *real, *fake, dataset.classes, generator=rng)
 
 
-def measure_density_coverage(
-    samples: Tensor, estimator: Estimator
-) -> dict[Literal["features", "pixels"], DensityCoverageRecord]:
+def measure_density_coverage(samples: Tensor, estimator: Estimator) -> DensityCoverage:
     """Compare ``samples`` with the test images by nearest neighbours, on the classifier's features and on pixels."""
     import torch
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -72,6 +72,9 @@ class Settings:
     """Seed of what is drawn."""
     data_root: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Where MNIST lies, or is downloaded to if it is missing; else the environment's CGAN_DATA, else data/raw."""
+    density_coverage: bool = False
+    """Also give precision, recall, density and coverage (five nearest neighbours among the test images), on pixels and,
+    where --test is a data set, on the features of a classifier trained on its training images."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a CUDA GPU where there is one."""
     threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -88,6 +91,8 @@ class Inputs:
     """What each role's images are from: the file, run, control or data set."""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    test_set: ImageDataset | None = None
+    """The data set that the test images are of."""
 
     def add(self, role: str, images: np.ndarray, notes: Sequence[str] = ()) -> None:
         """Add the images of ``role``: samples, valid or test."""
@@ -129,6 +134,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(format_table(result, inputs.names))
     if result.at_edge and (advice := sigma_advice(result, inputs.arrays)):
         print(f"\n{advice}")
+    neighbours = compare_neighbours(inputs) if settings.density_coverage else None
+    for name, scores in (neighbours or {}).items():
+        print(f"{name:<10}  " + "  ".join(f"{key} {value:.3f}" for key, value in scores["overall"].items()))
     if settings.plot:
         from experiments.runs.figures import parzen_curve
 
@@ -138,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             **asdict(result),
             **inputs.names,
             "notes": inputs.notes,
+            "density_coverage": neighbours,
             "seed": settings.seed,
             "command": shlex.join(["python", "-m", "experiments.parzen", *argv]),
             "device": str(device),
@@ -220,6 +229,7 @@ def read_inputs(settings: Settings) -> Inputs:
     for role, name in roles.items():
         if name in DATA_SETS:
             inputs.names[role] = data_set(name).name
+            inputs.test_set = data_set(name) if role == "test" else None
             inputs.add(role, getattr(data_set(name), role).images)
     if samples in (REAL, KMEANS):
         train = data_set("mnist").train.images
@@ -271,6 +281,29 @@ def control(name: str, train: np.ndarray, count: int, seed: int) -> tuple[np.nda
     return centres, [
         f"{count:,} centroids of the {len(train):,} training images, by {ROUNDS} rounds of k-means from random images"
     ]
+
+
+def compare_neighbours(inputs: Inputs) -> dict[str, dict[str, Any]]:
+    """Return precision, recall, density and coverage, as a run's ``result.json`` holds them, without classes.
+
+    On pixels, and on a classifier's features where the test images are a data set's.
+    """
+    import torch
+
+    from cgan.metrics.classifier import features, train_classifier
+    from cgan.metrics.density_coverage import NEIGHBOURS, density_coverage
+
+    samples, test = (torch.from_numpy(inputs.arrays[role]) for role in ("samples", "test"))
+    spaces = {"pixels": (test, samples)}
+    if inputs.test_set is not None:
+        train, classes = inputs.test_set.train, inputs.test_set.classes
+        images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
+        classifier = train_classifier(images, labels, classes, seed=0, progress=True)
+        spaces["features"] = features(classifier, test), features(classifier, samples)
+    return {
+        name: {"k": NEIGHBOURS, "overall": asdict(density_coverage(*space)), "per_class": []}
+        for name, space in spaces.items()
+    }
 
 
 def format_table(result: ParzenResult, names: Mapping[str, str]) -> str:

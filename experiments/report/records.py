@@ -23,7 +23,16 @@ from experiments.runs import photo_table
 from experiments.runs.cli import sentence
 from experiments.runs.files import read_record
 from experiments.runs.folder import CONFIG, RESULT, SEARCH, RunFolder, device_kind, identity
-from experiments.runs.records import Count, DivergedResult, FlickrResult, MnistResult, ParzenScore, RunConfig, Text
+from experiments.runs.records import (
+    Count,
+    DensityCoverage,
+    DivergedResult,
+    FlickrResult,
+    MnistResult,
+    ParzenScore,
+    RunConfig,
+    Text,
+)
 
 MNIST, FLICKR, PARZEN = "mnist", "flickr-tags", "parzen"
 
@@ -56,6 +65,8 @@ COLUMNS = {
     "at_edge": "whether sigma is an end of the grid",
     "label_fidelity": "share of samples that a classifier reads as the label asked for",
     "diversity": "intra-class diversity of the samples; real images: 1",
+    "density": "density of the samples among the test images, on the classifier's features; real images: about 1",
+    "coverage": "share of test images near which a sample lies, on the same features; real images: about 0.97",
     "precision_at_10": "flickr-tags: precision at 10 against user tags and annotations",
     "config": "the RunConfig, or None",
     "result": "the MnistResult, FlickrResult, DivergedResult or ScoreFile, or None",
@@ -65,7 +76,7 @@ _TYPES = {
     **dict.fromkeys(("embedded", "cut_short", "kept"), "bool"),
     **dict.fromkeys(("seed", "numerics", "updates", "best_update"), "Int64"),
     **dict.fromkeys(("seconds", "log_likelihood", "standard_error", "sigma"), "float64"),
-    **dict.fromkeys(("label_fidelity", "diversity", "precision_at_10"), "float64"),
+    **dict.fromkeys(("label_fidelity", "diversity", "density", "coverage", "precision_at_10"), "float64"),
 }
 
 #: The controls as ``experiments.parzen`` names them, and the number of samples of the paper's procedure.
@@ -89,6 +100,7 @@ class ScoreFile(ParzenScore):
     seed: Count = 0
     command: Text = ""
     machine: Text = ""
+    density_coverage: DensityCoverage | None = None
     seconds: float | None = None
 
 
@@ -244,6 +256,7 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
         row |= _parzen_columns(result.parzen) | {
             "label_fidelity": result.label_fidelity.share if result.label_fidelity else None,
             "diversity": result.diversity.overall,
+            **_neighbour_columns(result.density_coverage),
         }
     if isinstance(result, FlickrResult) and not mismatch:
         cgan = result.measures.get("cgan")
@@ -279,7 +292,13 @@ def _score_row(path: Path, score: ScoreFile) -> dict[str, Any]:
         "config": None,
         "result": score,
         **_parzen_columns(score),
+        **_neighbour_columns(score.density_coverage),
     }
+
+
+def _neighbour_columns(found: DensityCoverage | None) -> dict[str, Any]:
+    record = (found or {}).get("features")
+    return {"density": record.overall.density, "coverage": record.overall.coverage} if record else {}
 
 
 def _parzen_columns(score: ParzenScore) -> dict[str, Any]:

@@ -92,6 +92,7 @@ CAPTION_1 = (
     "deviation over seeds. SE: standard error over test images, the error that the paper prints. Sigma: chosen "
     "on validation images. Updates: of the weights kept, of all trained. Labels: share of samples that a classifier "
     "reads as the label asked for. Diversity: pixel standard deviation within a class relative to real images. "
+    "Density, coverage: of samples among test images, by 5 nearest neighbours on that classifier's features. "
     "Sampling: whether G's dropout was off or left on."
 )
 CAPTION_2 = (
@@ -194,7 +195,8 @@ SHARED = [
     "numerics",
     "cut_short",
 ]
-MEANS = ["standard_error", "best_update", "updates", "seconds", "label_fidelity", "diversity", "precision_at_10"]
+MEANS = ["standard_error", "best_update", "updates", "seconds", "label_fidelity", "diversity", "density", "coverage"]
+MEANS += ["precision_at_10"]
 SUMMARY = ["group", *SHARED, "runs", "seeds", "seed_list", "log_likelihood", "spread", "worst", "best", *MEANS]
 SUMMARY += ["sigma", "at_edge", "sampling", "state", "folders"]
 
@@ -295,6 +297,7 @@ def dropout_left_on(runs: pd.DataFrame) -> pd.DataFrame:
         runs[column] = [getattr(figure.parzen, field) for figure in figures]
     runs["label_fidelity"] = [figure.label_fidelity and figure.label_fidelity.share for figure in figures]
     runs["diversity"] = [figure.diversity.overall for figure in figures]
+    runs[["density", "coverage"]] = float("nan")
     return runs.astype({"label_fidelity": "float64", "diversity": "float64"})
 
 
@@ -319,6 +322,8 @@ def table1_text(rows: pd.DataFrame) -> pd.DataFrame:
             kept + form(row.updates, ",.0f"),
             form(row.label_fidelity, ".1%"),
             form(row.diversity, ".2f"),
+            form(row.density, ".2f"),
+            form(row.coverage, ".2f"),
             row.sampling if row.seeds and isinstance(row.sampling, str) else "",
             str(row.state).replace("scored", "")
             if row.runs
@@ -338,6 +343,8 @@ def table1_text(rows: pd.DataFrame) -> pd.DataFrame:
         "Updates",
         "Labels",
         "Diversity",
+        "Density",
+        "Coverage",
         "Sampling",
         "State",
     ]

@@ -175,6 +175,10 @@ class DensityCoverageRecord:
     """Samples asked for as a class among the test images of it; empty without labels."""
 
 
+#: The same on the classifier's features and on pixels.
+DensityCoverage = dict[Literal["features", "pixels"], DensityCoverageRecord]
+
+
 @dataclass(frozen=True, kw_only=True)
 class DropoutOn:
     """The same measures with G's dropout left on while sampling."""
@@ -209,8 +213,7 @@ class MnistResult:
     label_fidelity: FidelityRecord | None = None
     acceptance: AcceptanceRecord | None = None
     train_on_generated: TrainOnGenerated | None = None
-    density_coverage: dict[Literal["features", "pixels"], DensityCoverageRecord] | None = None
-    """On the classifier's features and on pixels."""
+    density_coverage: DensityCoverage | None = None
     dropout_on: DropoutOn | None = None
     device: Text
     precision: Literal["float32", "bfloat16"]

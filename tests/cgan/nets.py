@@ -61,6 +61,11 @@ def specs(
     )
 
 
+def packs(pair: tuple[GeneratorSpec, DiscriminatorSpec], size: int) -> tuple[GeneratorSpec, DiscriminatorSpec]:
+    """Return the same networks with a D that judges ``size`` data of one condition together."""
+    return pair[0], replace(pair[1], pack=size)
+
+
 #: Dropout in every place that has it.
 DROPPED = specs(
     dropout=0.5,
@@ -80,6 +85,16 @@ CASES = {
     "paper, minimax": (specs(), replace(SGD, generator_loss="minimax")),
     "paper, matching-aware": (DROPPED, MATCHING),
     "paper, matching-aware minimax": (specs(), replace(MATCHING, generator_loss="minimax")),
+    "paper, packs of 3, matching-aware": (packs(DROPPED, 3), MATCHING),
+    "vectors, packs of 2": (
+        packs(specs(condition="real"), 2),
+        replace(SGD, learning_rate=0.05, min_learning_rate=0.02),
+    ),
+    "no condition, packs of 4": (packs(specs(condition="none"), 4), SGD),
+    "alternating, packs of 2, fresh conditions": (
+        packs(specs(dropout=0.5), 2),
+        replace(SGD, update="alternating", fake_conditions="fresh"),
+    ),
     "no condition": (specs(condition="none", generator={"output_bias": "marginals"}), SGD),
     "fresh conditions": (DROPPED, replace(SGD, fake_conditions="fresh")),
     "vectors, matching-aware": (

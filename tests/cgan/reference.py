@@ -152,15 +152,34 @@ class Training:
         epoch, position = divmod(self.t, len(self.x) // n)
         rows = torch.randperm(len(self.x), generator=seeded(self.seed, "order", epoch)).numpy()
         rows = rows[position * n : (position + 1) * n]
+        x, pack = self.x[rows], self.nets["D"].spec.pack
+        if pack > 1:
+            x = np.stack([self._pack(row, draws) for row, draws in zip(rows, self._draws(n, pack), strict=True)])
         y_fake = y = None if self.y is None else self.y[rows]
         if y is not None and s.fake_conditions == "fresh":
             y_fake = self.y[self.replay.integers(0, len(self.x), n)]
         g = self.nets["G"].spec
-        z = self.replay.noise(g.noise, (n, g.input_dim))
+        z = self.replay.noise(g.noise, (n * pack, g.input_dim))
         y_wrong = self._wrong(y) if s.discriminator_loss == "matching_aware" else None
         update = self._simultaneous if s.update == "simultaneous" else self._alternating
-        self.losses.append(update(self.x[rows], y, z, y_fake, y_wrong))
+        self.losses.append(update(x, y, z, y_fake, y_wrong))
         self.t += 1
+
+    def _draws(self, n: int, pack: int) -> np.ndarray:
+        return self.replay.integers(0, 2**40, n * (pack - 1)).reshape(n, pack - 1)
+
+    def _pack(self, row: int, draws: np.ndarray) -> np.ndarray:
+        """The row's data beside those of others of its condition: none twice while there are others."""
+        same = np.ones(len(self.x), bool) if self.y is None else self.y == self.y[row]
+        if same.ndim == 2:  # Vectors without an index: none is shared.
+            same = np.arange(len(self.x)) == row
+        alike = np.flatnonzero(same)
+        at = int(np.flatnonzero(alike == row)[0])
+        ring = [int(alike[(at + i) % len(alike)]) for i in range(len(alike))]  # From the row itself on.
+        left, members = ring[1:], [row]
+        for draw in draws.tolist():
+            members.append(left.pop(draw % len(left)) if left else ring[draw % len(ring)])
+        return self.x[members].ravel()
 
     def _wrong(self, y: np.ndarray) -> np.ndarray:
         spec = self.nets["D"].spec
@@ -176,7 +195,7 @@ class Training:
         to_logits = np.zeros_like(g)
         to_logits[n : 2 * n] = derivative
         _, to_x = self.nets["D"].backward(to_logits, d_tape)
-        g_gradients, _ = self.nets["G"].backward(to_x[n : 2 * n] * slope, g_tape)
+        g_gradients, _ = self.nets["G"].backward(self._rows(to_x[n : 2 * n] * slope), g_tape)
         self._update("D", self.nets["D"].backward(g, d_tape)[0])
         self._update("G", g_gradients)
         return d_loss, g_loss
@@ -186,13 +205,18 @@ class Training:
         logits, d_tape = self.nets["D"].forward(fake, y_fake, self.replay)
         g_loss, derivative = self._generator_loss(logits)
         _, to_x = self.nets["D"].backward(derivative, d_tape)
-        self._update("G", self.nets["G"].backward(to_x * slope, g_tape)[0])
+        self._update("G", self.nets["G"].backward(self._rows(to_x * slope), g_tape)[0])
         _, d_tape, d_loss, g = self._discriminate(x, y, fake, y_fake, y_wrong)
         self._update("D", self.nets["D"].backward(g, d_tape)[0])
         return d_loss, g_loss
 
+    def _rows(self, packs: np.ndarray) -> np.ndarray:
+        return packs.reshape(len(packs) * self.nets["D"].spec.pack, -1)
+
     def _generate(self, z, y_fake) -> tuple[np.ndarray, np.ndarray, list]:
-        a, tape = self.nets["G"].forward(z, y_fake, self.replay)
+        pack = self.nets["D"].spec.pack
+        a, tape = self.nets["G"].forward(z, None if y_fake is None else np.repeat(y_fake, pack, 0), self.replay)
+        a = a.reshape(-1, pack * a.shape[1])
         output = self.nets["G"].spec.output
         if output == "sigmoid":
             return sigmoid(a), sigmoid(a) * sigmoid(-a), tape

@@ -1,10 +1,10 @@
-"""The whole suite: its plan, what it skips, and, by real processes, failures, kills, and going on."""
+"""Plans: what their lines become, what counts as done, and, by real processes, failures, interrupts, going on."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,47 +18,87 @@ import numpy as np
 import pytest
 
 from experiments import UsageError, reproduce
-from experiments.mnist.presets import MNIST_PRESETS, paper
-from experiments.reproduce import Command, Step, plan
+from experiments.mnist.presets import paper
+from experiments.reproduce import PLANS, Command, Step, plan
 from experiments.runs.files import write_json, write_text
 from experiments.runs.folder import RunFolder
-from experiments.runs.records import DatasetRecord, MnistResult, RunConfig
+from experiments.runs.records import DatasetRecord, DivergedResult, MnistResult, RunConfig
 from tests.experiments import commands
 from tests.experiments.runs.test_folder import RESULT
 
-
-def steps(**changes: Any) -> dict[str, Step]:
-    return {step.name: step for step in plan(Command(**changes))}
-
-
-def test_order_and_commands(tmp_path: Path) -> None:
-    found = steps(seeds=2, runs=tmp_path / "runs", out=tmp_path / "out", data_root=tmp_path)
-    nets = [f"mnist {preset}-seed{seed}" for seed in (1, 2) for preset in MNIST_PRESETS]
-    rest = ["control real images", "control k-means", "corpus of words", "word vectors"]
-    rest += ["flickr-tags paper-mirflickr-seed1", "flickr-tags paper-mirflickr-seed2", "tables", "report"]
-    assert list(found) == nets + rest
-    for name in nets:
-        arguments = found[name].arguments
-        assert "--resume" in arguments and arguments[arguments.index("--dataset") + 1] == "mnist"
-    assert found["control k-means"].product == tmp_path / "runs" / "mnist-controls" / "mnist-kmeans.json"
-    # Without metadata the embedded rows serve for words, but never for real photos.
-    assert "--words.vectors" not in found["flickr-tags paper-mirflickr-seed1"].arguments
-    assert str(found["word vectors"].product).endswith("embedded.bin")
+#: Two short trainings on the digits.
+SHORT = " ".join([*commands.SMALL_NETS[:-4], *commands.SHORT])
 
 
-def test_words_of_real_metadata_go_to_the_photos(tmp_path: Path) -> None:
-    (tmp_path / "yfcc100m").mkdir()
-    (tmp_path / "yfcc100m" / "yfcc100m_dataset-0.bz2").touch()
-    found = steps(runs=tmp_path / "runs", data_root=tmp_path, min_count=7)
-    photos = found["flickr-tags paper-mirflickr-seed1"]
-    assert photos.arguments[photos.arguments.index("--words.vectors") + 1] == str(found["word vectors"].product)
-    assert photos.needs == ("word vectors",) and str(found["word vectors"].product).endswith("min-count-7.bin")
+def steps(tmp_path: Path, text: str, **changes: Any) -> dict[str, Step]:
+    write_text(tmp_path / "plan.txt", text)
+    asked = {"plan": tmp_path / "plan.txt", "runs": tmp_path / "runs", "out": tmp_path / "out", **changes}
+    return {step.name: step for step in plan(Command(**asked))}
 
 
-@pytest.mark.parametrize("fast", [False, True])
-def test_every_command_is_one_that_exists(fast: bool, tmp_path: Path) -> None:
-    """Each step's own parser takes its arguments: asked for help after them, it gives it instead of an error."""
-    chosen = {step.module: step for step in plan(Command(fast=fast, runs=tmp_path, out=tmp_path, data_root=tmp_path))}
+def test_a_line_is_a_command_for_each_seed(tmp_path: Path) -> None:
+    found = steps(
+        tmp_path,
+        "# a comment\n\nmnist paper --seed 2-3 --training.averaging 0.9 --dataset mnist  # another\n"
+        "mnist gan --replicas 2\nflickr_tags paper --dataset flickr-mini\n",
+        jobs=2,
+    )
+    folders = {
+        name: [str(folder.path.relative_to(tmp_path / "runs")) for folder in s.runs] for name, s in found.items()
+    }
+    assert folders == {
+        "mnist paper-averaging-0.9-seed2": ["mnist/paper-averaging-0.9-seed2"],
+        "mnist paper-averaging-0.9-seed3": ["mnist/paper-averaging-0.9-seed3"],
+        "mnist gan-seed1": ["mnist/gan-seed1", "mnist/gan-seed2"],
+        "flickr_tags paper-flickr-mini-seed1": ["flickr-tags/paper-flickr-mini-seed1"],
+    }
+    arguments = found["mnist paper-averaging-0.9-seed3"].arguments
+    for option, value in {"--seed": "3", "--training.averaging": "0.9", "--threads": "1"}.items():
+        assert arguments[arguments.index(option) + 1] == value
+    assert "--resume" in arguments and "--seed 2-3" not in " ".join(arguments)
+    assert found["mnist gan-seed1"].arguments[-1] == "1" and "gan" in found["mnist gan-seed1"].arguments
+
+
+def test_a_command_needs_those_whose_files_it_names(tmp_path: Path) -> None:
+    found = steps(
+        tmp_path,
+        "word_vectors corpus --corpus {runs}/corpus\n"
+        "word_vectors train --corpus {runs}/corpus --out {runs}/words.bin\n"
+        "flickr_tags paper --dataset scenes --words.vectors {runs}/words.bin\n"
+        "mnist paper --dataset digits\nparzen --samples {runs}/mnist/paper-seed1 --json {runs}/score.json\n"
+        "tables --runs {runs} --out {out}\n",
+    )
+    needs = [step.needs for step in found.values()]
+    names = list(found)
+    assert needs == [(), (names[0],), (names[1],), (), (names[3],), ()]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("mnist papre --seed 1", "did you mean paper"),
+        ("mnist paper --seed 3-1", "such as 1-5"),
+        ("mnist paper\nmnist paper", "line 2: mnist paper-seed1 is there already"),
+        ("rm -rf /", "'rm' is no command of a plan"),
+        ("mnist paper --runs {home}", "line 1: nothing is named 'home'; there are {runs}"),
+        ("mnist paper --learning-rate 3", "line 1: not a command"),
+        ("mnist paper --estimate.images 0", "line 1: estimate.images is 0"),
+        ("# nothing", "there is no command in it"),
+        ('mnist "paper', "No closing quotation"),
+    ],
+)
+def test_mistakes_in_a_plan_name_the_line(line: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        steps(tmp_path, line)
+    with pytest.raises(UsageError, match="not readable"):
+        plan(Command(plan=tmp_path / "none.txt"))
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.txt")), ids=lambda path: path.stem)
+def test_every_line_of_the_plans_is_a_command_that_exists(path: Path, tmp_path: Path) -> None:
+    """Trainings are parsed by ``plan`` itself; the parsers of the others give help after the arguments."""
+    found = plan(Command(plan=path, runs=tmp_path, out=tmp_path, data_root=tmp_path))
+    others = {step.module: step for step in found if not step.runs and step.module != "pytest"}
     program = (
         "import sys, json, importlib, contextlib, io\n"
         "for module, arguments in json.load(sys.stdin):\n"
@@ -68,170 +108,159 @@ def test_every_command_is_one_that_exists(fast: bool, tmp_path: Path) -> None:
         "        except SystemExit as end: assert not end.code, (module, end.code)\n"
         "        else: raise AssertionError(module)\n"
     )
-    listed = json.dumps([[module, step.arguments] for module, step in chosen.items()])
+    listed = json.dumps([[module, step.arguments] for module, step in others.items()])
     done = subprocess.run(
         [sys.executable, "-c", program], input=listed, cwd=commands.ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
 
 
+CONFIG = RunConfig(
+    experiment="mnist",
+    preset="paper",
+    dataset=DatasetRecord(name="mnist", embedded=False, checksum="x"),
+    seed=1,
+    settings=paper().as_dict(),
+    device="cpu",
+    precision="float32",
+)
+
+
 def test_what_counts_as_done(tmp_path: Path) -> None:
-    step = steps(runs=tmp_path)["mnist paper-seed1"]
-    assert step.run is not None and not step.is_done()
-    step.run.path.mkdir(parents=True)
-    config = RunConfig(
-        experiment="mnist",
-        preset="paper",
-        dataset=DatasetRecord(name="mnist", embedded=False, checksum="x"),
-        seed=1,
-        settings=paper().as_dict(),
-        device="cpu",
-        precision="float32",
-    )
+    (step,) = steps(tmp_path, "mnist paper").values()
+    (folder,) = step.runs
+    assert not step.is_done() and step.share() == 0
+    folder.path.mkdir(parents=True)
+    folder.write_metrics([{"update": 500}, {"update": 31_250}])
+    assert step.share() == 0.25
     result = msgspec.json.decode((RESULT / "result.json").read_bytes(), type=MnistResult)
 
-    def done(**changes: Any) -> bool:
-        assert step.run is not None
-        step.run.write_config(config)
-        step.run.write_result(replace(result, **{"stopped_by": "max_updates", "updates": step.updates, **changes}))
+    def done(settings: dict[str, Any] = CONFIG.settings, **changes: Any) -> bool:
+        folder.write_config(replace(CONFIG, settings=settings))
+        folder.write_result(replace(result, **{"stopped_by": "max_updates", "updates": 125_000, **changes}))
         return step.is_done()
 
-    assert done() and done(stopped_by="patience", updates=100)
+    assert done() and step.share() == 1 and done(stopped_by="patience", updates=100)
     assert not done(updates=62_108), "cut short"
-    other = {**config.settings, "training": {**config.settings["training"], "learning_rate": 0.5}}
-    step.run.write_config(replace(config, settings=other))
-    assert not step.is_done(), "another run of the same name"
+    other = {**CONFIG.settings, "training": {**CONFIG.settings["training"], "learning_rate": 0.5}}
+    assert not done(other), "another run of the same name"
     assert done()
-    write_text(step.run.result_path, '{"status": ')
+    write_text(folder.result_path, '{"status": ')
     assert not step.is_done()
+    lost = DivergedResult(experiment="mnist", preset="paper", reason="D", dataset=CONFIG.dataset, seed=1, updates=9)
+    folder.write_result(lost)
+    assert step.is_done() and step.has_diverged(), "the same seed would only diverge again"
 
 
-def test_how_much_of_a_training_is_done(tmp_path: Path) -> None:
-    step = steps(runs=tmp_path)["mnist paper-seed1"]
-    assert step.share() == 0 and step.run is not None
-    step.run.path.mkdir(parents=True)
-    step.run.write_metrics([{"update": 500}, {"update": step.updates // 4}])
-    assert step.share() == 0.25
-    write_text(step.run.metrics_path, "update,epoch\n")
-    assert step.share() == 0
-
-
-def test_estimate_and_plan_are_printed_before_anything_is_done(tmp_path: Path) -> None:
-    done = commands.run("reproduce", "--dry-run", "--fast", "--runs", tmp_path / "runs", "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "runs").exists() and not (tmp_path / "out").exists()
-    for step in plan(Command(fast=True, runs=tmp_path / "runs", out=tmp_path / "out")):
-        assert f"experiments.{step.module} " in done.stdout and step.name in done.stdout
-    assert re.search(r"about \d+ (min|s) left on two quiet cores", done.stdout)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [({"presets": ("papre",)}, "did you mean paper"), ({"seeds": 0}, "at least one"), ({"epochs": 0}, "at least one")],
-)
-def test_mistakes(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        Command(**changes)
+def test_finished_runs_are_published_without_folders_of_the_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = steps(tmp_path, "mnist paper --seed 1-2")
+    (folder,) = found["mnist paper-seed1"].runs
+    folder.path.mkdir(parents=True)
+    typed = f"python -m experiments.mnist paper --runs {tmp_path}/runs --seed 1 --data-root=/home/me/data --resume"
+    result = msgspec.json.decode((RESULT / "result.json").read_bytes(), type=MnistResult)
+    environment = replace(result.environment, command=typed)
+    placed = {**CONFIG.settings, "features": {"weights": "/home/me/net.safetensors"}}
+    folder.write_config(replace(CONFIG, settings=placed))
+    folder.write_result(replace(result, updates=125_000, environment=environment))
+    folder.write_metrics([{"update": 500, "valid_log_likelihood": 1.5}])
+    (folder.path / "samples.png").write_bytes(b"png")
+    (folder.path / "checkpoint.safetensors").write_bytes(b"large")
+    assert reproduce.publish(list(found.values()), tmp_path / "results") == 0
+    assert "not done: mnist paper-seed2" in capsys.readouterr().out
+    published = RunFolder(tmp_path / "results" / "mnist" / "paper-seed1")
+    assert {path.name for path in published.path.iterdir()} == {
+        "config.json", "result.json", "metrics.csv", "samples.png",
+    }  # fmt: skip
+    text = published.result_path.read_text() + published.config_path.read_text()
+    assert "/home" not in text and str(tmp_path) not in text and '"net.safetensors"' in text
+    copied = published.read_result()
+    assert isinstance(copied, MnistResult) and copied.parzen == result.parzen
+    assert copied.environment.command == "python -m experiments.mnist paper --seed 1 --resume"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Real processes
 
 
-def parzen_step(folder: Path, name: str, samples: Path, **changes: Any) -> Step:
-    product = folder / f"{name}.json"
-    files = ("--samples", str(samples), "--valid", str(samples), "--test", str(samples), "--json", str(product))
-    return Step(name, "parzen", files, 5, product, **changes)
+def reproduce_command(folder: Path, *options: object) -> tuple[object, ...]:
+    return ("reproduce", "--plan", folder / "plan.txt", "--runs", folder / "runs", "--out", folder / "out", *options)
 
 
-def test_a_failure_stops_only_what_needs_it_and_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_plan_runs_two_at_a_time_and_a_failure_stops_only_what_needs_it(tmp_path: Path) -> None:
     samples = tmp_path / "samples.npy"
     np.save(samples, np.random.default_rng(0).random((30, 4), dtype=np.float32))
-    listed = [
-        parzen_step(tmp_path, "broken", tmp_path / "missing.npy"),
-        parzen_step(tmp_path, "after it", samples, needs=("broken",)),
-        parzen_step(tmp_path, "sound", samples),
-    ]
-    monkeypatch.setattr(reproduce, "plan", lambda command: listed)
-    assert reproduce.main(["--runs", str(tmp_path / "runs")]) == 1
-    printed = capsys.readouterr().out
-    assert "failed: broken" in printed and "missing.npy" in printed.split("failed: broken")[-1]
-    assert "left out: after it" in printed and "1 step done" in printed and (tmp_path / "sound.json").is_file()
+    score = f"parzen --valid {samples} --test {samples}"
+    write_text(
+        tmp_path / "plan.txt",
+        f"{score} --samples {tmp_path}/missing.npy --json {tmp_path}/broken.json\n"
+        f"{score} --samples {tmp_path}/broken.json --json {tmp_path}/after.json\n"
+        f"{score} --samples {samples} --json {tmp_path}/sound.json\n"
+        f"mnist conditional-best --name small --seed 1-2 {SHORT}\n"
+        "tables --runs {runs} --out {out}\n",
+    )
+    done = commands.run(*reproduce_command(tmp_path, "--jobs", 2))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "missing.npy" in done.stdout.split("failed: ")[-1] and "left out: parzen" in done.stdout
+    assert done.stdout.index("running: mnist small-seed2") < done.stdout.index("done: mnist small-")
+    table = (tmp_path / "out" / "table1-embedded.csv").read_text()
+    assert "1;2" in table, "the table waits for both seeds"
     # What is done is not repeated; what is repaired is done.
     before = (tmp_path / "sound.json").stat().st_mtime_ns
     np.save(tmp_path / "missing.npy", np.load(samples))
-    assert reproduce.main(["--runs", str(tmp_path / "runs")]) == 0
-    assert (tmp_path / "sound.json").stat().st_mtime_ns == before
-    assert {"broken.json", "after it.json"} <= {path.name for path in tmp_path.iterdir()}
+    again = commands.run(*reproduce_command(tmp_path, "--dry-run"))
+    assert again.stdout.count("    done  ") == 3
+    commands.run(*reproduce_command(tmp_path))
+    assert (tmp_path / "broken.json").is_file() and (tmp_path / "sound.json").stat().st_mtime_ns == before
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    """Start one training that would take minutes, in a group of its own as a terminal's is; wait for an estimate."""
-    options = ["--fast", "--presets", "paper", "--threads", "1", "--runs", folder / "runs", "--out", folder / "out"]
-    program = (
-        # A shell's background job has interrupts ignored, and so would all that it starts.
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import dataclasses, sys; from experiments import reproduce; from experiments.runs import cli\n"
-        "made = reproduce.plan\n"
-        "def only(command):\n"
-        "    step = made(command)[0]\n"
-        "    changes = {'stopping.max_updates': 5000, 'stopping.first_estimate': 2, 'stopping.estimate_every': 2}\n"
-        "    arguments = [t for n, v in changes.items() for t in ('--' + n.replace('_', '-'), str(v))]\n"
-        "    settings = {**step.settings, **changes}\n"
-        "    return [dataclasses.replace(step, arguments=(*step.arguments, *arguments), settings=settings)]\n"
-        "reproduce.plan = only\n"
-        "sys.exit(cli.run(reproduce.main))\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, options)],
-        cwd=commands.ROOT,
-        env=commands.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    before, deadline = last_update(folder), time.monotonic() + 240
-    while last_update(folder) <= before:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return process
-
-
-def last_update(folder: Path) -> int:
-    table = RunFolder(folder / "runs" / "mnist" / "paper-seed1-digits").read_metrics()
+def last_update(folder: RunFolder) -> int:
+    table = folder.read_metrics()
     return 0 if table.empty else int(table["update"].iloc[-1])
 
 
 def test_interrupt_kill_and_going_on(tmp_path: Path) -> None:
-    refusal = ("reproduce", "--fast", "--runs", tmp_path / "runs", "--out", tmp_path / "out")
-    process = start(tmp_path)
-    commands.assert_one_sentence(commands.run(*refusal), "reproduce.lock", "wait for it or end it")
-    os.killpg(process.pid, signal.SIGINT)
+    long = ("--stopping.max-updates", "5000", "--stopping.first-estimate", "2", "--stopping.estimate-every", "2")
+    line = " ".join(["mnist paper --name long", *commands.SMALL_NETS[:-4], *long])
+    (step,) = steps(tmp_path, line).values()
+    (folder,) = step.runs
+
+    def start() -> subprocess.Popen[str]:
+        process = commands.start(*reproduce_command(tmp_path, "--jobs", 1))
+        before, deadline = last_update(folder), time.monotonic() + 240
+        while last_update(folder) <= before:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return process
+
+    process = start()
+    commands.assert_one_sentence(commands.run(*reproduce_command(tmp_path)), "reproduce.lock", "wait for it or end it")
+    process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 130, printed
-    assert "stopped: mnist paper-seed1-digits" in printed and "the same command goes on from here" in printed
-    saved = last_update(tmp_path)
+    assert f"stopped: {step.name}" in printed and "the same command goes on from here" in printed
+    saved = last_update(folder)
 
-    process = start(tmp_path)
+    process = start()
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     # Only the parent is killed; the training that it leaves behind holds its folder against another one.
     process.kill()
     process.wait()
-    training = ("mnist", "paper", "--dataset", "digits", "--runs", tmp_path / "runs", "--resume")
-    commands.assert_one_sentence(commands.run(*training), "another process is at work")
-    os.killpg(process.pid, signal.SIGINT)
-    log, deadline = tmp_path / "runs" / "logs" / "mnist-paper-seed1-digits.log", time.monotonic() + 60
-    while log.read_text(encoding="utf-8").count("saved; to go on") < 2:
-        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-        time.sleep(0.1)
-    assert last_update(tmp_path) > saved
+    training = ("mnist", "paper", "--dataset", "digits", "--runs", tmp_path / "runs", "--name", folder.path.name)
+    commands.assert_one_sentence(commands.run(*training, "--resume"), "another process is at work")
+    os.kill(int(child), signal.SIGINT)
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(int(child), 0)
+            time.sleep(0.1)
+    assert last_update(folder) > saved
 
 
-def test_a_score_without_its_figure_is_not_done(tmp_path: Path) -> None:
-    step = parzen_step(tmp_path, "score", tmp_path / "x.npy")
+def test_a_record_that_is_damaged_is_not_done(tmp_path: Path) -> None:
+    (step,) = steps(tmp_path, f"parzen --samples x.npy --json {tmp_path}/score.json").values()
     for record, done in (({"test_mean": 1.0}, True), ({}, False), ([1], False)):
         write_json(tmp_path / "score.json", record)
         assert step.is_done() == done

@@ -17,7 +17,7 @@ from scipy import stats
 from sklearn import datasets, metrics, neighbors
 
 from cgan import CganError
-from cgan.metrics.acceptance import AcceptanceMatrix, acceptance_matrix
+from cgan.metrics.acceptance import AcceptanceMatrix, acceptance_matrix, packs_of_labels
 from cgan.metrics.classifier import Classifier, classifier_from_state, features, predict, train_classifier
 from cgan.metrics.density_coverage import density_coverage, density_coverage_by_class
 from cgan.metrics.diversity import IntraClassDiversity, intra_class_diversity, pixel_deviation
@@ -464,6 +464,13 @@ def test_training_on_real_images_beats_training_on_worse_ones(mnist: dict[str, t
         train_on_generated(images, labels * 0, *test, seed=0)
     with pytest.raises(CganError, match="not finite"):
         train_on_generated(images * float("nan"), labels, *test, seed=0)
+
+
+def test_packs_hold_images_of_one_label() -> None:
+    images, labels = torch.arange(14.0).reshape(7, 2), torch.tensor([1, 0, 1, 1, 0, 3, 1])
+    packs, of = packs_of_labels(images, labels, 2)
+    assert packs.tolist() == [[2, 3, 8, 9], [0, 1, 4, 5], [6, 7, 12, 13]] and of.tolist() == [0, 1, 1]
+    assert packs_of_labels(images, labels, 1) == (images, labels)
 
 
 # ---- precision, recall, density, coverage
