@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ import numpy as np
 from experiments import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from embeddings.vocabulary import Vocabulary
 
 Tags = Sequence[Collection[str]]
@@ -30,6 +33,10 @@ METHODS = {
     "ridge": "Linear map (ridge)",
     "mlp": "MLP regression",
 }
+
+_OTHER_WIDTH = (
+    "the images have features of {:,} numbers, the training images of {:,}: take them all from the same network"
+)
 
 #: Products of queries and training images held at a time.
 _PRODUCTS = 1 << 24
@@ -58,29 +65,38 @@ def vote(
     Raises ``UsageError`` when the arrays do not fit, or a feature row is zero or not finite.
     """
     _require_rows(train_features, train_tags, "training images", "tag lists")
-    units, queries = (_units(rows, what) for rows, what in ((train_features, "training"), (features, "query")))
-    _require_same_width(train_features, features)
     order = [tag for tag, _ in tag_frequencies(train_tags)]
     number = {tag: i for i, tag in enumerate(order)}
     numbers = [np.array(sorted(number[tag] for tag in set(tags)), dtype=np.int64) for tags in train_tags]
-    k = min(neighbours, len(units))
     rankings = []
+    for voters, similarity in zip(*nearest_images(train_features, features, neighbours), strict=True):
+        cast = np.concatenate([numbers[voter] for voter in voters])
+        weight = np.repeat(similarity.astype(np.float64), [len(numbers[voter]) for voter in voters])
+        found, of = np.unique(cast, return_inverse=True)
+        votes, sums = np.bincount(of), np.bincount(of, weights=weight)
+        # Numbers rise as frequencies fall, and found stands in their order.
+        best = found[np.lexsort((found, -sums, -votes))[:words]].tolist()
+        voted = set(found.tolist())
+        rest = (i for i in range(len(order)) if i not in voted)
+        best += [i for i, _ in zip(rest, range(words - len(best)), strict=False)]
+        rankings.append([order[i] for i in best])
+    return rankings
+
+
+def nearest_images(train_features: np.ndarray, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and cosines, (n, count) each in no order, of the training images nearest to each query by cosine.
+
+    All of them where there are fewer than ``count``. Raises ``UsageError`` when a row is zero or not finite.
+    """
+    units, queries = (_units(rows, what) for rows, what in ((train_features, "training"), (features, "query")))
+    _require_same_width(train_features, features)
+    k, rows, cosines = min(count, len(units)), list[np.ndarray](), list[np.ndarray]()
     size = max(1, _PRODUCTS // len(units))
     for start in range(0, len(queries), size):
-        cosines = queries[start : start + size] @ units.T
-        nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
-        for voters, similarity in zip(nearest, np.take_along_axis(cosines, nearest, 1), strict=True):
-            cast = np.concatenate([numbers[voter] for voter in voters])
-            weight = np.repeat(similarity.astype(np.float64), [len(numbers[voter]) for voter in voters])
-            found, of = np.unique(cast, return_inverse=True)
-            votes, sums = np.bincount(of), np.bincount(of, weights=weight)
-            # Numbers rise as frequencies fall, and found stands in their order.
-            best = found[np.lexsort((found, -sums, -votes))[:words]].tolist()
-            voted = set(found.tolist())
-            rest = (i for i in range(len(order)) if i not in voted)
-            best += [i for i, _ in zip(rest, range(words - len(best)), strict=False)]
-            rankings.append([order[i] for i in best])
-    return rankings
+        products = queries[start : start + size] @ units.T
+        rows.append(np.argpartition(-products, k - 1, axis=1)[:, :k])
+        cosines.append(np.take_along_axis(products, rows[-1], 1))
+    return np.concatenate(rows), np.concatenate(cosines)
 
 
 def mean_tag_vectors(tags: Tags, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +131,7 @@ def ridge(
     The map W, b minimises sum |W x + b - t|^2 + ``alpha`` |W|^2 over training features x (n, f) and vectors t (n, d),
     those of :func:`mean_tag_vectors`. Raises ``UsageError`` when the arrays do not fit or are not finite.
     """
-    return nearest_words(_ridge_vectors(train_features, train_vectors, features, alpha), vocabulary, words)
+    return nearest_words(ridge_vectors(train_features, train_vectors, features, alpha), vocabulary, words)
 
 
 def alpha_grid(train_features: np.ndarray, count: int = 13) -> tuple[float, ...]:
@@ -147,14 +163,43 @@ def choose_alpha(
     return max(range(len(tried)), key=lambda i: (tried[i][1], tried[i][0])), tuple(tried)
 
 
-def mlp(
+@dataclass(frozen=True, eq=False)
+class Regressor:
+    """A trained MLP from features (n, f) to word vectors (n, d)."""
+
+    net: nn.Sequential
+    centre: Tensor
+    scale: Tensor
+
+    def vectors(self, features: np.ndarray) -> np.ndarray:
+        """Return the vectors (n, d) float32, dropout off. Raises ``UsageError`` when the features do not fit."""
+        import torch
+
+        if features.shape[1] != len(self.centre):
+            raise UsageError(_OTHER_WIDTH.format(features.shape[1], len(self.centre)))
+        _require_finite(features, "query features")
+        with torch.no_grad():
+            return self.net(
+                (torch.from_numpy(np.asarray(features, dtype=np.float32)) - self.centre) / self.scale
+            ).numpy()
+
+    def sample(self, features: np.ndarray, samples: int, seed: int) -> np.ndarray:
+        """Return ``samples`` vectors of each row, (n, samples, d), drawn with dropout on."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.net.train()
+            drawn = [self.vectors(row[None].repeat(samples, 0)) for row in features]
+            self.net.eval()
+        return np.stack(drawn)
+
+
+def train_mlp(
     train_features: np.ndarray,
     train_vectors: np.ndarray,
     valid_features: np.ndarray,
     valid_vectors: np.ndarray,
-    features: np.ndarray,
-    vocabulary: Vocabulary,
-    words: int = 100,
     *,
     hidden: int = 2000,
     dropout: float = 0.5,
@@ -165,8 +210,8 @@ def mlp(
     patience: int = 20,
     seed: int = 0,
     progress: bool = False,
-) -> Rankings:
-    """Return the words nearest to the output of a regressor of G's size: features -> ``hidden`` ReLU -> d linear.
+) -> Regressor:
+    """Train a regressor of G's size: features -> ``hidden`` ReLU -> d linear.
 
     That is G of section 4.2 without its noise branch, with G's dropout on the hidden units, and without D. It learns
     the mean vector of an image's tags (:func:`mean_tag_vectors`), whose direction is the one nearest to all of them
@@ -189,16 +234,12 @@ def mlp(
         _require_finite(rows, f"{what} features")
         _require_finite(vectors, f"{what} word vectors")
         _require_same_width(train_features, rows)
-    _require_same_width(train_features, features)
-    _require_finite(features, "query features")
 
     x = torch.from_numpy(np.asarray(train_features, dtype=np.float32))
     centre = x.mean(0)
     scale = (x - centre).square().mean().sqrt().clamp(min=1e-12)
     x = (x - centre) / scale
-    valid_x, query_x = (
-        (torch.from_numpy(np.asarray(rows, dtype=np.float32)) - centre) / scale for rows in (valid_features, features)
-    )
+    valid_x = (torch.from_numpy(np.asarray(valid_features, dtype=np.float32)) - centre) / scale
     t, valid_t = (torch.from_numpy(np.asarray(rows, dtype=np.float32)) for rows in (train_vectors, valid_vectors))
     # The caller's random numbers stay where they were.
     with torch.random.fork_rng(devices=[]):
@@ -226,12 +267,10 @@ def mlp(
             elif epoch - best_epoch >= patience:
                 break
     net.load_state_dict(best)
-    with torch.no_grad():
-        vectors = net(query_x).numpy()
-    return nearest_words(vectors, vocabulary, words)
+    return Regressor(net.eval(), centre, scale)
 
 
-def _ridge_vectors(
+def ridge_vectors(
     train_features: np.ndarray, train_vectors: np.ndarray, features: np.ndarray, alpha: float
 ) -> np.ndarray:
     from sklearn.linear_model import Ridge
@@ -272,7 +311,4 @@ def _require_finite(rows: np.ndarray, what: str) -> None:
 
 def _require_same_width(train_features: np.ndarray, features: np.ndarray) -> None:
     if features.shape[1] != train_features.shape[1]:
-        raise UsageError(
-            f"the images have features of {features.shape[1]:,} numbers, the training images of "
-            f"{train_features.shape[1]:,}: take them all from the same network"
-        )
+        raise UsageError(_OTHER_WIDTH.format(features.shape[1], train_features.shape[1]))

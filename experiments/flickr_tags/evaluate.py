@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments import UsageError
-from experiments.flickr_tags.baselines import METHODS, Rankings
+from experiments.flickr_tags import one_to_many
+from experiments.flickr_tags.baselines import METHODS, Rankings, Regressor
 from experiments.flickr_tags.dataset import FlickrData, decoding_vocabulary
 from experiments.flickr_tags.presets import FlickrConfig
 from experiments.runs.folder import Result, environment
-from experiments.runs.records import DivergedResult, FlickrResult, Interval, MethodMeasures
+from experiments.runs.records import DivergedResult, FlickrResult, Interval, MethodMeasures, OneToMany
 from experiments.runs.training import Run, load_networks, training_end
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def taggable(data: FlickrData, config: FlickrConfig) -> Vocabulary:
 
 
 def sample_vectors(
-    generator: Generator, features: np.ndarray, samples: int, rng: torch.Generator
+    generator: Generator, features: np.ndarray, samples: int, rng: torch.Generator, dropout: bool = False
 ) -> Iterator[np.ndarray]:
     """Yield ``samples`` vectors for each row of ``features`` (n, f), in blocks (b, samples, d)."""
     import torch
@@ -70,7 +71,7 @@ def sample_vectors(
     size = max(1, VECTORS_AT_ONCE // samples)
     for start in range(0, len(features), size):
         y = torch.from_numpy(features[start : start + size]).to(rng.device)
-        vectors = generator.sample(y.repeat_interleave(samples, 0), len(y) * samples, rng)
+        vectors = generator.sample(y.repeat_interleave(samples, 0), len(y) * samples, rng, dropout=dropout)
         yield vectors.view(len(y), samples, -1).cpu().numpy()
 
 
@@ -101,7 +102,7 @@ def tag(
     diversity: list[np.ndarray] = []
 
     def blocks() -> Iterator[np.ndarray]:
-        for block in sample_vectors(generator, features, settings.samples, rng):
+        for block in sample_vectors(generator, features, settings.samples, rng, settings.dropout):
             if np.isfinite(block).all() and block.any(2).all():  # Otherwise ``decode`` says what is wrong.
                 diversity.append(sample_diversity(block))
             yield block
@@ -148,8 +149,8 @@ class Estimator:
 
 def rank_by_baselines(
     data: FlickrData, vocabulary: Vocabulary, seed: int, score: Callable[[Rankings], float]
-) -> tuple[dict[str, Rankings], dict[str, float]]:
-    """Return each baseline's rankings of the test images, and the settings that validation images chose for them.
+) -> tuple[dict[str, Rankings], dict[str, float], Regressor]:
+    """Return each baseline's rankings of the test images, the settings that validation images chose, and the MLP.
 
     They learn from the training images and those of their tags that have a vector, as the cGAN does. ``score`` takes
     rankings of the validation images; greater is better.
@@ -164,23 +165,16 @@ def rank_by_baselines(
     voters = max(VOTERS, key=lambda k: score(baselines.vote(x, known, valid_x, k, DEPTH)))
     best, tried = baselines.choose_alpha(x[having], vectors, valid_x, vocabulary, score, words=DEPTH)
     alpha = tried[best][0]
+    regressor = baselines.train_mlp(
+        x[having], vectors, valid_x[valid_having], valid_vectors, seed=seed, progress=sys.stderr.isatty()
+    )
     rankings = {
         "commonest": baselines.commonest(known, len(test), DEPTH),
         "vote": baselines.vote(x, known, test_x, voters, DEPTH),
         "ridge": baselines.ridge(x[having], vectors, test_x, vocabulary, alpha, DEPTH),
-        "mlp": baselines.mlp(
-            x[having],
-            vectors,
-            valid_x[valid_having],
-            valid_vectors,
-            test_x,
-            vocabulary,
-            DEPTH,
-            seed=seed,
-            progress=sys.stderr.isatty(),
-        ),
+        "mlp": baselines.nearest_words(regressor.vectors(test_x), vocabulary, DEPTH),
     }
-    return rankings, {"vote_neighbours": voters, "ridge_alpha": alpha}
+    return rankings, {"vote_neighbours": voters, "ridge_alpha": alpha}, regressor
 
 
 def compare(
@@ -235,7 +229,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
     def score(rankings: Rankings) -> float:
         return float(np.nanmean(average_precision(rankings, valid_tags, DEPTH)))
 
-    of_baselines, chosen = rank_by_baselines(data, vocabulary, record.seed, score)
+    of_baselines, chosen, regressor = rank_by_baselines(data, vocabulary, record.seed, score)
     rankings = {"cgan": found.rankings, **of_baselines}
     truth, user_tags = ([tags[i] for i in test.tolist()] for tags in (data.tags, data.user_tags))
     highest = highest_precision(truth, vocabulary, words)
@@ -257,6 +251,15 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         network=data.network,
         measures=compare(rankings, truth, data.vocabulary, words, found.diversity),
         measures_user_tags=compare(rankings, user_tags, data.vocabulary, words, found.diversity),
+        one_to_many=one_to_many.compare(
+            data,
+            vocabulary,
+            both_ways(generator, data.features[test], config, record.seed),
+            int(chosen["vote_neighbours"]),
+            chosen["ridge_alpha"],
+            regressor,
+            record.seed,
+        ),
         baselines=chosen,
         device=record.device,
         precision=record.precision,
@@ -268,6 +271,18 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
     write_figures(this, config, data, found, result, end.history, end.best_epoch)
     folder.write_result(result)
     return result
+
+
+def both_ways(generator: Generator, features: np.ndarray, config: FlickrConfig, seed: int) -> dict[str, np.ndarray]:
+    """Return the cGAN's samples (n, samples, d) with its dropout off and on, by their names in ``one_to_many``."""
+    from cgan.devices import seeded
+
+    return {
+        name: np.concatenate(
+            list(sample_vectors(generator, features, config.decoding.samples, seeded(seed, "samples"), dropout))
+        )
+        for name, dropout in (("cgan", False), ("cgan_dropout", True))
+    }
 
 
 def write_figures(
@@ -349,6 +364,7 @@ def summary(result: Result) -> str:
         (result.measures_user_tags, "user tags alone"),
     ):
         lines += [f"against {what}, with 95% intervals over photos:", *_table(measures)]
+    lines += _one_to_many(result.one_to_many or {})
     if result.highest_precision is not None:
         lines.append(
             f"with the {result.vocabulary['decoding']} words that can be generated, no method exceeds a precision at "
@@ -357,6 +373,21 @@ def summary(result: Result) -> str:
     if result.notice:
         lines.append(f"NOTE: {result.notice}.")
     return "\n".join(lines)
+
+
+def _one_to_many(found: dict[str, OneToMany]) -> list[str]:
+    """Return the samples' diversity, coverage and correctness, a line for each source."""
+    if not found:
+        return []
+
+    def cell(interval: Interval | None) -> str:
+        return "-" if interval is None else f"{interval.value:.2f}"
+
+    lines = ["samples of one photo: diversity, coverage of its true tags, correctness:"]
+    for source, row in found.items():
+        values = "  ".join(cell(value) for value in (row.diversity, row.coverage, row.correctness))
+        lines.append(f"  {one_to_many.SOURCES[source]:<44}{values}")
+    return lines
 
 
 def _table(measures: dict[str, MethodMeasures]) -> list[str]:

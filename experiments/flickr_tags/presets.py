@@ -95,6 +95,8 @@ class DecodingSettings:
     """Words kept: those that occur most often (section 4.2)."""
     min_count: int = 200
     """Only words seen so often can come out, where the counts are known (section 4.2's vocabulary)."""
+    dropout: bool = False
+    """Leave G's dropout on while drawing. Open in the paper."""
     min_photos: int = 10
     """Only words that so many training photos (2% of them, if that is fewer) have as a tag can come out; 0: any word.
     Words of titles and descriptions that are no tags (its, some) crowd out tags. Not in the paper."""

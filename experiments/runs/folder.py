@@ -54,7 +54,7 @@ DERIVED = (RESULT, "*.png", "table2.*")
 LOCATIONS = ("features.weights", "words.vectors")
 
 #: Settings added since the first committed results, with the value that runs without them had.
-ADDED: dict[str, Any] = {"estimate.dropout": False, "discriminator.pack": 1}
+ADDED: dict[str, Any] = {"estimate.dropout": False, "discriminator.pack": 1, "decoding.dropout": False}
 
 Experiment = Literal["mnist", "flickr-tags"]
 Result = MnistResult | FlickrResult | DivergedResult

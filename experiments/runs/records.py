@@ -249,6 +249,33 @@ class MethodMeasures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CalibrationBin:
+    """Of the words that ``low`` to ``high`` of a photo's samples have: how many are true tags of it."""
+
+    low: Share
+    high: Share
+    pairs: Count
+    """(photo, word) pairs in the bin."""
+    drawn: Share
+    """Mean share of samples that have the word."""
+    right: Share
+    """Share of the pairs whose word is a true tag."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneToMany:
+    """How the words drawn for one photo differ and whether they are right; means over photos, with intervals."""
+
+    diversity: Interval | None
+    """Mean cosine distance between a photo's samples."""
+    coverage: Interval | None = None
+    """Share of a photo's true tags that are the nearest word of a sample."""
+    correctness: Interval | None = None
+    """Share of the samples whose nearest word is a true tag."""
+    calibration: list[CalibrationBin] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FlickrResult:
     """``result.json`` of a finished run of the multimodal experiment."""
 
@@ -276,6 +303,8 @@ class FlickrResult:
     """By method, against user tags and annotations (section 4.2)."""
     measures_user_tags: dict[str, MethodMeasures]
     """By method, against user tags alone."""
+    one_to_many: dict[str, OneToMany] | None = None
+    """By source of words, on the test photos, against user tags and annotations that can be generated."""
     baselines: dict[str, float]
     """Settings of the baselines, chosen on validation photos."""
     device: Text

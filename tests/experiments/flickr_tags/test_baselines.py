@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,7 +228,7 @@ def test_ridge_solves_the_normal_equations(images: int, alpha: float) -> None:
     xc, tc = x - x.mean(0), t - t.mean(0)
     weights = np.linalg.solve(xc.T @ xc + alpha * np.eye(40), xc.T @ tc)
     predicted = (queries - x.mean(0)) @ weights + t.mean(0)
-    np.testing.assert_allclose(baselines._ridge_vectors(train, vectors, queries, alpha), predicted, atol=1e-8)
+    np.testing.assert_allclose(baselines.ridge_vectors(train, vectors, queries, alpha), predicted, atol=1e-8)
     words = vocabulary.vectors.astype(np.float64)
     cosines = predicted @ words.T / np.linalg.norm(words, axis=1)
     rankings = baselines.ridge(train, vectors, queries, vocabulary, alpha, words=7)
@@ -273,15 +274,29 @@ def nonlinear_case(seed: int = 14) -> tuple[Vocabulary, list[np.ndarray], list[l
     return vocabulary, features, [[["same" if s > 0 else "other"] for s in part] for part in signs]
 
 
+def mlp(
+    train: np.ndarray,
+    vectors: np.ndarray,
+    valid: np.ndarray,
+    valid_vectors: np.ndarray,
+    queries: np.ndarray,
+    vocabulary: Vocabulary,
+    words: int = 100,
+    **options: Any,
+) -> list[list[str]]:
+    regressor = baselines.train_mlp(train, vectors, valid, valid_vectors, **options)
+    return baselines.nearest_words(regressor.vectors(queries), vocabulary, words)
+
+
 def test_the_mlp_learns_what_a_linear_map_cannot() -> None:
     vocabulary, (train, valid, test), (train_tags, valid_tags, test_tags) = nonlinear_case()
     vectors, valid_vectors = (baselines.mean_tag_vectors(tags, vocabulary)[1] for tags in (train_tags, valid_tags))
     before = torch.random.get_rng_state()
     net = {"hidden": 64, "epochs": 60, "seed": 1, "words": 3}
-    rankings = baselines.mlp(train, vectors, valid, valid_vectors, test, vocabulary, **net)
+    rankings = mlp(train, vectors, valid, valid_vectors, test, vocabulary, **net)
     assert torch.equal(before, torch.random.get_rng_state())
     short = [
-        baselines.mlp(train, vectors, valid, valid_vectors, test, vocabulary, hidden=64, epochs=3, seed=seed)
+        mlp(train, vectors, valid, valid_vectors, test, vocabulary, hidden=64, epochs=3, seed=seed)
         for seed in (1, 1, 2)
     ]
     assert short[0] == short[1] != short[2]
@@ -297,8 +312,7 @@ def test_the_mlp_stops_where_validation_images_are_best() -> None:
     vectors, valid_vectors = (baselines.mean_tag_vectors(tags, vocabulary)[1] for tags in (train_tags, valid_tags))
     net = {"hidden": 64, "patience": 2, "seed": 1}
     short, long = (
-        baselines.mlp(train, vectors, valid, -valid_vectors, test, vocabulary, epochs=epochs, **net)
-        for epochs in (1, 10_000)
+        mlp(train, vectors, valid, -valid_vectors, test, vocabulary, epochs=epochs, **net) for epochs in (1, 10_000)
     )
     assert short == long
 
@@ -319,8 +333,8 @@ def test_features_that_do_not_fit_are_one_sentence() -> None:
         with pytest.raises(UsageError, match=says):
             baselines.ridge(train, vectors, queries, vocabulary, 1.0)
         with pytest.raises(UsageError, match=says):
-            baselines.mlp(train, vectors, valid, valid_vectors, queries, vocabulary)
+            mlp(train, vectors, valid, valid_vectors, queries, vocabulary)
     with pytest.raises(UsageError, match="100 validation images have 99 word vectors"):
-        baselines.mlp(train, vectors, valid, valid_vectors[1:], test, vocabulary)
+        mlp(train, vectors, valid, valid_vectors[1:], test, vocabulary)
     with pytest.raises(UsageError, match="diverged in epoch 1"):
-        baselines.mlp(train, vectors, valid, valid_vectors, test, vocabulary, hidden=8, learning_rate=1e38)
+        mlp(train, vectors, valid, valid_vectors, test, vocabulary, hidden=8, learning_rate=1e38)

@@ -95,7 +95,7 @@ def test_too_few_words_is_one_sentence_with_both_settings() -> None:
 class Echo:
     """Stands where a generator does: its sample of a condition is the condition, numbered by the draw."""
 
-    def sample(self, y, n, rng):
+    def sample(self, y, n, rng, dropout=False):
         return torch.cat([y, torch.arange(n, dtype=y.dtype)[:, None]], 1)
 
 
@@ -209,9 +209,9 @@ def test_baselines_never_see_a_test_images_tags() -> None:
     data = made_data(60)
     config = decoding(min_photos=0)
     words = taggable(data, config)
-    found, chosen = rank_by_baselines(data, words, 1, lambda ranking: float(len({tuple(row) for row in ranking})))
+    found, chosen, _ = rank_by_baselines(data, words, 1, lambda ranking: float(len({tuple(row) for row in ranking})))
     hidden = tuple(() if i in data.splits.test else tags for i, tags in enumerate(data.tags))
-    again, same = rank_by_baselines(
+    again, same, _ = rank_by_baselines(
         replace(data, tags=hidden), words, 1, lambda ranking: float(len({tuple(row) for row in ranking}))
     )
     assert again == found and same == chosen

@@ -1,0 +1,73 @@
+"""One photo, many words: measures against counting by hand, references that are known by construction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from embeddings.vocabulary import Vocabulary
+from experiments.flickr_tags import baselines, one_to_many
+from tests.experiments.flickr_tags.test_evaluate import made_data
+
+WORDS = [["dog", "dog", "sea", "sky"], ["cat", "cat", "cat", "cat"], ["sky", "sea", "dog", "cat"]]
+TRUTH = [["dog", "sky", "beach"], [], ["snow"]]
+
+
+def test_measures_are_what_counting_gives() -> None:
+    np.testing.assert_allclose(one_to_many.coverage(WORDS, TRUTH), [2 / 3, np.nan, 0])
+    np.testing.assert_allclose(one_to_many.correctness(WORDS, TRUTH), [3 / 4, np.nan, 0])
+    # Photo 0: dog 1/2 right, sea 1/4 wrong, sky 1/4 right; photo 2: four words of 1/4, all wrong.
+    bins = [(b.low, b.high, b.pairs, b.drawn, b.right) for b in one_to_many.calibration(WORDS, TRUTH)]
+    assert bins == [(0.2, 0.3, 6, 0.25, pytest.approx(1 / 6)), (0.3, 0.5, 1, 0.5, 1.0)]
+
+
+def test_a_photos_own_tags_differ_by_their_vectors() -> None:
+    vocabulary = Vocabulary.from_arrays(["a", "b", "c"], np.array([[1, 0], [0, 1], [-1, 0]], dtype=np.float32))
+    found = one_to_many.real_diversity([["a", "b"], ["a", "b", "c", "unknown"], ["c"]], vocabulary)
+    np.testing.assert_allclose(found, [1, (1 + 1 + 2) / 3, np.nan])
+
+
+def test_similar_photos_give_their_tags_as_often_as_they_have_them() -> None:
+    train = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
+    tags = [["dog", "grass"], ["dog"], ["sea"], ["sea", "boat", "sky"]]
+    rng = np.random.default_rng(0)
+    drawn = one_to_many.similar_tags(train, tags, np.array([[1, 0.05], [0.05, 1]]), 2, 3_000, rng)
+    assert [len(words) for words in drawn] == [3_000, 3_000]
+    assert set(drawn[0]) == {"dog", "grass"} and set(drawn[1]) == {"sea", "boat", "sky"}
+    assert drawn[0].count("dog") / 3_000 == pytest.approx(2 / 3, abs=0.04)
+    assert drawn[1].count("sea") / 3_000 == pytest.approx(1 / 2, abs=0.04)
+
+
+def test_noise_around_the_linear_map_has_the_residuals_covariance() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2_000, 4))
+    truth = rng.standard_normal((4, 3))
+    mixing = np.array([[1, 0, 0], [0.5, 0.2, 0], [0, 0, 0.1]])
+    vectors = x @ truth + rng.standard_normal((2_000, 3)) @ mixing.T
+    drawn = one_to_many.ridge_with_noise(x, vectors, (x, vectors), x[:5], 1e-6, 20_000, rng)
+    assert drawn.shape == (5, 20_000, 3)
+    np.testing.assert_allclose(drawn.mean(1), x[:5] @ truth, atol=0.15)
+    np.testing.assert_allclose(np.cov(drawn[2], rowvar=False), mixing @ mixing.T, atol=0.08)
+
+
+def test_every_source_is_measured_on_the_test_photos() -> None:
+    data = made_data(60)
+    vocabulary, test, samples = data.vocabulary, data.splits.test, 40
+    x = data.features
+    having, means = baselines.mean_tag_vectors(data.tags, vocabulary)
+    regressor = baselines.train_mlp(x[having], means, x[having], means, hidden=16, epochs=3)
+    rng = np.random.default_rng(2)
+    # A source that draws a photo's own tags and nothing else, each as often.
+    perfect = np.stack([vocabulary.vectors[[vocabulary.index(tag) for tag in data.tags[i]]] for i in test.tolist()])
+    perfect = np.tile(perfect, (1, samples // perfect.shape[1] + 1, 1))[:, :samples]
+    noise = rng.standard_normal(perfect.shape).astype(np.float32)
+    found = one_to_many.compare(data, vocabulary, {"cgan": perfect, "cgan_dropout": noise}, 5, 1.0, regressor, seed=1)
+    assert list(found) == list(one_to_many.SOURCES)
+    assert found["cgan"].coverage.value == found["cgan"].correctness.value == 1
+    # Of two different samples one in seven or so are the same tag: 40 samples of 6 tags.
+    different = 1 - (4 * 7 * 6 + 2 * 6 * 5) / (40 * 39)
+    assert found["cgan"].diversity.value == pytest.approx(different * found["real"].diversity.value, abs=0.02)
+    assert found["cgan_dropout"].correctness.value < 0.4
+    one = regressor.sample(x[test], 30, seed=3)
+    assert np.array_equal(one, regressor.sample(x[test], 30, seed=3)) and one.std(1).min() > 0
+    assert np.array_equal(regressor.vectors(x[test]), regressor.vectors(x[test])), "dropout is off again"
