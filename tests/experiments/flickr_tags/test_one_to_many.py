@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
+from cgan.networks import Generator
+from cgan.specs import Layer, parse_layers
 from embeddings.vocabulary import Vocabulary
 from experiments.flickr_tags import baselines, one_to_many
+from experiments.flickr_tags.presets import flickr_paper
 from tests.experiments.flickr_tags.test_evaluate import made_data
 
 WORDS = [["dog", "dog", "sea", "sky"], ["cat", "cat", "cat", "cat"], ["sky", "sea", "dog", "cat"]]
@@ -71,3 +77,22 @@ def test_every_source_is_measured_on_the_test_photos() -> None:
     one = regressor.sample(x[test], 30, seed=3)
     assert np.array_equal(one, regressor.sample(x[test], 30, seed=3)) and one.std(1).min() > 0
     assert np.array_equal(regressor.vectors(x[test]), regressor.vectors(x[test])), "dropout is off again"
+
+
+@pytest.mark.parametrize("joint", [(), parse_layers("relu:50")], ids=["section 4.2", "with a joint hidden layer"])
+def test_what_noise_adds_is_the_same_for_every_photo_without_a_joint_hidden_layer(joint: tuple[Layer, ...]) -> None:
+    """Section 4.2's G is A relu(W z + a) + B relu(V y + b) + c with dropout off, so G(z, y) - G(z', y) knows no y."""
+    spec = replace(flickr_paper().generator, condition_dim=30, joint=joint)
+    generator, rng = Generator(spec, torch.Generator().manual_seed(1)).double().eval(), torch.Generator().manual_seed(2)
+    z, y = torch.randn(2, spec.input_dim, generator=rng).double(), torch.randn(5, 30, generator=rng).double()
+    with torch.no_grad():
+        difference = generator(z[:1].expand(5, -1), y) - generator(z[1:].expand(5, -1), y)
+        first, second = generator.input_branch(z), generator.condition_branch(y)
+        output = generator.output
+        if not joint:
+            a, b = output.weight.split([first.shape[1], second.shape[1]], 1)
+            expected = (first[0] - first[1]) @ a.T
+            torch.testing.assert_close(difference, expected.expand(5, -1))
+            torch.testing.assert_close(generator(z[:1].expand(5, -1), y), first[0] @ a.T + second @ b.T + output.bias)
+        else:
+            assert difference.std(0).mean() > 0.05 * difference.abs().mean()
