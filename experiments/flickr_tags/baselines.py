@@ -25,15 +25,6 @@ if TYPE_CHECKING:
 Tags = Sequence[Collection[str]]
 Rankings = list[list[str]]
 
-#: Methods by their names in ``result.json``, the cGAN first, and what readers call them.
-METHODS = {
-    "cgan": "Conditional adversarial net",
-    "commonest": "Always the commonest tags",
-    "vote": "Votes of similar photos",
-    "ridge": "Linear map (ridge)",
-    "mlp": "MLP regression",
-}
-
 _OTHER_WIDTH = (
     "the images have features of {:,} numbers, the training images of {:,}: take them all from the same network"
 )

@@ -16,11 +16,19 @@ import numpy as np
 
 from experiments import UsageError
 from experiments.flickr_tags import one_to_many
-from experiments.flickr_tags.baselines import METHODS, Rankings, Regressor
+from experiments.flickr_tags.baselines import Rankings, Regressor
 from experiments.flickr_tags.dataset import FlickrData, decoding_vocabulary
 from experiments.flickr_tags.presets import FlickrConfig
 from experiments.runs.folder import Result, environment
-from experiments.runs.records import DivergedResult, FlickrResult, Interval, MethodMeasures, OneToMany
+from experiments.runs.records import (
+    METHODS,
+    SOURCES,
+    DivergedResult,
+    FlickrResult,
+    Interval,
+    MethodMeasures,
+    OneToMany,
+)
 from experiments.runs.training import Run, load_networks, training_end
 
 if TYPE_CHECKING:
@@ -304,6 +312,7 @@ def write_figures(
         table2_rows(data, found, settings.words),
         title=f"Table 2: user tags, annotations and generated tags — {name}",
         notice=result.notice,
+        weights=result.weights,
         caption=(
             f"Held-out photos. For each, {settings.samples} vectors are drawn; of the {settings.neighbours} words "
             f"nearest to each vector, the {settings.words} commonest are shown, with the share of samples near them."
@@ -386,7 +395,7 @@ def _one_to_many(found: dict[str, OneToMany]) -> list[str]:
     lines = ["samples of one photo: diversity, coverage of its true tags, correctness:"]
     for source, row in found.items():
         values = "  ".join(cell(value) for value in (row.diversity, row.coverage, row.correctness))
-        lines.append(f"  {one_to_many.SOURCES[source]:<44}{values}")
+        lines.append(f"  {SOURCES[source]:<44}{values}")
     return lines
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from experiments.flickr_tags import baselines
 from experiments.flickr_tags.baselines import Regressor, Tags
 from experiments.flickr_tags.measures import Truth, bootstrap, sample_diversity
-from experiments.runs.records import CalibrationBin, OneToMany
+from experiments.runs.records import SOURCES, CalibrationBin, OneToMany
 
 if TYPE_CHECKING:
     from embeddings.vocabulary import Vocabulary
@@ -26,16 +26,6 @@ Words = Sequence[Sequence[str]]
 
 #: Ends of the bins of the reliability curve: shares of a photo's samples that have a word.
 EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
-
-#: What draws words, by the names of ``result.json``, and what readers call it.
-SOURCES = {
-    "cgan": "Conditional adversarial net, dropout off",
-    "cgan_dropout": "Conditional adversarial net, dropout on",
-    "similar": "Real tags of similar photos",
-    "ridge_noise": "Ridge plus Gaussian noise of its residuals",
-    "mlp_dropout": "MLP regression, dropout on",
-    "real": "The photo's own tags",
-}
 
 
 def nearest_word(vectors: np.ndarray, vocabulary: Vocabulary) -> list[list[str]]:

@@ -18,6 +18,7 @@ import tyro
 from experiments import UsageError
 from experiments.runs import cli
 from experiments.runs.files import write_text
+from experiments.runs.records import METHODS, SOURCES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,14 +63,7 @@ PUBLISHED = (
 #: Presets with a row in Table 1 that the paper does not have.
 FURTHER = ("conditional-best", "paper-literal", "tutorial")
 
-#: Methods of the multimodal experiment and their measures, in the order of the tables.
-METHODS = {
-    "cgan": "Conditional adversarial net",
-    "commonest": "Always the commonest tags",
-    "vote": "Votes of similar photos",
-    "ridge": "Linear map (ridge)",
-    "mlp": "MLP regression",
-}
+#: Measures of the multimodal experiment, in the order of the tables.
 MEASURES = {
     "precision_at_10": "Precision at 10",
     "recall_at_10": "Recall at 10",
@@ -98,7 +92,8 @@ CAPTION_1 = (
 CAPTION_2 = (
     "Measures on held-out photos: with one seed, 95% bootstrap intervals over photos in brackets; with several, mean ± "
     "standard deviation over seeds. Best cosine: between a true tag and the nearest generated one. Diversity: mean "
-    "cosine distance between samples of one photo."
+    "cosine distance between samples of one photo. Coverage: share of a photo's true tags that are the nearest word of "
+    "a sample. Correctness: share of samples whose nearest word is a true tag."
 )
 CAPTION_DETAILS = (
     "Runs with changed settings, precision or length beside the preset itself. Preset, changed: validation estimate "
@@ -493,14 +488,39 @@ def method_tables(values: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return out
 
 
+def one_to_many_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how the samples of one photo differ and whether they are right, a row a source, over the runs' seeds."""
+    import pandas as pd
+
+    from experiments.report.forms import form
+
+    results = [found for result in runs["result"] if (found := getattr(result, "one_to_many", None))]
+
+    def cell(source: str, measure: str) -> str:
+        values = [getattr(found[source], measure) for found in results if source in found]
+        values = [interval for interval in values if interval is not None]
+        each = pd.Series([interval.value for interval in values], dtype=float)
+        if len(each) == 1:
+            return f"{form(each[0], '.3f')} [{form(values[0].low, '.3f')}, {form(values[0].high, '.3f')}]"
+        return f"{form(each.mean(), '.3f')} ± {form(each.std(), '.3f')}" if len(each) else "—"
+
+    names = {"diversity": "Diversity", "coverage": "Coverage", "correctness": "Correctness"}
+    rows = [[what, *(cell(source, name) for name in names)] for source, what in SOURCES.items()] if results else []
+    return pd.DataFrame(rows, columns=["Samples of one photo", *names.values()])
+
+
 def photos_of(runs: pd.DataFrame, notes: list[str]) -> Table2 | None:
     """Return the photos of the first run that has some; what cannot be read becomes a note."""
     from experiments.runs import photo_table
 
-    for folder in runs["folder"]:
-        if (folder / photo_table.JSON).exists():
+    for folder, result in zip(runs["folder"], runs["result"], strict=True):
+        path = folder / photo_table.JSON
+        if path.exists():
             try:
-                return photo_table.read_table2(folder / photo_table.JSON)
+                table = photo_table.read_table2(path)
+                if table.weights not in (None, getattr(result, "weights", None)):
+                    raise UsageError(f"{path}: its tags are of other weights than the result beside it")
+                return table
             except (UsageError, OSError) as error:
                 note = f"{cli.sentence(error)}; its photos are left out"
                 notes += [note] if note not in notes else []
@@ -529,6 +549,8 @@ def table2_files(stem: str, runs: Runs, embedded: bool, caption: str) -> dict[st
         heading = f"{name}, {seed_names(list(these['seed']))}: {state(these)}"
         tables = method_tables(values[values["group"] == group])
         new = [(f"{heading}; true: {against}", part) for against, part in tables.items()]
+        if len(drawn := one_to_many_table(these)):
+            new.append((f"{heading}; one photo, many words", drawn))
         blocks += new
         body += [forms.markdown(*block) for block in new or [(heading, pd.DataFrame())]]
         photos = photos_of(these, runs.notes)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runs.files import read_record, write_json, write_text
+from experiments.runs.records import Weights
 
 JSON, MARKDOWN, HTML = "table2.json", "table2.md", "table2.html"
 
@@ -55,6 +56,8 @@ class Table2:
     """What a reader must know first, such as that the data is embedded."""
     caption: str | None = None
     """How the tags came about."""
+    weights: Weights | None = None
+    """The weights that generated them; None in files of older revisions."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,13 @@ def write_table2(
     title: str,
     notice: str | None = None,
     caption: str | None = None,
+    weights: Weights | None = None,
 ) -> Path:
     """Write ``table2.json``, ``table2.md`` and ``table2.html`` into ``folder``; returns the path of the last.
 
     The page needs no other file, no network and no script. Raises ``OSError`` where ``folder`` cannot be written to.
     """
-    table = Table2(title, tuple(rows), notice, caption)
+    table = Table2(title, tuple(rows), notice, caption, weights)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JSON, as_record(table))
     write_text(folder / MARKDOWN, as_markdown(table))
@@ -108,6 +112,7 @@ class TableRecord:
     photos: list[PhotoRecord]
     notice: str | None = None
     caption: str | None = None
+    weights: Weights | None = None
 
 
 def as_record(table: Table2) -> TableRecord:
@@ -123,7 +128,7 @@ def as_record(table: Table2) -> TableRecord:
         )
         for row in table.rows
     ]
-    return TableRecord(table.title, photos, table.notice, table.caption)
+    return TableRecord(table.title, photos, table.notice, table.caption, table.weights)
 
 
 def read_table2(path: Path) -> Table2:
@@ -140,7 +145,7 @@ def read_table2(path: Path) -> Table2:
         )
         for photo in record.photos
     )
-    return Table2(record.title, rows, record.notice, record.caption)
+    return Table2(record.title, rows, record.notice, record.caption, record.weights)
 
 
 def as_markdown(table: Table2) -> str:

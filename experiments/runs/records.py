@@ -20,6 +20,25 @@ Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 #: 0 stands for runs made before it was recorded.
 NUMERICS = 1
 
+#: Methods of the multimodal experiment by their names in ``result.json``, and what readers call them.
+METHODS = {
+    "cgan": "Conditional adversarial net",
+    "commonest": "Always the commonest tags",
+    "vote": "Votes of similar photos",
+    "ridge": "Linear map (ridge)",
+    "mlp": "MLP regression",
+}
+
+#: What draws words of a photo, by the names of ``result.json``.
+SOURCES = {
+    "cgan": "Conditional adversarial net, dropout off",
+    "cgan_dropout": "Conditional adversarial net, dropout on",
+    "similar": "Real tags of similar photos",
+    "ridge_noise": "Ridge plus Gaussian noise of its residuals",
+    "mlp_dropout": "MLP regression, dropout on",
+    "real": "The photo's own tags",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRecord:

@@ -13,6 +13,7 @@ from cgan.specs import Layer, parse_layers
 from embeddings.vocabulary import Vocabulary
 from experiments.flickr_tags import baselines, one_to_many
 from experiments.flickr_tags.presets import flickr_paper
+from experiments.runs.records import SOURCES
 from tests.experiments.flickr_tags.test_evaluate import made_data
 
 WORDS = [["dog", "dog", "sea", "sky"], ["cat", "cat", "cat", "cat"], ["sky", "sea", "dog", "cat"]]
@@ -68,7 +69,7 @@ def test_every_source_is_measured_on_the_test_photos() -> None:
     perfect = np.tile(perfect, (1, samples // perfect.shape[1] + 1, 1))[:, :samples]
     noise = rng.standard_normal(perfect.shape).astype(np.float32)
     found = one_to_many.compare(data, vocabulary, {"cgan": perfect, "cgan_dropout": noise}, 5, 1.0, regressor, seed=1)
-    assert list(found) == list(one_to_many.SOURCES)
+    assert list(found) == list(SOURCES)
     assert found["cgan"].coverage.value == found["cgan"].correctness.value == 1
     # Of two different samples one in seven or so are the same tag: 40 samples of 6 tags.
     different = 1 - (4 * 7 * 6 + 2 * 6 * 5) / (40 * 39)

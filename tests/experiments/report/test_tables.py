@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.flickr_tags.baselines import METHODS
 from experiments.mnist.presets import MNIST_PRESETS
 from experiments.report import forms, tables
 from experiments.runs import photo_table
+from experiments.runs.records import Weights
 from tests.experiments import commands
 from tests.experiments.report.builders import DIGITS, REFERENCE, SCENES, flickr_run, mnist_run, write
 from tests.experiments.runs.test_photo_table import HOSTILE
@@ -59,6 +59,7 @@ def make(*folders: Path, out: Path) -> Made:
 
 def test_means_and_both_errors_over_seeds(tmp_path: Path) -> None:
     scores, errors = np.array([190.25, 171.5, 203.125]), np.array([2.5, 2.75, 2.25])
+    near = {"k": 5, "overall": {"precision": 1.0, "recall": 1.0, "density": 0.75, "coverage": 0.25}, "per_class": []}
     for seed, (score, error) in enumerate(zip(scores, errors, strict=True), start=1):
         mnist_run(
             tmp_path / "runs" / str(seed),
@@ -66,7 +67,7 @@ def test_means_and_both_errors_over_seeds(tmp_path: Path) -> None:
             score=float(score),
             error=float(error),
             sigma=[0.2, 0.1, 0.2][seed - 1],
-            result={"updates": 60_000 + seed},
+            result={"updates": 60_000 + seed, "density_coverage": {"features": near}},
         )
     mnist_run(tmp_path / "runs" / "lost", seed=4, diverged=True)
     made = make(tmp_path / "runs", out=tmp_path / "out")
@@ -86,6 +87,8 @@ def test_means_and_both_errors_over_seeds(tmp_path: Path) -> None:
         "Updates": "50,000 of 60,002",
         "Labels": "87.5%",
         "Diversity": "0.50",
+        "Density": "0.75",
+        "Coverage": "0.25",
         "Sampling": "dropout off",
         "State": "seeds 1, 2, 3 reached its stopping point; seed 4 diverged at update 812",
     }
@@ -107,7 +110,6 @@ def test_the_published_figures_are_all_there_with_their_source(tmp_path: Path) -
     assert list(controls["cited"]) == [243, 313] and controls["cited_source"].str.contains("1511.01844").all()
     assert paper["cited_source"].str.contains("1411.1784").all() and (frame["seeds"] == 0).all()
     assert set(tables.FURTHER) | {"gan", "paper"} == set(MNIST_PRESETS)
-    assert tables.METHODS == METHODS
 
 
 @pytest.mark.parametrize("model", [PAPER, "10,000 k-means centroids"])
@@ -225,8 +227,11 @@ def test_photos_come_with_their_run(tmp_path: Path) -> None:
 
 def test_broken_photos_cost_themselves_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(flickr_run(tmp_path / "runs" / "f") / "table2.json", "{")
+    other = flickr_run(tmp_path / "runs" / "g", preset="matching-aware")
+    photo_table.write_table2(other, [], title="Photos", weights=Weights(update=5, sha256="x"))
     made = make(tmp_path / "runs", out=tmp_path / "out")
-    assert capsys.readouterr().err.count("f/table2.json") == 1
+    errors = capsys.readouterr().err
+    assert errors.count("f/table2.json") == 1 and "g/table2.json: its tags are of other weights" in errors
     assert made.cells("Conditional adversarial net", "table2.md")
 
 
