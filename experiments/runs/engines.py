@@ -36,9 +36,6 @@ QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
 }
-if not os.environ.get("RAY_ADDRESS"):
-    # A Ray started here listens on the loopback address alone: whoever reaches its ports may run code.
-    QUIET["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 #: Times that Ray is started on this machine before its failure is reported: on a busy one its own waiting is too short.
 STARTS = 3
@@ -59,6 +56,22 @@ def check(engine: Engine) -> None:
         raise UsageError("--engine ray needs Ray, which is not installed: pip install -e .[cluster], or leave it out")
 
 
+def cluster_address() -> str | None:
+    """Return the address of the user's cluster in $RAY_ADDRESS; None if Ray is to be started here."""
+    address = os.environ.get("RAY_ADDRESS")
+    return address if address not in ("", "local") else None
+
+
+def set_environment(more: Mapping[str, str] | None = None) -> None:
+    """Set the environment that Ray reads when it is imported: ``QUIET`` and ``more`` unless set outside."""
+    for name, value in {**QUIET, **(more or {})}.items():
+        os.environ.setdefault(name, value)
+    if cluster_address() is None:
+        # A Ray started here listens on the loopback address alone, whatever is set outside: whoever reaches its ports
+        # may run code.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+
 @contextmanager
 def cluster(advice: str = "try again, or leave --engine ray out", **here: Any) -> Iterator[Any]:
     """Yield the module ``ray``, joined to the cluster at $RAY_ADDRESS, else to a Ray started here on all cores.
@@ -68,14 +81,13 @@ def cluster(advice: str = "try again, or leave --engine ray out", **here: Any) -
     a start here. Ray must be installed (``check``). Raises ``UsageError`` where no cluster answers, and with ``advice``
     where Ray does not start.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     import ray
 
     if ray.is_initialized():
         yield ray
         return
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
     if address:
         what = f"no Ray cluster answers at RAY_ADDRESS {address}"
         advice = "start one there, set RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS"

@@ -1,7 +1,7 @@
 """Run a search's trials by Ray Tune: on this machine, or on the cluster that ``RAY_ADDRESS`` names.
 
-Ray places trials and restarts those whose process died; ``search.space`` chooses settings, ``search.trials`` stops
-trials. Imported only where Ray is installed.
+Ray places trials and restarts those whose process died; ``Search`` decides which trial is next and which is stopped.
+Imported only where Ray is installed.
 """
 
 from __future__ import annotations
@@ -9,33 +9,33 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import time
+from collections.abc import Mapping
 from typing import Any
 
+from cgan.trainer import collected_signals
 from experiments import UsageError
 from experiments.runs import engines
-from experiments.search.trials import Trial, TrialRun, failure, trial_folder
+from experiments.search.space import Space, propose
+from experiments.search.summary import write_summary
+from experiments.search.training import TrialRun, failure
+from experiments.search.trials import Places, Plan, State, Trial, TrialRecord, read_trials, stopping_bar, winner
 
 #: Ray reads these when it is imported or started: no loggers, no advice, no niceness of its own.
-QUIET = {
-    **engines.QUIET,
-    "RAY_DISABLE_IMPORT_WARNING": "1",
-    "RAY_worker_niceness": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
-for _name, _value in QUIET.items():
-    os.environ.setdefault(_name, _value)
+engines.set_environment(
+    {
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "RAY_worker_niceness": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
+)
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 #: Seconds between two reports of a trial; an interrupt waits for as long.
@@ -51,38 +51,35 @@ class SearchTrial(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Open the trial that ``config`` names at its checkpoint."""
-        self.number = config["number"]
+        self.folder = config["places"].trial(config["number"])
         self.trial: TrialRun | None = None
-        self.failed: tuple[str, str] | None = None
-        folder = Path(config["folder"])
+        self.end: dict[str, Any] = {}
         try:
-            self.trial = TrialRun(folder, self.number, Path(config["root"]), Path(config["cache"]))
+            self.trial = TrialRun(config["places"], config["number"])
         except Exception as error:
-            self.failed = failure(error, trial_folder(folder, self.number))
+            self._end(*failure(error, self.folder))
 
     def step(self) -> dict[str, Any]:
-        """Train for a while; return the update, all estimates if there is a new one, and how it ended if it did."""
+        """Train for a while; return the epoch, all estimates if there is a new one, and how it ended if it did."""
         if self.trial is None:
-            state, reason = self.failed or ("crashed", "it was over before")
-            return {"number": self.number, "update": 0, "state": state, "reason": reason, "done": True}
-        run = self.trial.run
-        report: dict[str, Any] = {"number": self.number}
+            return self.end
+        run, new = self.trial.run, False
         try:
-            if self.trial.advance(SLICE) or run.finished:
-                report["history"] = run.progress.history
+            new = self.trial.advance(SLICE)
             if run.finished:
-                report |= {"state": "finished", "reason": "", "done": True}
+                self._end("finished", "")
         except Exception as error:
-            state, reason = failure(error, self.trial.folder)
-            report |= {"history": run.progress.history, "state": state, "reason": reason, "done": True}
-            self.trial = None
-        return {**report, "update": run.trainer.t, "epoch": run.trainer.epoch}
+            self._end(*failure(error, self.folder))
+        history = {"history": run.progress.history} if new or self.end else {}
+        return {"epoch": run.trainer.epoch, **history, **self.end}
+
+    def _end(self, state: str, reason: str) -> None:
+        self.trial, self.end = None, {"state": state, "reason": reason, "done": True}
 
     def cleanup(self) -> None:
         """Save before the process ends, or takes another trial."""
         if self.trial is not None:
             self.trial.leave()
-            self.trial = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another trial in the same process."""
@@ -90,182 +87,124 @@ class SearchTrial(tune.Trainable):  # type: ignore[misc]
         self.setup(new_config)
         return True
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Do nothing: the trial's folder holds its checkpoint."""
 
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """See ``save_checkpoint``."""
+class Search(Searcher):  # type: ignore[misc]
+    """All trials of a search, updated from their reports. Gives Ray the next trial, and says which is over."""
 
-
-class Board:
-    """The driver's state of all trials, updated from their reports."""
-
-    def __init__(
-        self,
-        trials: list[Trial],
-        propose: Callable[[list[Trial], int], Trial],
-        wanted: int,
-        stop_early: Callable[[Trial, list[Trial]], str | None],
-        on_event: Callable[[str, Trial, dict[str, Any]], None],
-    ) -> None:
-        self.trials = {trial.number: trial for trial in trials}
-        self.waiting = [trial.number for trial in trials if not trial.over]
-        self.propose, self.wanted, self.stop_early, self.on_event = propose, wanted, stop_early, on_event
-        self.interrupted = False
+    def __init__(self, plan: Plan, space: Space, places: Places, wanted: int, notice: str | None) -> None:
+        super().__init__()
+        self.plan, self.space, self.places, self.wanted, self.notice = plan, space, places, wanted, notice
+        self.trials = read_trials(places, plan.column)
+        self.waiting = [number for number, trial in self.trials.items() if not trial.over]
+        #: Of Ray's trials, by its own names for them.
+        self.numbers: dict[str, int] = {}
+        #: Signals that arrived: the trials then end, and save themselves.
+        self.received: list[int] = []
 
     @property
     def left(self) -> int:
         """Trials left to train: those not over, and those to come."""
-        return len(self.waiting) + max(0, self.wanted - len(self.trials))
-
-    def next(self) -> Trial | None:
-        """Return the next trial to train: an interrupted one, else a new one; None after the last."""
-        if self.interrupted:
-            return None
-        if self.waiting:
-            return self.trials[self.waiting.pop(0)]
-        if len(self.trials) >= self.wanted:
-            return None
-        number = max(self.trials, default=0) + 1
-        self.trials[number] = self.propose(list(self.trials.values()), number)
-        return self.trials[number]
-
-    def take(self, result: dict[str, Any]) -> bool:
-        """Take a trial's report; return whether the trial is over, ended or stopped early."""
-        trial = self.trials[result["number"]]
-        if trial.over:
-            return True
-        history = result.get("history") or []
-        new = len(history) > len(trial.history)
-        if len(history) >= len(trial.history):
-            trial.history = history
-        if "state" in result:
-            trial.end(result["state"], result["reason"])
-            self.on_event("over", trial, result)
-            return True
-        if new:
-            others = [other for other in self.trials.values() if other is not trial]
-            reason = self.stop_early(trial, others)
-            if reason is not None:
-                trial.end("stopped", reason)
-                self.on_event("over", trial, result)
-                return True
-        self.on_event("estimate" if new else "update", trial, result)
-        return False
-
-    def give_up(self, number: int, reason: str) -> None:
-        """End a trial whose process died too often, or could not start."""
-        trial = self.trials[number]
-        if not trial.over:
-            trial.end("crashed", reason)
-            self.on_event("over", trial, {})
-
-
-class Proposer(Searcher):  # type: ignore[misc]
-    """Gives Ray the board's next trial. Stores nothing: the trials' folders do."""
-
-    def __init__(self, board: Board, config: dict[str, Any]) -> None:
-        super().__init__()
-        self.board, self.config = board, config
+        return sum(not trial.over for trial in self.trials.values()) + max(0, self.wanted - len(self.trials))
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next trial's number, with the folders."""
-        trial = self.board.next()
-        return Searcher.FINISHED if trial is None else {**self.config, "number": trial.number}
+        """Return what ``SearchTrial`` needs of the next trial: an interrupted one, else a new one."""
+        if self.received or not (self.waiting or len(self.trials) < self.wanted):
+            return Searcher.FINISHED
+        number = self.waiting.pop(0) if self.waiting else self._propose()
+        self.numbers[trial_id] = number
+        return {"number": number, "places": self.places}
+
+    def _propose(self) -> int:
+        plan, number = self.plan, max(self.trials, default=0) + 1
+        values = propose(self.space, self.trials.values(), plan.column, plan.searcher, plan.seed, number)
+        self.trials[number] = Trial(self.places.trial(number), TrialRecord(number, values))
+        self.trials[number].write()
+        return number
+
+    def take(self, trial_id: str, report: Mapping[Any, Any]) -> bool:
+        """Take a trial's report; return whether it ends, by itself, by the rule or by the user's interrupt."""
+        number, history = self.numbers[trial_id], report.get("history", [])
+        trial = self.trials[number]
+        new = len(history) > len(trial.history)
+        if new:
+            trial.history = history
+        if "state" in report:
+            self.end(number, report["state"], report["reason"])
+        elif new and (bar := self.bar_over(trial)) is not None:
+            best, epoch = trial.bests(self.plan.column)[-1], history[-1]["epoch"]
+            self.end(number, "stopped", f"{best:.4g} by epoch {epoch:g}, below the {bar:.4g} that the others had")
+        elif new:
+            self.show(number)
+        elif report["iterations_since_restore"] == 1:  # The first report of a process.
+            self.show(number, f"trains from epoch {report['epoch']:.1f}")
+        return trial.over or bool(self.received)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: the board knows already."""
+        """Give up a trial whose process died too often."""
+        if error:
+            reason = f"its process died {RESTARTS + 1} times (killed, out of memory, or a node that was lost)"
+            self.end(self.numbers[trial_id], "crashed", reason)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the trials' folders hold everything."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Do nothing."""
+    def bar_over(self, trial: Trial) -> float | None:
+        """Return the score that the other trials had, if this one is below it and should be stopped."""
+        plan, mine = self.plan, trial.bests(self.plan.column)
+        if len(mine) >= plan.epochs // plan.estimate_epochs:
+            return None
+        others = [other.bests(plan.column) for other in self.trials.values() if other is not trial]
+        return stopping_bar(mine, others, plan.grace_epochs // plan.estimate_epochs, plan.keep)
+
+    def end(self, number: int, state: State, reason: str) -> None:
+        """End a trial, and write the table anew."""
+        record = self.trials[number].record
+        if record.state == "waiting":
+            record.state, record.reason = state, " ".join(reason.split())
+            self.trials[number].write()
+            self.show(number, f"{state}: {record.reason}" if reason else state)
+            self.write()
+
+    def write(self) -> None:
+        """Write the table, the plot and the best settings as they are now."""
+        write_summary(self.places.folder, self.plan, self.space, [*self.trials.values()], self.notice)
+
+    def show(self, number: int, words: str = "") -> None:
+        """Print a trial's last estimate, what happened to it, and how far the search is."""
+        trial, parts = self.trials[number], [time.strftime("%H:%M:%S"), f"trial {number:>3}"]
+        if trial.history:
+            last = trial.history[-1]
+            parts.append(f"epoch {last['epoch']:>3.0f}  {self.plan.score_text(last[self.plan.column])}")
+        parts.append(words or f"({self.left} of {self.wanted} trials left)")
+        if (best := winner(self.trials.values(), self.plan.column)) is not None:
+            parts.append(f"(best {best.bests(self.plan.column)[-1]:.4g}, trial {best.record.number})")
+        print("  ".join(parts), flush=True)
 
 
-class Stopping(FIFOScheduler):  # type: ignore[misc]
-    """Stops a trial when the board says so."""
+def run_trials(search: Search, cpus: int, gpus: float, parallel: int | None) -> None:
+    """Train the search's trials, ``parallel`` of them at once (None: all that fit), to the end or to an interrupt.
 
-    def __init__(self, board: Board) -> None:
-        super().__init__()
-        self.board = board
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Stop or continue."""
-        return str(TrialScheduler.STOP if self.board.take(result) else TrialScheduler.CONTINUE)
-
-
-class Endings(tune.Callback):  # type: ignore[misc]
-    """Tells the board of trials that end by themselves, or by the death of their process."""
-
-    def __init__(self, board: Board) -> None:
-        self.board = board
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Take a last result, which Ray does not pass to the scheduler."""
-        if result.get("done"):
-            self.board.take(result)
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Report that a process died and the trial continues in another."""
-        self.board.on_event("died", self.board.trials[trial.config["number"]], {})
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Give up a trial whose process died too often."""
-        died = f"its process died {RESTARTS + 1} times (killed, out of memory, or a node that was lost)"
-        self.board.give_up(trial.config["number"], died)
-
-
-class Ending(tune.Stopper):  # type: ignore[misc]
-    """Ends all trials on an interrupt."""
-
-    def __init__(self, board: Board) -> None:
-        self.board = board
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No trial is stopped here."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Return whether the user has interrupted the search."""
-        return self.board.interrupted
-
-
-@contextmanager
-def started(cpus: float, gpus: float) -> Iterator[float]:
-    """Start Ray here, or join it at ``RAY_ADDRESS``; yield how many trials of that size fit at once.
-
-    Raises ``UsageError`` when the cluster does not answer, or none fits.
+    Starts Ray here, or joins it at ``RAY_ADDRESS``. Raises ``UsageError`` if no cluster answers, or no trial fits.
     """
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with engines.cluster("try again", num_cpus=os.cpu_count(), object_store_memory=STORE):
-        there = ray.cluster_resources()
-        room = [there.get(kind, 0.0) / asked for kind, asked in (("CPU", cpus), ("GPU", gpus)) if asked]
-        fitting = min(room, default=1.0)
-        if fitting < 1:
-            raise UsageError(
-                f"a trial is to have {cpus:g} cores and {gpus:g} GPUs, but there are {there.get('CPU', 0):g} and "
-                f"{there.get('GPU', 0):g}: lower --cpus-per-trial or --gpus-per-trial"
-            )
-        yield fitting
-
-
-def run_trials(board: Board, config: dict[str, Any], storage: Path, *, cpus: float, gpus: float, parallel: int) -> None:
-    """Train the board's trials, ``parallel`` of them at once, to the end or until ``board.interrupted``.
-
-    ``config`` says to each trial where all lies; ``storage`` is a folder for Ray's own notes, empty before and after.
-    """
+    storage = search.places.folder / "ray"  # For Ray's own notes, which nothing reads.
     shutil.rmtree(storage, ignore_errors=True)
-    try:
-        tune.Tuner(
+    with engines.cluster("try again", num_cpus=os.cpu_count(), object_store_memory=STORE):
+        there = {"CPU": 0.0, "GPU": 0.0, **ray.cluster_resources()}
+        room = min(there[kind] / asked for kind, asked in (("CPU", cpus), ("GPU", gpus)) if asked)
+        if room < 1:
+            raise UsageError(
+                f"a trial is to have {cpus} cores and {gpus:g} GPUs, but there are {there['CPU']:g} and "
+                f"{there['GPU']:g}: lower --cpus-per-trial or --gpus-per-trial"
+            )
+        parallel = parallel or int(room)
+        print(f"{parallel} trials at once, {cpus} threads each; folder {search.places.folder}", flush=True)
+        tuner = tune.Tuner(
             tune.with_resources(SearchTrial, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=Proposer(board, config),
-                scheduler=Stopping(board),
-                num_samples=board.left,
+                search_alg=search,
+                num_samples=search.left,
                 max_concurrent_trials=parallel,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}",
@@ -276,27 +215,10 @@ def run_trials(board: Board, config: dict[str, Any], storage: Path, *, cpus: flo
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[Endings(board)],
-                stop=Ending(board),
+                stop=search.take,
             ),
-        ).fit()
-    finally:
-        shutil.rmtree(storage, ignore_errors=True)
-
-
-@contextmanager
-def interrupts(board: Board) -> Iterator[None]:
-    """Let trials save themselves on Ctrl-C and SIGTERM; a second signal ends at once."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, _frame: object) -> None:
-        board.interrupted = True
-        signal.signal(number, signal.default_int_handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        )
+        # After Ray's start, which takes SIGTERM for itself.
+        with collected_signals() as search.received:
+            tuner.fit()
+    shutil.rmtree(storage, ignore_errors=True)

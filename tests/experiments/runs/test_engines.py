@@ -339,8 +339,10 @@ with engines.cluster(num_cpus=1) as ray:
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's table of sockets")
 def test_ray_started_here_listens_on_the_loopback_address_alone() -> None:
     pytest.importorskip("ray", reason="needs the extra: pip install -e '.[cluster]'")
-    command, variables = [sys.executable, "-c", LISTENING], {**environment(), "PYTHONPATH": str(ROOT)}
-    variables.pop("RAY_ADDRESS", None)
+    command = [sys.executable, "-c", LISTENING]
+    # Neither an address that names no cluster, nor a setting from outside opens its ports.
+    variables = {**environment(), "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"}
+    variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
     addresses = set(done.stdout.split())
     assert addresses, done.stderr

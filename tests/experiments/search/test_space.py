@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 import sys
@@ -17,55 +16,47 @@ from experiments.flickr_tags.presets import FLICKR_PRESETS
 from experiments.mnist.presets import MNIST_PRESETS
 from experiments.runs import cli
 from experiments.search import __main__ as search
-from experiments.search.space import (
-    SPACES,
-    Choice,
-    LogUniform,
-    Seen,
-    Space,
-    Uniform,
-    checked,
-    find_space,
-    parse_space,
-    propose,
-    spell_space,
-    with_values,
-)
+from experiments.search.trials import Trial, TrialRecord
 from tests.experiments import commands
 
-PAPER = MNIST_PRESETS["paper"]()
+pytest.importorskip("optuna", reason="needs the extra: pip install -e '.[cluster]'")
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from experiments.search.space import find_space, parse_space, propose, with_values
+
+PAPER, FLICKR = MNIST_PRESETS["paper"](), FLICKR_PRESETS["paper"]()
 
 
 @pytest.mark.parametrize(
     ("record", "words"),
     [
         ({}, "nothing to choose"),
-        ({"training.rate": 0.1}, "no field training.rate"),
         ({"learning_rate": 0.1}, "did you mean training.learning_rate"),
-        ({"training": 0.1}, "no field training"),
-        ({"training.learning_rate": "0.1"}, "wrong type"),
-        ({"training.learning_rate": True}, "wrong type"),
-        ({"training.learning_rate": {"choice": []}}, "no values"),
-        ({"training.learning_rate": {"choice": [0.1, 0.1]}}, "twice"),
-        ({"training.learning_rate": {"uniform": [0.2, 0.1]}}, "empty"),
-        ({"training.learning_rate": {"uniform": [0.1, 0.1]}}, "empty"),
-        ({"training.learning_rate": {"log_uniform": [0, 0.1]}}, "above 0"),
+        ({"training": 0.1}, "'training' is unknown"),
+        ({"training.learning_rate": "0.1"}, 'holds "0.1", but needs float'),
+        ({"training.learning_rate": True}, "needs float"),
+        ({"training.learning_rate": {"choice": []}}, "no range and no choice"),
+        ({"training.learning_rate": {"uniform": [0.2, 0.1]}}, "low"),
+        ({"training.learning_rate": {"log_uniform": [0, 0.1]}}, "must be positive"),
         ({"training.learning_rate": {"uniform": [0.1]}}, "no range and no choice"),
         ({"training.learning_rate": {"normal": [0, 1]}}, "no range and no choice"),
-        ({"training.learning_rate": {"uniform": [-1.0, 0.1]}}, "must be positive"),
-        ({"training.momentum_ramp": {"uniform": [0.5, 10]}}, "takes int"),
-        ({"training.update": {"choice": ["simultaneous", "both"]}}, "'alternating'"),
+        ({"training.momentum_ramp": {"uniform": [0.5, 10]}}, "needs int"),
+        ({"training.momentum_ramp": {"log_uniform": [0, 10]}}, "low"),
+        ({"training.update": {"choice": ["simultaneous", "both"]}}, "alternating"),
+        ({"training.update": {"uniform": ["simultaneous", "alternating"]}}, "for numbers"),
         ({"discriminator.input_dropout": {"uniform": [0, 1]}}, "below 1"),
         ({"generator.joint": {"choice": ["relu:100", "tanh:100"]}}, "tanh:100"),
-        ({"generator.joint": {"uniform": [1, 2]}}, "list of layers"),
+        ({"generator.joint": {"uniform": [1, 2]}}, "for layers"),
         ({"generator.joint_init": {"choice": ["he"]}}, "initialisation 'he'"),
         ({"stopping.max_updates": 10}, "--epochs"),
-        ({"estimate.images": 10}, "would not compare"),
     ],
 )
-def test_what_is_no_space_is_refused_in_a_sentence_that_names_the_field(record: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize("config", [PAPER, FLICKR], ids=["mnist", "flickr-tags"])
+def test_what_is_no_space_is_refused_in_a_sentence_that_names_the_field(
+    record: dict[str, Any], words: str, config: Any
+) -> None:
     with pytest.raises(UsageError) as raised:
-        parse_space(record, PAPER, "space.json")
+        parse_space(record, config, "space.json")
     assert words in str(raised.value) and str(raised.value).startswith("space.json: ")
     assert "\n" not in str(raised.value) and all(name in str(raised.value) for name in record)
 
@@ -73,79 +64,82 @@ def test_what_is_no_space_is_refused_in_a_sentence_that_names_the_field(record: 
 def test_a_space_is_read_with_names_as_the_command_line_spells_them() -> None:
     record = {
         "training.learning-rate": {"log_uniform": [0.01, 1]},
+        "discriminator.input_dropout": {"uniform": [0, 0.5]},
         "training.momentum_ramp": {"uniform": [1000, 3000]},
-        "generator.joint": {"choice": ["relu:100 relu:50,dropout=0.5", ["relu:10"]]},
+        "generator.joint": {"choice": ["relu:100 relu:50,dropout=0.5", "relu:10"]},
         "generator.joint_init": "fan_in:1",
     }
-    space = parse_space(record, PAPER, "space.json")
-    assert space == {
-        "training.learning_rate": LogUniform(0.01, 1.0),
-        "training.momentum_ramp": Uniform(1000, 3000),
-        "generator.joint": Choice(("relu:100 relu:50,dropout=0.5", "relu:10")),
-        "generator.joint_init": Choice(("fan_in",)),
+    assert parse_space(record, PAPER, "space.json") == {
+        "training.learning_rate": FloatDistribution(0.01, 1.0, log=True),
+        "discriminator.input_dropout": FloatDistribution(0.0, 0.5),
+        "training.momentum_ramp": IntDistribution(1000, 3000),
+        "generator.joint": CategoricalDistribution(("relu:100 relu:50,dropout=0.5", "relu:10")),
+        "generator.joint_init": CategoricalDistribution(("fan_in:1",)),
     }
-    assert parse_space(json.loads(json.dumps(spell_space(space))), PAPER, "again") == space
     config = with_values(PAPER, {"generator.joint": "relu:100 relu:50,dropout=0.5", "training.momentum_ramp": 2000})
     assert [str(layer) for layer in config.generator.joint] == ["relu:100", "relu:50,dropout=0.5"]
     assert config.training.momentum_ramp == 2000 and config.discriminator == PAPER.discriminator
 
 
-def test_every_named_space_is_one_of_its_experiments_paper_preset() -> None:
-    for experiment, presets in (("mnist", MNIST_PRESETS), ("flickr-tags", FLICKR_PRESETS)):
-        for name, space in SPACES[experiment].items():
-            assert checked(space, presets["paper"](), name).keys() == space.keys()
+def test_every_value_of_a_named_space_makes_a_preset() -> None:
+    for experiment, config, names in (
+        ("mnist", PAPER, ("balance", "optimiser", "small")),
+        ("flickr-tags", FLICKR, ("balance", "optimiser")),
+    ):
+        for name in names:
+            space = parse_space(find_space(experiment, name)[0], config, name)
             for number in range(20):
-                with_values(presets["paper"](), propose(space, [], "random", 3, number))
-    assert find_space("mnist", None, PAPER).keys() == SPACES["mnist"]["balance"].keys()
+                with_values(config, propose(space, [], "score", "random", 3, number))
+    assert find_space("mnist", None)[0] == find_space("mnist", "balance")[0]
 
 
-def test_random_proposals_fill_the_space_and_are_the_same_again() -> None:
-    space: Space = {
-        "a": Uniform(-1.0, 3.0),
-        "b": LogUniform(0.001, 1000.0),
-        "c": Choice(("x", "y", None)),
-        "d": Uniform(1, 4),
+@pytest.mark.parametrize("searcher", ["random", "tpe"])
+def test_proposals_without_a_model_fill_the_space_and_are_the_same_again(searcher: Any) -> None:
+    space = {
+        "a": FloatDistribution(-1.0, 3.0),
+        "b": FloatDistribution(0.001, 1000.0, log=True),
+        "c": CategoricalDistribution(("x", "y", None)),
     }
-    drawn = [propose(space, [], "random", 7, number) for number in range(1, 3001)]
-    assert drawn[:50] == [propose(space, [], "random", 7, number) for number in range(1, 51)]
-    assert drawn[0] != propose(space, [], "random", 8, 1)
-    a = [one["a"] for one in drawn]
-    logs = [math.log10(one["b"]) for one in drawn]
-    # Means of 3,000 uniform numbers: within four standard errors of the middle.
-    assert abs(sum(a) / 3000 - 1) < 4 * 4 / math.sqrt(12 * 3000) and min(a) < -0.99 and max(a) > 2.99
-    assert abs(sum(logs) / 3000) < 4 * 6 / math.sqrt(12 * 3000) and min(logs) < -2.98 and max(logs) > 2.98
-    for name, values in (("c", ("x", "y", None)), ("d", (1, 2, 3, 4))):
-        count = Counter(one[name] for one in drawn)
-        assert set(count) == set(values) and all(abs(n - 3000 / len(values)) < 150 for n in count.values())
+    drawn = [propose(space, [], "score", searcher, 7, number) for number in range(1, 1001)]
+    assert drawn[:50] == [propose(space, [], "score", searcher, 7, number) for number in range(1, 51)]
+    assert drawn[0] != propose(space, [], "score", searcher, 8, 1)
+    a, logs = [one["a"] for one in drawn], [math.log10(one["b"]) for one in drawn]
+    # Means of 1,000 uniform numbers: within four standard errors of the middle.
+    assert abs(sum(a) / 1000 - 1) < 4 * 4 / math.sqrt(12 * 1000) and min(a) < -0.95 and max(a) > 2.95
+    assert abs(sum(logs) / 1000) < 4 * 6 / math.sqrt(12 * 1000) and min(logs) < -2.9 and max(logs) > 2.9
+    assert all(abs(n - 333) < 60 for n in Counter(one["c"] for one in drawn).values())
 
 
 def test_the_model_proposes_what_did_well_and_shuns_what_was_lost() -> None:
-    pytest.importorskip("optuna", reason="needs the extra: pip install -e '.[cluster]'")
-    space: Space = {"rate": LogUniform(0.001, 1.0), "kind": Choice(("good", "bad", "lost")), "units": Uniform(1, 9)}
+    space = {
+        "rate": FloatDistribution(0.001, 1.0, log=True),
+        "kind": CategoricalDistribution(("good", "bad", "lost")),
+        "units": IntDistribution(1, 9),
+    }
 
-    def played(number: int) -> Seen:
-        values = propose(space, [], "random", 1, number)
-        if values["kind"] == "lost":
-            return Seen(values, [], "diverged")
+    def played(number: int) -> Trial:
+        values = propose(space, [], "score", "random", 1, number)
         score = -abs(math.log10(values["rate"]) + 2) - (values["kind"] == "bad")
-        return Seen(values, [-9.0, score], "finished" if score > -1 else "stopped")
+        state: Any = "diverged" if values["kind"] == "lost" else "finished" if score > -1 else "stopped"
+        rows = [] if state == "diverged" else [{"score": -9.0}, {"score": score}]
+        return Trial(Path(), TrialRecord(number, values, state), rows)
 
     seen = [played(number) for number in range(1, 41)]
-    seen.append(Seen(propose(space, [], "random", 1, 99), [], "waiting"))
-    asked = [propose(space, seen, "tpe", 1, number) for number in range(42, 72)]
-    assert asked[:5] == [propose(space, seen, "tpe", 1, number) for number in range(42, 47)]
-    good = sum(one["kind"] == "good" for one in asked)
-    assert good >= 20 and sum(0.002 < one["rate"] < 0.05 for one in asked) >= 20
+    seen.append(Trial(Path(), TrialRecord(41, played(99).record.values)))
+    asked = [propose(space, seen, "score", "tpe", 1, number) for number in range(42, 72)]
+    assert sum(one["kind"] == "good" for one in asked) >= 20
+    assert sum(0.002 < one["rate"] < 0.05 for one in asked) >= 20
     assert all(1 <= one["units"] <= 9 and isinstance(one["units"], int) for one in asked)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("mnist", "nothing"), "no preset of mnist"),
+        (("mnist", "nothing"), "preset of mnist"),
         (("mnist", "missing.json"), "missing.json: no such file"),
         (("mnist", "paper", "--space", "wide"), "balance"),
-        (("mnist", "paper", "--space", "missing.json"), "missing.json"),
+        (("mnist", "paper", "--space", "missing.json"), "missing.json: no such file; choose balance"),
+        (("mnist", "paper", "--space", __file__.replace(".py", ".json")), "balance"),
         (("mnist", "gan"), "condition is none"),
         (("mnist", "paper", "--epochs", "52"), "multiples"),
         (("mnist", "paper", "--grace-epochs", "100"), "at most"),
@@ -163,15 +157,11 @@ def test_mistakes_end_in_one_sentence_before_anything_starts(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("content", "word"), [(None, "no such file; give a space's file"), ("", "so correct it"), ('{"tr', "so correct it")]
-)
-def test_a_space_that_is_missing_or_cut_says_what_a_space_is(content: str | None, word: str, tmp_path: Path) -> None:
-    space = tmp_path / "space.json"
-    if content is not None:
-        space.write_text(content)
-    done = commands.run("search", "mnist", "--space", space, "--runs", tmp_path / "runs")
-    commands.assert_one_sentence(done, str(space), word)
+@pytest.mark.parametrize("content", ["", '{"tr', "[1]"])
+def test_a_space_that_is_cut_says_what_a_space_is(content: str, tmp_path: Path) -> None:
+    (tmp_path / "space.json").write_text(content)
+    with pytest.raises(UsageError, match=r"space\.json: .*the JSON file of a space, \{field: values\}"):
+        find_space("mnist", str(tmp_path / "space.json"))
 
 
 def test_without_the_extra_one_sentence_says_how_to_get_it(tmp_path: Path) -> None:
