@@ -218,35 +218,19 @@ def curves(
 
 
 def parzen_curve(
-    sigmas: Sequence[float],
-    means: Sequence[float] | Mapping[str, Sequence[float]],
-    chosen: float | Mapping[str, float] | None,
-    path: str | Path,
-    *,
-    title: str | None = None,
+    sigmas: Sequence[float], means: Sequence[float], chosen: float, path: str | Path, *, title: str | None = None
 ) -> None:
     """Draw the mean log-likelihood (k,) in nats of the validation images against sigma (k,), in pixel units.
 
-    ``means`` and the ``chosen`` sigmas may be several by name; None marks none. Raises ``UsageError`` if lengths
-    differ, or a chosen sigma is not among the sigmas.
+    ``chosen`` is the sigma to mark, one of ``sigmas``.
     """
-    rows = dict(means) if isinstance(means, Mapping) else {"": means}
-    marks = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(rows, chosen)
-    widths = np.asarray(sigmas, dtype=np.float64)
+    widths, values = np.asarray(sigmas, dtype=np.float64), np.asarray(means, dtype=np.float64)
+    highest = values[np.abs(widths - chosen).argmin()]
     figure = new_figure(7, 4.5)
     plot = figure.subplots()
-    for number, (name, row) in enumerate(rows.items()):
-        values, label, mark = np.asarray(row, dtype=np.float64), str(name), marks.get(name)
-        if values.shape != widths.shape:
-            raise UsageError(f"there are {len(values)} means for {len(widths)} sigmas{name and ' of ' + name}")
-        if mark is not None:
-            place = int(np.abs(widths - mark).argmin())
-            if not math.isclose(widths[place], mark, rel_tol=1e-6):
-                raise UsageError(f"the chosen sigma {mark:g} is not among the sigmas")
-            label = f"{name}{name and ': '}best at sigma {mark:.3g} ({values[place]:.1f} nats)"
-            plot.plot(mark, values[place], marker="*", markersize=16, color=COLOURS[number % len(COLOURS)], zorder=3)
-        _line(plot, widths, values, number, label, marker="o")
-    _cut_low(plot, np.concatenate([np.asarray(row, dtype=np.float64) for row in rows.values()]))
+    plot.plot(chosen, highest, marker="*", markersize=16, color=COLOURS[0], zorder=3)
+    _line(plot, widths, values, 0, f"best at sigma {chosen:.3g} ({highest:.1f} nats)", marker="o")
+    _cut_low(plot, values)
     plot.set_xscale("log")
     ticks = widths if len(widths) <= 12 else widths[:: len(widths) // 8]
     plot.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
@@ -367,7 +351,7 @@ def save(figure: Figure, path: str | Path, title: str | None = None, *, grey: bo
 
 def _line(plot: Axes, x: Any, y: Any, number: int, label: str, marker: str | None) -> None:
     colour, style = COLOURS[number % len(COLOURS)], LINE_STYLES[number % len(LINE_STYLES)]
-    plot.plot(x, y, color=colour, linestyle=style, linewidth=1.6, marker=marker, label=label or None)
+    plot.plot(x, y, color=colour, linestyle=style, linewidth=1.6, marker=marker, label=label)
 
 
 def _cut_low(plot: Axes, values: np.ndarray) -> None:
