@@ -43,9 +43,6 @@ class Interrupted(KeyboardInterrupt):
 class Trainer:
     """G, D, their optimisers and the random stream: everything that one update changes and a checkpoint holds."""
 
-    #: The fast update's class, so that a benchmark can take one of its optimisations away.
-    update_class = FastUpdate
-
     def __init__(
         self,
         generator: Generator,
@@ -117,7 +114,7 @@ class Trainer:
         """Make one update of D and of G. Never waits for the device."""
         if self.fast_update_supported:
             if self._fast_update is None:
-                self._fast_update = self.update_class(
+                self._fast_update = FastUpdate(
                     self.G,
                     self.D,
                     cast(optim.MomentumSGD, self.optimisers["G"]),

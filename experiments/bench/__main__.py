@@ -1,17 +1,20 @@
 """How fast every path is, beside what one would use instead and beside its limit: ``python -m experiments.bench``.
 
-Wires data, nets and the paths of ``experiments.bench_*`` into one table and one JSON. Asserts no time.
+Wires the paths of the other modules into one table and one JSON. Asserts no time.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -19,17 +22,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import tyro
 
 from experiments import UsageError
-from experiments.bench.measure import check_positive, disagreements, in_words, measure, table
-from experiments.bench.sizes import QUICK, Sizes, of_accelerator, whole
+from experiments.bench.context import ALL, QUICK, Context, Sizes
+from experiments.bench.measure import Candidate, Check, Job, disagreements, in_words, measure, table
 from experiments.runs.cli import run
 from experiments.runs.files import check_output, write_json, write_text
 from experiments.runs.folder import environment
 
 if TYPE_CHECKING:
     import torch
-
-    from experiments.bench.measure import Job
-    from experiments.bench.training import Place
 
 PathName = Literal[
     "update",
@@ -47,9 +47,6 @@ PathName = Literal[
 
 #: The paths, in the order in which they are measured.
 PATHS: tuple[PathName, ...] = get_args(PathName)
-
-#: The frozen network of the features, and the grid that its last feature map is pooled to.
-NETWORK, GRID = "mobilenetv1_100", 2
 
 #: Packages whose versions belong to the figures, beside those of every run.
 PACKAGES = ("gensim", "timm", "pillow", "faiss-cpu")
@@ -101,29 +98,23 @@ class Command:
     """File of the figures; the table goes beside it, ending in .md."""
 
     def __post_init__(self) -> None:
-        counts = ("repeats", "replicas", "threads", "updates", "rows", "words", "queries")
-        check_positive({name: getattr(self, name) for name in counts})
+        for name in ("repeats", "replicas", "threads", "updates", "rows", "words", "queries"):
+            least = 1_000 if name == "words" else 1  # Fewer words have no neighbours that mean anything.
+            if (value := getattr(self, name)) is not None and value < least:
+                raise UsageError(f"--{name} {value}: at least {least:,} {'is' if least == 1 else 'are'} needed")
         if self.quick and self.whole:
             raise UsageError("--quick and --whole contradict one another: give one of them")
         if self.out.suffix != ".json":
             raise UsageError(f"--out {self.out}: the figures are JSON; end the name in .json")
         check_output(self.out, "--out")
-        if self.words is not None and self.words < 1_000:
-            raise UsageError(f"--words {self.words}: at least 1,000 are needed for their neighbours to mean anything")
 
     def sizes(self, accelerated: bool = False) -> Sizes:
-        """Return how much is measured; more updates on a GPU."""
-        sizes = QUICK if self.quick else Sizes()
-        if accelerated and not self.quick:
-            sizes = of_accelerator(sizes)
+        """Return how much is measured; more updates on a GPU, where one takes a fraction of a millisecond."""
+        sizes = QUICK if self.quick else Sizes(updates=500, epoch_updates=ALL) if accelerated else Sizes()
         given = {"updates": self.updates, "timed_rows": self.rows, "words": self.words, "queries": self.queries}
         sizes = replace(sizes, **{name: value for name, value in given.items() if value is not None})
         sizes = replace(sizes, rows=max(sizes.rows, sizes.timed_rows))
-        return whole(sizes) if self.whole else sizes
-
-    def seeds(self) -> int:
-        """Return the number of seeds trained at once."""
-        return self.replicas or (2 if self.quick else 10)
+        return sizes.whole() if self.whole else sizes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,39 +126,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     from cgan.devices import prepare_cpu, resolve_device, resolve_precision
+    from data.roots import data_root
 
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = resolve_device(automatic if command.device == "auto" else command.device)
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"--device {command.device}: only these are supported; give cpu or cuda")
     prepare_cpu(threads)
-    precision = resolve_precision(command.precision, device)
-    record: dict[str, Any] = {
-        "machine": machine(device, threads),
-        "settings": {
-            **{each.name: getattr(command, each.name) for each in fields(command)},
-            **{"out": str(command.out), "data_root": None, "device": str(device), "precision": precision},
-            **{"threads": threads, "replicas": command.seeds(), "sizes": asdict(command.sizes(device.type != "cpu"))},
-        },
-        "rows": [],
-    }
-    host = record["machine"]
-    print(
-        f"{host['processor']}, {threads} of {host['cores']} cores, {host['memory_gib']:.0f} GiB, "
-        f"{host['gpu'] or 'no GPU'}, load {host['load_before']}; {precision} products\n"
-    )
-
-    def synchronise() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    command.out.parent.mkdir(parents=True, exist_ok=True)
+    synchronise = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    record: dict[str, Any] = {"machine": machine(device, threads), "settings": {}, "rows": []}
     with tempfile.TemporaryDirectory() as folder:
-        work = Work(command, device, precision, threads, Path(folder))
+        context = Context(
+            sizes=command.sizes(device.type != "cpu"),
+            device=device,
+            precision=resolve_precision(command.precision, device),
+            threads=threads,
+            preset=command.preset,
+            seeds=command.replicas or (2 if command.quick else 10),
+            root=data_root(command.data_root),
+            folder=Path(folder),
+        )
+        record["settings"] = {
+            **{each.name: getattr(command, each.name) for each in fields(command)},
+            **{"out": str(command.out), "data_root": None, "device": str(device), "precision": context.precision},
+            **{"threads": threads, "replicas": context.seeds, "sizes": asdict(context.sizes)},
+        }
+        print(f"{headline(record)}\n")
+        command.out.parent.mkdir(parents=True, exist_ok=True)
+        jobs = prepared_by()
         for path in command.paths or PATHS:
             print(f"{path} ...", file=sys.stderr, flush=True)
             started = time.perf_counter()
-            row = measure(work.job(path), command.repeats, synchronise, progress=True)
+            row = measure(jobs[path](context), command.repeats, synchronise, progress=True)
             # With all that was made ready and compared.
             record["rows"].append({**row, "seconds_in_all": time.perf_counter() - started})
             record["machine"]["load_after"] = load_average()
@@ -182,90 +172,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-class Work:
-    """Makes the job of a path: reads or renders the data it needs, once."""
+def prepared_by() -> dict[PathName, Callable[[Context], Job]]:
+    """Return the function that prepares each path and compares its results."""
+    from experiments.bench import images, parzen, training, words
 
-    def __init__(self, command: Command, device: torch.device, precision: Any, threads: int, folder: Path) -> None:
-        """``folder`` is for files of the moment."""
-        self.command, self.device, self.precision, self.threads = command, device, precision, threads
-        self.folder, self.sizes = folder, command.sizes(device.type != "cpu")
-        self._place: Place | None = None
+    return {
+        "update": training.update,
+        "without": training.without,
+        "tutorial": training.tutorial,
+        "replicas": training.replicas,
+        "parzen": parzen.parzen,
+        "nearest": words.nearest,
+        "decoding": words.decoding,
+        "corpus": words.corpus,
+        "skip-gram": words.skip_gram,
+        "features": images.features,
+        "start-up": start_up,
+    }
 
-    def job(self, path: PathName) -> Job:
-        """Prepare a path and compare its results; return it ready to be timed."""
-        if path in ("update", "without", "tutorial", "replicas", "parzen"):
-            return self._of_digits(path)
-        if path in ("nearest", "decoding"):
-            from experiments.bench import words as bench_words
 
-            if path == "nearest":
-                return bench_words.nearest(str(self.device), self.threads, self.sizes)
-            return bench_words.decoding(str(self.device), self.sizes)
-        if path in ("corpus", "skip-gram"):
-            return self._of_rows(path)
-        if path == "features":
-            return self._of_photos()
-        from experiments.bench.start import start_up
+def start_up(context: Context) -> Job:
+    """Benchmark ``python -m experiments.mnist --help``, as a process of its own."""
+    from experiments.mnist.presets import MNIST_PRESETS
 
-        return start_up()
+    def python(*arguments: str) -> str:
+        root = Path(__file__).resolve().parents[2]
+        done = subprocess.run([sys.executable, *arguments], cwd=root, capture_output=True, text=True, check=True)
+        return done.stdout
 
-    def _of_digits(self, path: PathName) -> Job:
-        from experiments.bench import parzen as bench_parzen
-        from experiments.bench import training
-
-        place, sizes = self.place(), self.sizes
-        if path == "update":
-            return training.update(place, self.command.preset, sizes)
-        if path == "without":
-            return training.without(place, self.command.preset, sizes)
-        if path == "tutorial":
-            return training.tutorial(place, sizes)
-        if path == "replicas":
-            return training.replicas(place, self.command.preset, self.command.seeds(), sizes)
-        return bench_parzen.parzen(place.dataset, self.device, sizes)
-
-    def place(self) -> Place:
-        """Return MNIST where it lies under the data root, else the embedded digits, with device and precision."""
-        from data.mnist import load_digit_images
-        from experiments.bench.training import Place
-
-        if self._place is None:
-            dataset = load_digit_images("auto", self.command.data_root, download=False)
-            self._place = Place(dataset, self.device, self.precision)
-        return self._place
-
-    def _of_rows(self, path: PathName) -> Job:
-        from data.roots import data_root
-        from data.yfcc100m import default_shards
-        from experiments.bench import words as bench_words
-        from experiments.word_vectors.__main__ import embedded_rows
-
-        shards = default_shards(data_root(self.command.data_root))
-        name = shards[0].parent.name if shards else "rows of the embedded scenes"
-        shards = shards or [embedded_rows(self.folder)]
-        if path == "corpus":
-            return bench_words.corpus(shards, name, self.folder, self.sizes)
-        return bench_words.skip_gram(shards, name, self.folder, self.threads, self.sizes)
-
-    def _of_photos(self) -> Job:
-        from data.mirflickr import find_captioned, find_mirflickr, load_photos
-        from data.roots import data_root
-        from data.scenes import render_scene
-        from embeddings.images.networks import load_network
-        from experiments.bench.images import features
-
-        root, count = data_root(self.command.data_root), self.sizes.photos
-        if find_mirflickr(root) or find_captioned(root):
-            photos = load_photos("auto", root)
-            paths, name = list(photos.paths[:count]), photos.name
-        else:
-            paths, name = [self.folder / f"im{number}.jpg" for number in range(1, count + 1)], "rendered scenes"
-            for number, path in enumerate(paths, 1):
-                render_scene(1, number).image.save(path, quality=90)
-        weights = root / "weights" / f"{NETWORK}.safetensors"
-        found = weights.is_file()
-        network = load_network(NETWORK, weights if found else None, GRID, random_weights=not found)
-        return features(network, paths, name, self.device, self.sizes)
+    printed = python("-m", "experiments.mnist", "--help")
+    missing = sum(name not in printed for name in MNIST_PRESETS)
+    return Job(
+        path="start-up",
+        what="python -m experiments.mnist --help",
+        amount=1,
+        unit="starts",
+        agreement=[Check("presets that the help does not name", missing, 0)],
+        ours=Candidate("heavy imports where used", lambda: python("-m", "experiments.mnist", "--help")),
+        alternatives=[Candidate("importing PyTorch alone", lambda: python("-c", "import torch"))],
+        limits=[Candidate("importing the command line's library", lambda: python("-c", "import tyro"))],
+        aim="under 2 s",
+    )
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:
@@ -274,17 +221,16 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
 
     from cgan.devices import product_seconds
 
-    names = ("float32", "bfloat16")
-    taken = product_seconds(tuple(getattr(torch, name) for name in names))
+    taken = zip(("float32", "bfloat16"), product_seconds((torch.float32, torch.bfloat16)), strict=True)
     measured_on = asdict(environment())
-    versions = {name: version for name in PACKAGES if (version := installed(name))}
+    versions = {each.name: each.version for each in metadata.distributions() if each.name in PACKAGES}
     return {
         "processor": processor(),
         "cores": cores(),
         "threads": threads,
-        "memory_gib": memory() / 2**30,
+        "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "processor_gflops": {name: 2 * 512**3 / each / 1e9 for name, each in zip(names, taken, strict=True)},
+        "processor_gflops": {name: 2 * 512**3 / each / 1e9 for name, each in taken},
         **measured_on,
         "packages": {**measured_on["packages"], **versions},
         "load_before": load_average(),
@@ -292,53 +238,40 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
     }
 
 
-def installed(name: str) -> str | None:
-    """Return a package's version, or None."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def memory() -> int:
-    """Return the bytes of main memory; 0 where the system does not report it."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return 0
-
-
 def processor() -> str:
     """Return the processor's name, as far as the system reports it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    about = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.*)", about.read_text() if about.exists() else "", re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
-def load_average() -> list[float] | None:
-    """Return the mean number of running processes over 1, 5 and 15 minutes; None where it is not reported."""
-    return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
+def load_average() -> list[float]:
+    """Return the mean number of running processes over 1, 5 and 15 minutes."""
+    return [round(value, 2) for value in os.getloadavg()]
+
+
+def headline(record: dict[str, Any]) -> str:
+    """Return what was measured on, in a line."""
+    host = record["machine"]
+    return (
+        f"{host['processor']}, {host['threads']} of {host['cores']} cores, {host['memory_gib']:.0f} GiB, "
+        f"{host['gpu'] or 'no GPU'}; torch {host['packages']['torch']}, {record['settings']['precision']} products; "
+        f"medians of {record['settings']['repeats']}; load before {host['load_before']}"
+    )
 
 
 def page(record: dict[str, Any]) -> str:
     """Return the table with what it was measured on, in Markdown."""
-    host, settings = record["machine"], record["settings"]
     lines = ["# Speed", ""]
-    if settings["quick"]:
+    if record["settings"]["quick"]:
         lines += ["**Small sizes (--quick): the figures mean nothing.**", ""]
     lines += [
-        f"{host['processor']}, {host['threads']} of {host['cores']} cores, {host['memory_gib']:.0f} GiB, "
-        f"{host['gpu'] or 'no GPU'}; torch {host['packages']['torch']}, {settings['precision']} products; medians of "
-        f"{settings['repeats']}; load before {host['load_before']}, after {host['load_after']}.",
+        f"{headline(record)}, after {record['machine']['load_after']}.",
         "",
         table(record["rows"]),
         "",

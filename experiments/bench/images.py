@@ -1,60 +1,78 @@
-"""The benchmark's path of image features: ours beside a loop over photos, and the network's bare forward pass."""
+"""Benchmark image features beside a loop over photos and the network's bare forward pass."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from data.mirflickr import find_captioned, find_mirflickr, load_photos
+from data.scenes import render_scene
 from embeddings.images.extract import extract
-from embeddings.images.networks import FrozenNetwork
+from embeddings.images.networks import FrozenNetwork, load_network
+from experiments.bench.context import Context
 from experiments.bench.measure import Candidate, Check, Job
-from experiments.bench.sizes import Sizes
 
+#: The frozen network of the features, and the grid that its last feature map is pooled to.
+NETWORK, GRID = "mobilenetv1_100", 2
 #: How far a photo's vector may lie from the loop's, as 1 - cosine: ours decodes large JPEGs at a part of their size.
 TOLERANCE = 1e-2
+#: Batches of the bare forward pass; which of them is the fastest depends on the device.
+BATCHES = (1, 8, 64)
 
-#: Batches tried for the bare forward pass.
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
+def features(context: Context) -> Job:
+    """Benchmark the features of ``sizes.photos`` photos; the loop does some of them."""
+    paths, name = photos(context)
+    weights, device = context.root / "weights" / f"{NETWORK}.safetensors", context.device
+    network = load_network(NETWORK, weights if weights.is_file() else None, GRID, random_weights=not weights.is_file())
+    some = paths[: context.sizes.loop_photos]
 
-def features(network: FrozenNetwork, paths: Sequence[Path], name: str, device: torch.device, sizes: Sizes) -> Job:
-    """Benchmark the features of all ``paths``; the loop does some of them."""
-    some = paths[: sizes.loop_photos]
-
-    def ours(photos: Sequence[Path] = paths) -> np.ndarray:
-        return extract(network, photos, device=str(device), progress=False).vectors
+    def ours(chosen: list[Path] = paths) -> np.ndarray:
+        return extract(network, chosen, device=str(device), progress=False).vectors
 
     def loop() -> np.ndarray:
         return one_by_one(network, some, device)
 
     found, looped = ours(some), loop()
     cosines = (found * looped).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(looped, axis=1)
-    batch, forward, done = bare_forward(network, len(some if device.type == "cpu" else paths), device)
+    count, passed = len(paths), len(some if device.type == "cpu" else paths)
     return Job(
         path="features",
-        what=f"features of {len(paths)} photos of {name}, {network.name} ({network.weights})",
-        amount=len(paths),
+        what=f"features of {count} photos of {name}, {network.name} ({network.weights})",
+        amount=count,
         unit="photos",
-        agreement=[
-            Check("largest 1 - cosine of a photo's vector and the loop's", float((1 - cosines).max()), TOLERANCE)
+        agreement=[Check("largest 1 - cosine of a photo's vector and the loop's", float(1 - cosines.min()), TOLERANCE)],
+        ours=Candidate("batches, read by processes", ours),
+        alternatives=[
+            Candidate("Image.open, transform, batch of 1", loop, len(some) / count, f"{len(some)} photos"),
         ],
-        candidates=[
-            Candidate("batches, read by processes", "ours", ours),
+        limits=[
             Candidate(
-                "Image.open, transform, batch of 1", "alternative", loop, len(some) / len(paths), f"{len(some)} photos"
-            ),
-            Candidate(f"bare forward pass, batches of {batch}", "limit", forward, done / len(paths)),
+                f"bare forward pass, batches of {size}", bare_forward(network, passed, size, device), passed / count
+            )
+            for size in sorted({min(size, passed) for size in BATCHES})
         ],
     )
 
 
+def photos(context: Context) -> tuple[list[Path], str]:
+    """Return photos and the name of their set: one that lies under the data root, else rendered scenes."""
+    count = context.sizes.photos
+    if find_mirflickr(context.root) or find_captioned(context.root):
+        found = load_photos("auto", context.root)
+        return list(found.paths[:count]), found.name
+    paths = [context.folder / f"im{number}.jpg" for number in range(1, count + 1)]
+    for number, path in enumerate(paths, 1):
+        render_scene(1, number).image.save(path, quality=90)
+    return paths, "rendered scenes"
+
+
 @torch.no_grad()
-def one_by_one(network: FrozenNetwork, paths: Sequence[Path], device: torch.device) -> np.ndarray:
+def one_by_one(network: FrozenNetwork, paths: list[Path], device: torch.device) -> np.ndarray:
     """Compute features the direct way: open a photo, transform it, pass it through the network alone."""
     module, found = network.module.to(device), []
     for path in paths:
@@ -63,31 +81,19 @@ def one_by_one(network: FrozenNetwork, paths: Sequence[Path], device: torch.devi
     return np.concatenate(found)
 
 
-def bare_forward(network: FrozenNetwork, photos: int, device: torch.device) -> tuple[int, Callable[[], None], int]:
-    """Return the fastest batch size of the network alone, its pass over that many photos, and their number."""
-    module, shape = network.module.to(device), network.preprocessing.input_size
-    pixels = torch.rand(photos, *shape, device=device).contiguous(memory_format=torch.channels_last)
+def bare_forward(network: FrozenNetwork, photos: int, batch: int, device: torch.device) -> Callable[[], None]:
+    """Return the passes of so many photos' random pixels through the network alone."""
+    module = network.module.to(device)
+    pixels = torch.rand(photos, *network.preprocessing.input_size).contiguous(memory_format=torch.channels_last)
+    parts = pixels.to(device).split(batch)
     # As features are computed: GPUs that have bfloat16 use it.
     lowered = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
 
-    def passing(batch: int) -> Callable[[], None]:
-        @torch.inference_mode()
-        def forward() -> None:
-            with torch.autocast(device.type, torch.bfloat16, enabled=lowered):
-                for part in pixels[: photos // batch * batch].split(batch):
-                    module(part)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+    @torch.inference_mode()
+    def forward() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=lowered):
+            for part in parts:
+                module(part)
 
-        return forward
-
-    def seconds_each(batch: int) -> float:
-        forward, count = passing(batch), photos // batch * batch
-        with torch.inference_mode():
-            module(pixels[:batch])
-        start = time.perf_counter()
-        forward()
-        return (time.perf_counter() - start) / count
-
-    best = min((batch for batch in BATCHES if batch <= photos), key=seconds_each)
-    return best, passing(best), photos // best * best
+    forward()
+    return forward

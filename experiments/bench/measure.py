@@ -1,4 +1,4 @@
-"""What the paths of the benchmark share: candidates timed in turn, checks that their results agree, rows and a table.
+"""Time candidates in turn after checking that their results agree, and lay the figures out as a table.
 
 Knows nothing of what is timed.
 """
@@ -11,22 +11,17 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
-
-from experiments import UsageError
-
-Role = Literal["ours", "alternative", "limit"]
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to do a row's work, ready to be timed: whatever is done once only (loading, capturing) is done."""
+    """One way to do a path's work, ready to be timed: whatever is done once only (loading, capturing) is done."""
 
     name: str
-    role: Role
     call: Callable[[], object]
     share: float = 1.0
-    """How much of the row's work one call does; its time is divided by this."""
+    """How much of the path's work one call does; its time is divided by this."""
     note: str = ""
 
 
@@ -53,7 +48,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Job:
-    """A path made ready: what its results were found to agree in, and the candidates, ours first."""
+    """A path made ready: how far the results were found to agree, and what is timed."""
 
     path: str
     what: str
@@ -62,64 +57,58 @@ class Job:
     """How much of ``unit`` the work is: its rates are given in these."""
     unit: str
     agreement: Sequence[Check]
-    candidates: Sequence[Candidate]
+    ours: Candidate
+    alternatives: Sequence[Candidate]
+    limits: Sequence[Candidate]
     aim: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def measure(
-    job: Job, repeats: int, synchronise: Callable[[], None] = lambda: None, progress: bool = False
+    job: Job, repeats: int, synchronise: Callable[[], object] = lambda: None, progress: bool = False
 ) -> dict[str, Any]:
-    """Time every candidate of a job ``repeats`` times, in turn, so that other work slows all alike; return its row.
+    """Time every candidate ``repeats`` times, in turn, so that other work slows all alike; return the path's record.
 
-    A job whose results disagree is not timed: its row has no candidates. ``synchronise`` waits for the device.
+    A job whose results disagree is not timed: its record has no candidates. ``synchronise`` waits for the device.
     """
     from tqdm import tqdm
 
-    timed = job.candidates if all(check.agrees for check in job.agreement) else []
-    times: list[list[float]] = [[] for _ in timed]
-    with tqdm(total=repeats * len(timed), desc=job.path, leave=False, disable=None if progress else True) as bar:
-        for _ in range(repeats):
-            for candidate, own in zip(timed, times, strict=True):
-                synchronise()
-                start = time.perf_counter()
-                candidate.call()
-                synchronise()
-                own.append((time.perf_counter() - start) / candidate.share)
-                bar.update()
-    measured = [
-        {
-            "name": candidate.name,
-            "role": candidate.role,
-            "median_s": statistics.median(own),
-            "times": own,
-            "amount": job.amount,
-            "unit": job.unit,
-            # Seconds are those measured times this.
-            "scaled": 1 / candidate.share,
-            "note": candidate.note,
-        }
-        for candidate, own in zip(timed, times, strict=True)
-    ]
+    roles = {"ours": [job.ours], "alternative": job.alternatives, "limit": job.limits}
+    agreed = all(check.agrees for check in job.agreement)
+    timed = [(role, each) for role, candidates in roles.items() for each in candidates] if agreed else []
+    times: dict[str, list[float]] = {each.name: [] for _, each in timed}
+    for _, each in tqdm(timed * repeats, job.path, leave=False, disable=None if progress else True):
+        synchronise()
+        start = time.perf_counter()
+        each.call()
+        synchronise()
+        times[each.name].append((time.perf_counter() - start) / each.share)
+    median = {name: statistics.median(own) for name, own in times.items()}
+    ratios = {}
+    if agreed:
+        ours = median[job.ours.name]
+        ratios["times_faster"] = {each.name: median[each.name] / ours for each in job.alternatives}
+        ratios["times_the_limit"] = {each.name: ours / median[each.name] for each in job.limits}
     return {
         "path": job.path,
         "what": job.what,
         "aim": job.aim,
         "agreement": [check.as_dict() for check in job.agreement],
-        "candidates": measured,
-        "ratios": ratios(measured),
+        "candidates": [
+            {
+                "name": each.name,
+                "role": role,
+                "median_s": median[each.name],
+                "times": times[each.name],
+                "amount": job.amount,
+                "unit": job.unit,
+                "scaled": 1 / each.share,  # Seconds are those measured times this.
+                "note": each.note,
+            }
+            for role, each in timed
+        ],
+        "ratios": ratios,
         "facts": dict(job.facts),
-    }
-
-
-def ratios(measured: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return how many times faster ours (the first of that role) is than each alternative and each limit."""
-    if not measured:
-        return {}
-    ours = next(each["median_s"] for each in measured if each["role"] == "ours")
-    return {
-        "times_faster": {each["name"]: each["median_s"] / ours for each in measured if each["role"] == "alternative"},
-        "times_the_limit": {each["name"]: ours / each["median_s"] for each in measured if each["role"] == "limit"},
     }
 
 
@@ -131,13 +120,12 @@ def disagreements(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def in_words(check: Mapping[str, Any]) -> str:
     """Describe a check."""
     value = "not a number" if check["value"] is None else f"{check['value']:.3g}"
-    return (
-        f"{check['what']} is {value}, where {'at least' if check['at_least'] else 'at most'} {check['bound']:g} agrees"
-    )
+    bound = f"{'at least' if check['at_least'] else 'at most'} {check['bound']:g}"
+    return f"{check['what']} is {value}, where {bound} agrees"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as a Markdown table; further alternatives and limits of a path have lines of their own."""
+    """Return the records as a Markdown table; further alternatives and limits of a path have lines of their own."""
     lines = [
         "| path | ours | alternative | times faster | limit | times the limit |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -146,43 +134,31 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         if not row["candidates"]:
             lines.append(f"| {row['path']} | not timed: results disagree | | | | |")
             continue
-        of = {role: [each for each in row["candidates"] if each["role"] == role] for role in ("alternative", "limit")}
-        first, *_ = row["candidates"]
-        head = f"**{row['path']}** ({row['what']})", f"{seconds(first['median_s'])} ({rate(first)})"
-        for slower, limit in itertools.zip_longest(of["alternative"], of["limit"]):
-            cells = [*head]
-            for each, kind in ((slower, "times_faster"), (limit, "times_the_limit")):
-                if each is None:
-                    cells += ["", ""]
-                else:
-                    cells += [described(each), f"{row['ratios'][kind][each['name']]:.2f}"]
-            lines.append(f"| {' | '.join(cells)} |")
-            head = "", ""
+        ours, *others = row["candidates"]
+        rate = f"{three_digits(ours['amount'] / ours['median_s'])} {ours['unit']}/s"
+        head = f"**{row['path']}** ({row['what']}) | {seconds(ours['median_s'])} ({rate})"
+        columns = []
+        for role, kind in (("alternative", "times_faster"), ("limit", "times_the_limit")):
+            mine = [each for each in others if each["role"] == role]
+            columns.append([f"{described(each)} | {row['ratios'][kind][each['name']]:.2f}" for each in mine])
+        for alternative, limit in itertools.zip_longest(*columns, fillvalue=" | "):
+            lines.append(f"| {head} | {alternative} | {limit} |")
+            head = " | "
     return "\n".join(lines)
 
 
-def described(measured: Mapping[str, Any]) -> str:
+def described(candidate: Mapping[str, Any]) -> str:
     """Describe a candidate: name, seconds, whether these were scaled up, and the note."""
-    scaled = ", scaled up" if measured["role"] == "alternative" and measured["scaled"] > 1 else ""
-    note = f" ({measured['note']})" if measured["note"] else ""
-    return f"{measured['name']}: {seconds(measured['median_s'])}{scaled}{note}"
+    scaled = ", scaled up" if candidate["role"] == "alternative" and candidate["scaled"] > 1 else ""
+    note = f" ({candidate['note']})" if candidate["note"] else ""
+    return f"{candidate['name']}: {seconds(candidate['median_s'])}{scaled}{note}"
 
 
 def seconds(value: float) -> str:
-    """Format seconds or milliseconds with three digits."""
-    if value >= 100:
-        return f"{value:,.0f} s"
-    return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
+    """Format seconds, or milliseconds below one."""
+    return f"{three_digits(value)} s" if value >= 1 else f"{three_digits(1e3 * value)} ms"
 
 
-def rate(measured: Mapping[str, Any]) -> str:
-    """Format how much is done in a second."""
-    value = measured["amount"] / measured["median_s"]
-    return f"{value:,.0f} {measured['unit']}/s" if value >= 100 else f"{value:.3g} {measured['unit']}/s"
-
-
-def check_positive(values: Mapping[str, int | None]) -> None:
-    """Raise ``UsageError`` naming the first option that is there but below 1."""
-    for name, value in values.items():
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: at least 1 is needed")
+def three_digits(value: float) -> str:
+    """Format a number with three digits, or more before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -14,11 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import ExponentialLR
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from cgan.settings import TrainingSettings
-from cgan.specs import DiscriminatorSpec, GeneratorSpec, Layer, NetworkSpec
+from cgan.specs import GeneratorSpec, Layer, NetworkSpec
+from data.labelled import ImageDataset
 
 
 class Maxout(nn.Module):
@@ -50,9 +52,9 @@ def stack(inputs: int, layers: Sequence[Layer]) -> nn.Sequential:
 
 
 class Net(nn.Module):
-    """The conditional MLP of a spec whose condition is none, one_hot or embedding; parameters ordered as in cgan."""
+    """G or D of a spec whose condition is none, one_hot or embedding; parameters ordered as in cgan."""
 
-    def __init__(self, spec: NetworkSpec, outputs: int) -> None:
+    def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
         width = spec.condition_dim
@@ -66,42 +68,27 @@ class Net(nn.Module):
         if spec.condition != "none":
             joint += spec.condition_branch[-1].units if spec.condition_branch else width
         self.joint = stack(joint, spec.joint)
+        outputs, kind = (spec.output_dim, spec.output) if isinstance(spec, GeneratorSpec) else (1, "linear")
         self.output = nn.Linear(spec.joint[-1].units if spec.joint else joint, outputs)
+        self.activation = {"sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "linear": nn.Identity()}[kind]
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Map (n, input_dim) and labels (n,) to (n, outputs), before a non-linearity."""
+        """Map noise (n, input_dim) and labels (n,) to data, or data and labels to logits (n, 1)."""
         h = self.input_branch(self.input_dropout(x))
         if self.spec.condition != "none":
             one_hot = self.spec.condition == "one_hot"
             y = functional.one_hot(labels, self.spec.condition_dim).float() if one_hot else self.embedding(labels)
             h = torch.cat([h, self.condition_branch(y)], dim=1)
-        return self.output(self.joint(h))
-
-
-class Generator(Net):
-    """G(z, labels) in data space."""
-
-    def __init__(self, spec: GeneratorSpec) -> None:
-        super().__init__(spec, spec.output_dim)
-        self.activation = {"sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "linear": nn.Identity()}[spec.output]
-
-    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        return self.activation(super().forward(z, labels))
-
-
-class Discriminator(Net):
-    """D(x, labels) as a logit (n, 1)."""
-
-    def __init__(self, spec: DiscriminatorSpec) -> None:
-        super().__init__(spec, 1)
+        return self.activation(self.output(self.joint(h)))
 
 
 class Digits(Dataset[tuple[Tensor, int]]):
     """Images (n, 28, 28) uint8 as torchvision's MNIST gives them: by Pillow, transformed, with labels."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, centred: bool) -> None:
+    def __init__(self, dataset: ImageDataset, centred: bool) -> None:
         """``centred`` scales pixels to [-1, 1] instead of [0, 1]."""
-        self.images, self.labels = images, labels
+        self.images = np.rint(dataset.train.images * 255).astype(np.uint8).reshape(-1, *dataset.shape)
+        self.labels = dataset.train.labels
         steps = [transforms.ToTensor(), *([transforms.Normalize([0.5], [0.5])] if centred else [])]
         self.transform = transforms.Compose(steps)
 
@@ -123,31 +110,27 @@ def noise(spec: GeneratorSpec, n: int, device: torch.device) -> Tensor:
 bce = nn.BCEWithLogitsLoss()
 
 
-def discriminator_loss(D: Discriminator, real: Tensor, labels: Tensor, fake: Tensor, fake_labels: Tensor) -> Tensor:
+def discriminator_loss(D: Net, real: Tensor, labels: Tensor, fake: Tensor, fake_labels: Tensor) -> Tensor:
     """Return the loss from one pass over the real and another over the generated images."""
     real_logits, fake_logits = D(real, labels), D(fake.detach(), fake_labels)
     return (bce(real_logits, torch.ones_like(real_logits)) + bce(fake_logits, torch.zeros_like(fake_logits))) / 2
 
 
-def generator_loss(D: Discriminator, fake: Tensor, fake_labels: Tensor) -> Tensor:
+def generator_loss(D: Net, fake: Tensor, fake_labels: Tensor) -> Tensor:
     """Return the loss from a pass over the generated images of its own."""
     logits = D(fake, fake_labels)
     return bce(logits, torch.ones_like(logits))
 
 
-def train(
-    G: Generator, D: Discriminator, loader: DataLoader, settings: TrainingSettings, device: torch.device
-) -> Iterator[tuple[float, float]]:
-    """Train without end: each ``next`` is one update of both networks, and gives D's and G's loss."""
-    g_optimiser, d_optimiser = (optimiser(net, settings) for net in (G, D))
-    schedulers = [
-        torch.optim.lr_scheduler.ExponentialLR(each, gamma=1 / settings.decay) for each in (g_optimiser, d_optimiser)
-    ]
+def train(G: Net, D: Net, loader: DataLoader, settings: TrainingSettings, device: torch.device) -> Iterator[None]:
+    """Train without end: each ``next`` is one update of both networks."""
+    optimisers = {net: optimiser(net, settings) for net in (G, D)}
+    schedulers = [ExponentialLR(each, gamma=1 / settings.decay) for each in optimisers.values()]
 
-    def minimise(loss: Tensor, by: torch.optim.Optimizer) -> float:
-        by.zero_grad()
+    def minimise(loss: Tensor, net: Net) -> float:
+        optimisers[net].zero_grad()
         loss.backward()
-        by.step()
+        optimisers[net].step()
         return loss.item()
 
     for images, labels in endless(loader):
@@ -157,14 +140,13 @@ def train(
             fake_labels = torch.randint(0, G.spec.condition_dim, (len(real),), device=device)
         fake = G(noise(cast(GeneratorSpec, G.spec), len(real), device), fake_labels)
         if settings.update == "alternating":
-            g_loss = minimise(generator_loss(D, fake, fake_labels), g_optimiser)
-            d_loss = minimise(discriminator_loss(D, real, labels, fake, fake_labels), d_optimiser)
-        else:
-            d_loss = minimise(discriminator_loss(D, real, labels, fake, fake_labels), d_optimiser)
-            g_loss = minimise(generator_loss(D, fake, fake_labels), g_optimiser)
+            minimise(generator_loss(D, fake, fake_labels), G)
+        minimise(discriminator_loss(D, real, labels, fake, fake_labels), D)
+        if settings.update == "simultaneous":
+            minimise(generator_loss(D, fake, fake_labels), G)
         for scheduler in schedulers:
             scheduler.step()
-        yield d_loss, g_loss
+        yield
 
 
 def optimiser(net: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -180,14 +162,17 @@ def endless(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, T
     return itertools.chain.from_iterable(itertools.repeat(loader))
 
 
-def in_plain_order(tensors: Iterable[Tensor], net: Net) -> list[Tensor]:
-    """Return tensors shaped like cgan's parameters in the order of ``net``'s: a unit's pieces lie side by side here."""
+def reordered(tensors: Iterable[Tensor], net: Net, to_plain: bool) -> list[Tensor]:
+    """Return tensors shaped like the parameters of ``net`` in its order, given in cgan's; or the other way round.
+
+    Here a maxout unit's pieces lie side by side, in cgan all first pieces come first.
+    """
     maxout = {id(p): module for module in net.modules() if isinstance(module, Maxout) for p in module.parameters()}
     ordered = []
     for tensor, parameter in zip(tensors, net.parameters(), strict=True):
-        module = maxout.get(id(parameter))
-        if module is not None:
-            tensor = tensor.unflatten(0, (module.pieces, module.units)).transpose(0, 1).flatten(0, 1)
+        if module := maxout.get(id(parameter)):
+            sizes = (module.pieces, module.units) if to_plain else (module.units, module.pieces)
+            tensor = tensor.unflatten(0, sizes).transpose(0, 1).flatten(0, 1)
         ordered.append(tensor)
     return ordered
 
@@ -195,6 +180,5 @@ def in_plain_order(tensors: Iterable[Tensor], net: Net) -> list[Tensor]:
 @torch.no_grad()
 def copy_weights(ours: nn.Module, net: Net) -> None:
     """Give ``net`` the weights of cgan's network of the same spec."""
-    weights = in_plain_order([parameter.detach() for parameter in ours.parameters()], net)
-    for parameter, weight in zip(net.parameters(), weights, strict=True):
+    for parameter, weight in zip(net.parameters(), reordered(ours.parameters(), net, to_plain=True), strict=True):
         parameter.copy_(weight)

@@ -91,8 +91,13 @@ def image_grid(
     if not captions:
         sheet = np.vstack([sheet, np.full((SEPARATOR, sheet.shape[1]), SEPARATOR_GREY, np.uint8)])
 
-    figure = _figure(sheet.shape[1] / DPI, sheet.shape[0] / DPI, layout="none")
-    plot = figure.add_axes((0, 0, 1, 1), frameon=False)
+    if title:
+        title = textwrap.fill(title, max(12, sheet.shape[1] // 7))
+    words = [str(label) for label in (*(row_labels or ()), *(column_labels or ()), *(title or "").splitlines())]
+    margin = 50 + 10 * max(map(len, words), default=0) + 20 * len((title or "").splitlines())  # ``save`` cuts it down.
+    h, w = sheet.shape[0] + 2 * margin, sheet.shape[1] + 2 * margin
+    figure = new_figure(w / DPI, h / DPI, layout="none")
+    plot = figure.add_axes((margin / w, margin / h, sheet.shape[1] / w, sheet.shape[0] / h), frameon=False)
     plot.imshow(np.dstack([sheet] * 3), interpolation="nearest", aspect="auto")
     offset = np.where(np.arange(columns) > 0, apart + SEPARATOR if apart else 0, 0)
     xs = np.arange(columns) * pitch_x + offset + SEPARATOR + width * scale / 2
@@ -106,8 +111,7 @@ def image_grid(
     for y, row in zip(ys, captions or (), strict=False):
         for x, text in zip(xs, row, strict=True):
             plot.text(x, y + height * scale / 2 + SEPARATOR + 2, text, ha="center", va="top", fontsize=9)
-    if title:
-        plot.set_title(textwrap.fill(title, max(12, sheet.shape[1] // 7)), loc="left", fontsize=10)
+    plot.set_title(title or "", loc="left", fontsize=10)
     save(figure, path, grey=True)
 
 
@@ -196,7 +200,7 @@ def curves(
     if not shown:
         wanted = ", ".join(name for panel in panels for name in panel.lines)
         raise UsageError(f"the metrics have numbers in none of the columns {wanted}")
-    figure = _figure(9, 0.6 + 2.4 * len(shown))
+    figure = new_figure(9, 0.6 + 2.4 * len(shown))
     plots = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for plot, (axis, lines) in zip(plots, shown.items(), strict=True):
         for number, (name, label) in enumerate(lines.items()):
@@ -214,35 +218,19 @@ def curves(
 
 
 def parzen_curve(
-    sigmas: Sequence[float],
-    means: Sequence[float] | Mapping[str, Sequence[float]],
-    chosen: float | Mapping[str, float] | None,
-    path: str | Path,
-    *,
-    title: str | None = None,
+    sigmas: Sequence[float], means: Sequence[float], chosen: float, path: str | Path, *, title: str | None = None
 ) -> None:
     """Draw the mean log-likelihood (k,) in nats of the validation images against sigma (k,), in pixel units.
 
-    ``means`` and the ``chosen`` sigmas may be several by name; None marks none. Raises ``UsageError`` if lengths
-    differ, or a chosen sigma is not among the sigmas.
+    ``chosen`` is the sigma to mark, one of ``sigmas``.
     """
-    rows = dict(means) if isinstance(means, Mapping) else {"": means}
-    marks = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(rows, chosen)
-    widths = np.asarray(sigmas, dtype=np.float64)
-    figure = _figure(7, 4.5)
+    widths, values = np.asarray(sigmas, dtype=np.float64), np.asarray(means, dtype=np.float64)
+    highest = values[np.abs(widths - chosen).argmin()]
+    figure = new_figure(7, 4.5)
     plot = figure.subplots()
-    for number, (name, row) in enumerate(rows.items()):
-        values, label, mark = np.asarray(row, dtype=np.float64), str(name), marks.get(name)
-        if values.shape != widths.shape:
-            raise UsageError(f"there are {len(values)} means for {len(widths)} sigmas{name and ' of ' + name}")
-        if mark is not None:
-            place = int(np.abs(widths - mark).argmin())
-            if not math.isclose(widths[place], mark, rel_tol=1e-6):
-                raise UsageError(f"the chosen sigma {mark:g} is not among the sigmas")
-            label = f"{name}{name and ': '}best at sigma {mark:.3g} ({values[place]:.1f} nats)"
-            plot.plot(mark, values[place], marker="*", markersize=16, color=COLOURS[number % len(COLOURS)], zorder=3)
-        _line(plot, widths, values, number, label, marker="o")
-    _cut_low(plot, np.concatenate([np.asarray(row, dtype=np.float64) for row in rows.values()]))
+    plot.plot(chosen, highest, marker="*", markersize=16, color=COLOURS[0], zorder=3)
+    _line(plot, widths, values, 0, f"best at sigma {chosen:.3g} ({highest:.1f} nats)", marker="o")
+    _cut_low(plot, values)
     plot.set_xscale("log")
     ticks = widths if len(widths) <= 12 else widths[:: len(widths) // 8]
     plot.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
@@ -259,7 +247,7 @@ def parzen_curve(
 def acceptance(matrix: AcceptanceMatrix | AcceptanceRecord, path: str | Path, *, title: str | None = None) -> None:
     """Draw how far D accepts real and generated images with their own and with wrong labels, then by label."""
     mean, accepted = np.asarray(matrix.mean, np.float64), np.asarray(matrix.accepted, np.float64)
-    figure = _figure(13, 4.4)
+    figure = new_figure(13, 4.4)
     plots = figure.subplots(1, 3, width_ratios=(1, 1.25, 1.25))
     texts = [[f"{mean[i, j]:.2f}\n{accepted[i, j]:.0%} accepted" for j in (0, 1)] for i in (0, 1)]
     image = _heat_map(plots[0], mean, texts, size=11)
@@ -284,7 +272,7 @@ def fidelity_bars(fidelity: LabelFidelity | FidelityRecord, path: str | Path, *,
     """Draw the share of samples read as asked, by label beside chance level, and the confusion matrix in per cent."""
     shares, counts = np.asarray(fidelity.per_class, np.float64), np.asarray(fidelity.confusion, np.float64)
     classes, overall = len(shares), np.asarray(fidelity.share, np.float64)
-    figure = _figure(11, 4.6)
+    figure = new_figure(11, 4.6)
     bars, confusion = figure.subplots(1, 2, width_ratios=(1.1, 1))
     container = bars.bar(range(classes), np.nan_to_num(shares), color=BAR_COLOUR)
     if classes <= 12:
@@ -315,7 +303,7 @@ def interval_bars(
     if not rows:
         raise UsageError("there are no rows to draw bars of")
     value, low, high = np.asarray(list(rows.values()), dtype=np.float64).T
-    figure = _figure(8, 1.4 + 0.5 * len(rows))
+    figure = new_figure(8, 1.4 + 0.5 * len(rows))
     plot = figure.subplots()
     colours = [COLOURS[0], *[BAR_COLOUR] * (len(rows) - 1)]
     errors = np.clip([value - low, high - value], 0, None)
@@ -334,31 +322,8 @@ def interval_bars(
 # Parts
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, layout: Any = "constrained") -> Figure:
     """Return an empty figure of ``width`` x ``height`` inches, laid out by matplotlib."""
-    return _figure(width, height)
-
-
-def save(figure: Figure, path: str | Path, title: str | None = None, *, grey: bool = False) -> None:
-    """Write the figure as a PNG, whole or not at all, cut to what is drawn; make the folders on the way."""
-    from matplotlib.transforms import Bbox
-    from PIL import Image
-
-    if title:
-        figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * 8)), fontsize=13)
-    figure.draw_without_rendering()  # Lays the figure out, which the box depends on.
-    # On whole pixels, so that an image's pixels stay as they are.
-    box = figure.get_tightbbox()
-    ends = np.rint(np.array([[box.x0, box.y0], [box.x1, box.y1]]) * DPI + [[-8, -8], [8, 8]]) / DPI
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", bbox_inches=Bbox(ends))
-    png = io.BytesIO()
-    Image.open(drawn).convert("L" if grey else "RGB").save(png, format="PNG", optimize=True)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(Path(path), png.getvalue())
-
-
-def _figure(width: float, height: float, layout: Any = "constrained") -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -367,9 +332,26 @@ def _figure(width: float, height: float, layout: Any = "constrained") -> Figure:
     return figure
 
 
+def save(figure: Figure, path: str | Path, title: str | None = None, *, grey: bool = False) -> None:
+    """Write the figure as a PNG, whole or not at all, cut to what is drawn; make the folders on the way."""
+    from PIL import Image, ImageOps
+
+    if title:
+        figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * 8)), fontsize=13)
+    # Drawn once: ``savefig`` would lay the figure out and draw it again to find the box.
+    canvas: Any = figure.canvas
+    canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("L" if grey else "RGB")
+    drawn = ImageOps.expand(drawn.crop(ImageOps.invert(drawn).getbbox()), 8, "white")
+    png = io.BytesIO()
+    drawn.save(png, format="PNG", optimize=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(Path(path), png.getvalue())
+
+
 def _line(plot: Axes, x: Any, y: Any, number: int, label: str, marker: str | None) -> None:
     colour, style = COLOURS[number % len(COLOURS)], LINE_STYLES[number % len(LINE_STYLES)]
-    plot.plot(x, y, color=colour, linestyle=style, linewidth=1.6, marker=marker, label=label or None)
+    plot.plot(x, y, color=colour, linestyle=style, linewidth=1.6, marker=marker, label=label)
 
 
 def _cut_low(plot: Axes, values: np.ndarray) -> None:
