@@ -326,6 +326,8 @@ def write_figures(
         figures.Panel("cosine distance", {"diversity": "between the samples of an image, on average"}),
     )
     figures.curves(history, folder / "curves.png", chosen=best_epoch, panels=panels, title=f"Training — {name}")
+    bins = {SOURCES[source]: row.calibration for source, row in (result.one_to_many or {}).items() if row.calibration}
+    figures.reliability(bins, folder / "reliability.png", title=f"Are words drawn often also right often? — {name}")
     for measures, file, what in (
         (result.measures, "precision.png", "user tags and annotations"),
         (result.measures_user_tags, "precision_user_tags.png", "user tags alone"),

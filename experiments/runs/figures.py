@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cgan.metrics.acceptance import AcceptanceMatrix
     from cgan.metrics.label_fidelity import LabelFidelity
-    from experiments.runs.records import AcceptanceRecord, FidelityRecord
+    from experiments.runs.records import AcceptanceRecord, CalibrationBin, FidelityRecord
 
 #: Okabe and Ito's palette without its yellow, which is too light for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -242,6 +242,18 @@ def parzen_curve(
 
 # ---------------------------------------------------------------------------------------------------
 # Measures of a net
+
+
+def reliability(curves: Mapping[str, Sequence[CalibrationBin]], path: str | Path, *, title: str | None = None) -> None:
+    """Draw how often words are true tags against the share of a photo's samples that have them, a line a method."""
+    figure = new_figure(7, 5)
+    plot = figure.subplots()
+    plot.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle=":", label="calibrated")
+    for number, (name, bins) in enumerate(curves.items()):
+        _line(plot, [b.drawn for b in bins], [b.right for b in bins], number, name, marker="o")
+    plot.set_xlabel("share of a photo's samples whose nearest word it is")
+    _finish(plot, "share of these words that are\ntrue tags of the photo")
+    save(figure, path, title)
 
 
 def acceptance(matrix: AcceptanceMatrix | AcceptanceRecord, path: str | Path, *, title: str | None = None) -> None:
