@@ -81,7 +81,7 @@ def convert(record: Mapping[str, Any], form: type[Record], path: Path) -> Record
     """Return ``record`` as the dataclass ``form``; raises ``CganError`` naming ``path`` and the field at fault."""
     try:
         return msgspec.convert(record, form)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:  # The latter of half a character.
         raise CganError(f"{path}: its record is not of the expected form ({error}); {_advice(path)}") from None
 
 

@@ -9,6 +9,7 @@ from cgan.settings import StoppingSettings, TrainingSettings
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init
 from cgan.specs import parse_layers as layers
 from experiments import UsageError
+from experiments.runs.files import convert_record
 
 
 @dataclass(frozen=True)
@@ -140,21 +141,22 @@ class FlickrConfig:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> FlickrConfig:
-        """Return what ``as_dict`` wrote; raises ``UsageError`` on another form."""
+        """Return what ``as_dict`` wrote; raises ``UsageError`` or ``CganError`` on anything else."""
+        forms: dict[str, Any] = {
+            "training": TrainingSettings,
+            "stopping": StoppingSettings,
+            "pairs": PairSettings,
+            "features": FeatureSettings,
+            "words": WordSettings,
+            "decoding": DecodingSettings,
+            "estimate_images": int,
+        }
         try:
-            return cls(
-                GeneratorSpec.from_dict(record["generator"]),
-                DiscriminatorSpec.from_dict(record["discriminator"]),
-                TrainingSettings(**record["training"]),
-                StoppingSettings(**record["stopping"]),
-                PairSettings(**record["pairs"]),
-                FeatureSettings(**record["features"]),
-                WordSettings(**record["words"]),
-                DecodingSettings(**record["decoding"]),
-                record["estimate_images"],
-            )
-        except (KeyError, TypeError) as error:
-            raise UsageError(f"not the settings of a Flickr run: {error}") from None
+            nets = GeneratorSpec.from_dict(record["generator"]), DiscriminatorSpec.from_dict(record["discriminator"])
+            rest: list[Any] = [convert_record(record[name], form, f"settings.{name}") for name, form in forms.items()]
+        except KeyError as error:
+            raise UsageError(f"settings of a run of flickr-tags lack {error}; give those of one") from None
+        return cls(*nets, *rest)
 
 
 def flickr_paper() -> FlickrConfig:

@@ -64,12 +64,14 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
 def sentence(error: BaseException) -> str:
     """Return the error as one line; an ``OSError`` as its file and reason, without the number.
 
-    Of two names, as in renaming a temporary file to its place, the latter is the one that was asked for.
+    Of two names, as in renaming a temporary file to its place, the latter is the one that was asked for. The middle of
+    an error that quotes something endless is left out.
     """
     if isinstance(error, OSError) and error.strerror:
         name = error.filename2 or error.filename
         return f"{name}: {error.strerror}" if name else error.strerror
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    return text if len(text) <= 1_000 else f"{text[:600]} ... {text[-300:]}"
 
 
 def printed_command(module: str, *arguments: object) -> str:

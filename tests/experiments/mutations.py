@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,11 @@ VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 3.5, 1e308, 10**18, 10**400, "", "x", "\ud800", "\x00", "../..", "9" * 5000, [], {}, [None],
     {"x": 1}, [[[]]], "relu:1000000000",
 )  # fmt: skip
+
+
+def fuzz_count(usual: int) -> int:
+    """Return how many changed records a test tries: ``CGAN_FUZZ`` of the environment, else ``usual``."""
+    return int(os.environ.get("CGAN_FUZZ", usual))
 
 
 def paths(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
