@@ -347,6 +347,7 @@ def save(figure: Figure, path: str | Path, title: str | None = None, *, grey: bo
     if title:
         figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * 8)), fontsize=13)
     figure.draw_without_rendering()  # Lays the figure out, which the box depends on.
+    figure.set_layout_engine("none")  # Or saving would lay it out again.
     # On whole pixels, so that an image's pixels stay as they are.
     box = figure.get_tightbbox()
     ends = np.rint(np.array([[box.x0, box.y0], [box.x1, box.y1]]) * DPI + [[-8, -8], [8, 8]]) / DPI
