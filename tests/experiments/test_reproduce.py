@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 
 from experiments import UsageError, reproduce
+from experiments.mnist import __main__ as mnist
 from experiments.mnist.presets import MNIST_PRESETS, paper
 from experiments.reproduce import Command, Step, plan
 from experiments.runs.files import write_json, write_text
 from experiments.runs.folder import RunFolder
 from experiments.runs.records import DatasetRecord, MnistResult, RunConfig
 from tests.experiments import commands
+from tests.experiments.conftest import Call
 from tests.experiments.runs.test_folder import RESULT
 
 
@@ -193,11 +195,8 @@ def start(folder: Path) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-    before, deadline = last_update(folder), time.monotonic() + 240
-    while last_update(folder) <= before:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    before = last_update(folder)
+    commands.wait_until(lambda: last_update(folder) > before, process)
     return process
 
 
@@ -206,10 +205,10 @@ def last_update(folder: Path) -> int:
     return 0 if table.empty else int(table["update"].iloc[-1])
 
 
-def test_interrupt_kill_and_going_on(tmp_path: Path) -> None:
-    refusal = ("reproduce", "--fast", "--runs", tmp_path / "runs", "--out", tmp_path / "out")
+def test_interrupt_kill_and_going_on(tmp_path: Path, call: Call) -> None:
+    refusal = ("--fast", "--runs", tmp_path / "runs", "--out", tmp_path / "out")
     process = start(tmp_path)
-    commands.assert_one_sentence(commands.run(*refusal), "reproduce.lock", "wait for it or end it")
+    commands.assert_one_sentence(call(reproduce.main, *refusal), "reproduce.lock", "wait for it or end it")
     os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 130, printed
@@ -220,8 +219,8 @@ def test_interrupt_kill_and_going_on(tmp_path: Path) -> None:
     # Only the parent is killed; the training that it leaves behind holds its folder against another one.
     process.kill()
     process.wait()
-    training = ("mnist", "paper", "--dataset", "digits", "--runs", tmp_path / "runs", "--resume")
-    commands.assert_one_sentence(commands.run(*training), "another process is at work")
+    training = ("paper", "--dataset", "digits", "--runs", tmp_path / "runs", "--resume")
+    commands.assert_one_sentence(call(mnist.main, *training), "another process is at work")
     os.killpg(process.pid, signal.SIGINT)
     log, deadline = tmp_path / "runs" / "logs" / "mnist-paper-seed1-digits.log", time.monotonic() + 60
     while log.read_text(encoding="utf-8").count("saved; to go on") < 2:
