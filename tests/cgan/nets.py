@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 
+from cgan import CganError
 from cgan.batches import TrainingSet
 from cgan.networks import Discriminator, Generator
 from cgan.settings import TrainingSettings
@@ -157,3 +161,15 @@ def assert_one_sentence(error: BaseException, *parts: str) -> None:
     assert text and "\n" not in text and len(text) < 500, text
     for part in parts:
         assert part in text, text
+
+
+@contextmanager
+def refused(*parts: str) -> Iterator[None]:
+    """Expect a ``CganError`` of one sentence that holds each of ``parts``."""
+    with pytest.raises(CganError) as caught:
+        yield
+    assert_one_sentence(caught.value, *parts)
+
+
+def stream(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -7,20 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from cgan.fast import layers as fast_layers
 from cgan.fast.masks import MaskBuffer, bit_mask, fill_bits_, word_count
 from cgan.layers import Dropout, HiddenLayer, Maxout, bernoulli_mask, initialise_, linear
 from cgan.specs import Init, Layer
+from tests.cgan.nets import stream
 
 CPU = torch.device("cpu")
-
-
-def stream(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize(
@@ -113,48 +108,8 @@ def test_dropout_follows_mode_generator_and_gradient() -> None:
     assert torch.equal(once, default(x))
 
 
-@given(st.integers(1, 6), st.integers(2, 5), st.integers(1, 7), st.integers(0, 2**32))
-def test_maxout_equals_numpy(n: int, pieces: int, units: int, seed: int) -> None:
-    x = np.random.default_rng(seed).integers(-3, 4, (n, pieces * units)).astype(float)  # Ties are common.
-    expected = np.max([x[:, i * units : (i + 1) * units] for i in range(pieces)], 0)
-    for found in (Maxout(pieces)(torch.from_numpy(x)), fast_layers.maxout(torch.from_numpy(x), pieces)):
-        assert np.array_equal(found.numpy(), expected)
-
-
 @pytest.mark.parametrize("maxout", [Maxout(3), lambda x: fast_layers.maxout(x, 3)], ids=["plain", "fused"])
 def test_maxout_shares_the_gradient_among_equal_pieces(maxout) -> None:  # type: ignore[no-untyped-def]
     x = torch.tensor([[1.0, 5.0, 3.0, 5.0, 2.0, 5.0]], requires_grad=True)  # Pieces (1, 5), (3, 5), (2, 5).
     (maxout(x) * torch.tensor([1.0, 6.0])).sum().backward()
     assert x.grad.tolist() == [[0, 2, 1, 2, 0, 2]]
-
-
-def test_fused_layers_equal_plain_ones_with_a_mask() -> None:
-    x = torch.randn(20, 12, generator=stream(), dtype=torch.float64, requires_grad=True)
-    mask = bernoulli_mask((20, 4), 0.3, stream(1), CPU).double()
-    wide = bernoulli_mask((20, 12), 0.3, stream(2), CPU).double()
-    for fused, plain in (
-        (fast_layers.maxout(x, 3, mask), Maxout(3)(x) * mask),
-        (fast_layers.dropped_relu(x, wide), x.relu() * wide),
-    ):
-        weights = torch.randn(fused.shape, generator=stream(3), dtype=torch.float64)
-        torch.testing.assert_close(fused, plain)
-        (ours,), (theirs,) = (torch.autograd.grad((h * weights).sum(), x) for h in (fused, plain))
-        torch.testing.assert_close(ours, theirs)
-
-
-@pytest.mark.parametrize(
-    ("text", "function"),
-    [
-        ("relu:6", lambda a: np.maximum(a, 0)),
-        ("leaky_relu:6", lambda a: np.where(a > 0, a, 0.2 * a)),
-        ("linear:6", lambda a: a),
-        ("maxout:3x2", lambda a: np.maximum(a[:, :3], a[:, 3:])),
-    ],
-)
-def test_a_hidden_layer_is_an_affine_map_and_an_activation(text: str, function) -> None:  # type: ignore[no-untyped-def]
-    layer = HiddenLayer(4, Layer.parse(text), Init("normal", 1.0), stream()).double()
-    torch.nn.init.normal_(layer.linear.bias, generator=stream(9))
-    x = np.random.default_rng(0).normal(size=(5, 4))
-    a = x @ layer.linear.weight.detach().numpy().T + layer.linear.bias.detach().numpy()
-    assert (a > 0).any() and (a < 0).any()
-    np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), function(a), rtol=1e-12)

@@ -6,18 +6,13 @@ from decimal import Decimal, getcontext
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from cgan.fast.accumulate import Accumulator, accumulating_linear
 from cgan.optim import MomentumSGD, learning_rate, momentum, set_rates
+from tests.cgan.nets import stream
 
 PAPER = (0.1, 1.00004, 1e-6)
-
-
-def stream(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -113,9 +108,3 @@ def test_the_rate_reaches_its_floor_and_stays() -> None:
 def test_momentum_rises_to_its_end_and_stays(t: int, expected: float) -> None:
     assert momentum(t, 0.5, 0.7, 125_000) == pytest.approx(expected, rel=1e-15)
     assert momentum(0, 0.5, 0.7, 0) == 0.7
-
-
-@given(st.integers(1, 10**6), st.integers(0, 10**6))
-def test_both_schedules_are_monotonic_and_within_bounds(ramp: int, t: int) -> None:
-    assert 0.5 <= momentum(t, 0.5, 0.7, ramp) <= momentum(t + 1, 0.5, 0.7, ramp) <= 0.7
-    assert 0.1 >= learning_rate(t, *PAPER) >= learning_rate(t + 1, *PAPER) >= 1e-6

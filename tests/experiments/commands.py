@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+
+#: Seconds after which a command hangs, even on a busy machine.
+PATIENCE = 900
 
 #: Nets of the unimodal experiment that train in seconds, with every kind of layer of the paper's.
 SMALL_NETS = (
@@ -35,7 +41,7 @@ def environment(**changes: str) -> dict[str, str]:
 def run(*arguments: object, cwd: Path = ROOT, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m experiments.<arguments>`` to its end."""
     return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(**changes), capture_output=True, text=True, timeout=300
+        command(*arguments), cwd=cwd, env=environment(**changes), capture_output=True, text=True, timeout=PATIENCE
     )
 
 
@@ -49,6 +55,23 @@ def start(*arguments: object, cwd: Path = ROOT, **changes: str) -> subprocess.Po
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def shell(line: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a command line that was printed to be typed."""
+    return subprocess.run(
+        line, shell=True, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
+def wait_until(true: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    """Return what ``true`` finds at last, while the process is at work."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := true()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
 
 
 def command(module: object, *arguments: object) -> list[str]:

@@ -21,11 +21,8 @@ NETS = (
 LENGTH = ("--stopping.max-updates", "240", "--stopping.first-estimate", "20", "--stopping.estimate-every", "80")
 IMAGES = 40
 NAME = f"paper-scenes-images{IMAGES}-seed1"
-
-
-def arguments(runs: Path, root: Path) -> tuple[object, ...]:
-    """The command line of a small run into ``runs``, with the (empty) data root ``root``."""
-    return ("flickr_tags", "paper", *NETS, *LENGTH, "--images", IMAGES, "--runs", runs, "--data-root", root)
+#: The command line of a small run, but for the folders.
+ARGUMENTS = ("paper", *NETS, *LENGTH, "--images", IMAGES)
 
 
 def folder_of_photos(folder: Path, images: int = 12) -> Path:

@@ -10,11 +10,7 @@ import torch
 from cgan.fast.masks import bit_mask, fill_bits_
 from cgan.fast.network import FastNetwork
 from cgan.networks import ConditionalMLP, Discriminator, Generator
-from tests.cgan.nets import EMBEDDED, layers, specs
-
-
-def stream(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.cgan.nets import EMBEDDED, layers, specs, stream
 
 
 def with_bit_masks(network: ConditionalMLP, seed: int) -> ConditionalMLP:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 from scipy import stats
 from sklearn import datasets, metrics, neighbors
 
@@ -108,15 +107,6 @@ def test_classifier_is_the_same_on_any_number_of_threads(digits: tuple[torch.Ten
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
-def test_classifier_survives_safetensors(digits: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> None:
-    images, labels = digits
-    classifier = train_classifier(images, labels, CLASSES, seed=0, updates=20, hidden=(30, 20, 10))
-    save_file(classifier.state_dict(), tmp_path / "classifier.safetensors")
-    restored = classifier_from_state(load_file(tmp_path / "classifier.safetensors"))
-    with torch.no_grad():
-        assert torch.equal(restored(images), classifier(images))
-
-
 @pytest.mark.parametrize("state", [{}, {"weight": torch.zeros(3, 2)}, {"layers.0.weight": torch.zeros(3, 2)}])
 def test_foreign_state_is_refused(state: dict[str, torch.Tensor]) -> None:
     with pytest.raises(CganError, match="not the state of a"):
@@ -166,15 +156,6 @@ def test_diversity_is_the_ratio_of_mean_pixel_deviations(digits: tuple[torch.Ten
     np.testing.assert_allclose(found.per_class, expected, rtol=1e-5)
     assert found.overall == pytest.approx(np.mean(expected), rel=1e-5)
     assert found.finite
-
-
-def test_shrinking_towards_the_class_mean_shrinks_diversity_alike(
-    digits: tuple[torch.Tensor, torch.Tensor],
-) -> None:
-    images, labels = digits
-    means = torch.stack([images[labels == label].mean(0) for label in range(CLASSES)])[labels]
-    found = diversity_of(means + 0.25 * (images - means), labels, images, labels, CLASSES)
-    np.testing.assert_allclose(found.per_class, 0.25, rtol=1e-5)
 
 
 def test_unconditional_diversity_takes_all_images_as_one_class(
@@ -334,15 +315,6 @@ def test_acceptance_is_the_tables_means() -> None:
     json.dumps(found.as_dict(), allow_nan=False)
 
 
-def test_an_image_is_accepted_when_d_exceeds_one_half() -> None:
-    labels = torch.arange(2).repeat(50)
-    images = labels[:, None].float()
-    table = torch.tensor([0.45, 0.55]).logit()[:, None].expand(2, 2)  # by class, whatever label is shown
-    found = acceptance_matrix(table_d(table), images, labels, images, labels, 2, generator=torch.Generator())
-    np.testing.assert_allclose(found.mean, 0.5, rtol=1e-6)
-    assert (found.accepted == 0.5).all()
-
-
 def test_wrong_labels_are_wrong_uniform_and_from_the_generator() -> None:
     calls: list[torch.Tensor] = []
 
@@ -420,13 +392,6 @@ def test_nearest_neighbours_are_sklearns(mnist: dict[str, torch.Tensor]) -> None
     found, found_distances = nearest_neighbours(queries, references, 5, block=64)
     np.testing.assert_array_equal(found, indices)
     np.testing.assert_allclose(found_distances, distances, rtol=1e-5)
-
-
-def test_an_image_is_its_own_neighbour_at_distance_zero(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
-    images = digits[0] + 100.0  # far from zero, where |q|^2 - 2 q.r + |r|^2 loses its digits
-    indices, distances = nearest_neighbours(images, images, 1)
-    assert torch.equal(indices[:, 0], torch.arange(len(images)))
-    assert (distances == 0).all()
 
 
 def test_near_ties_far_from_the_centre_are_told_apart() -> None:

@@ -67,16 +67,6 @@ def test_equals_scikit_learns_kernel_density(d: int) -> None:
         np.testing.assert_allclose(row, density.score_samples(queries.double().numpy()), atol=2e-3, rtol=1e-5)
 
 
-def test_a_single_centre_is_a_gaussian() -> None:
-    centre, queries = uniform(1, 784), uniform(5, 784, seed=1)
-    queries[0] = centre[0]
-    for sigma, row in zip(default_sigmas(), log_likelihoods(queries, centre, default_sigmas()), strict=True):
-        square = (queries.double() - centre.double()).square().sum(1)
-        closed = -square / (2 * sigma**2) - 784 / 2 * math.log(2 * math.pi * sigma**2)
-        np.testing.assert_allclose(row, closed, atol=1e-2)
-        assert row[0].item() == pytest.approx(-784 / 2 * math.log(2 * math.pi * sigma**2), abs=1e-2)
-
-
 @pytest.mark.parametrize("sigma", [0.1, 0.5])
 def test_the_density_integrates_to_one(sigma: float) -> None:
     grid = torch.linspace(-4, 5, 1801, dtype=torch.float64)
@@ -100,8 +90,7 @@ def test_neither_the_order_of_samples_nor_a_common_shift_matters(n: int, m: int,
     torch.testing.assert_close(shifted, once, atol=2e-3, rtol=1e-6)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("memory_mib", [1, 2, 16])
+@pytest.mark.parametrize(("memory_mib", "threads"), [(1, 3), (2, 1), (2, 2), (16, 2)])
 def test_block_sizes_and_threads_do_not_change_the_result(memory_mib: int, threads: int) -> None:
     samples, queries = uniform(900, 784), uniform(130, 784, seed=1)
     before = torch.get_num_threads()
@@ -125,13 +114,6 @@ def test_repeats_to_the_bit() -> None:
 def test_far_from_every_sample_the_density_does_not_underflow() -> None:
     far = log_likelihoods(torch.full((1, 2), 3000.0), torch.zeros(3, 2), [0.1])
     assert far.item() == pytest.approx(-2 * 3000**2 / 0.02 - math.log(2 * math.pi * 0.01), rel=1e-6)
-
-
-def test_kernels_of_one_query_may_differ_by_hundreds_of_nats() -> None:
-    samples = torch.tensor([[0.0], [0.5], [9.0]])
-    ours = log_likelihoods(torch.tensor([[0.1], [8.8]]), samples, [0.1])
-    expected = reference(np.array([[0.1], [8.8]]), samples.numpy(), (0.1,))
-    np.testing.assert_allclose(ours, expected, atol=1e-3)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -178,18 +160,6 @@ def test_reduced_precision_elsewhere_does_not_reach_it_and_stays_in_force() -> N
     assert torch.equal(within, plain)
 
 
-def test_the_precision_settings_of_one_backend_alone_are_kept() -> None:
-    backend = torch.backends.cuda.matmul
-    before = backend.fp32_precision
-    try:
-        backend.fp32_precision = "tf32"
-        with parzen._full_float32("cpu"):
-            assert backend.fp32_precision == "ieee"
-        assert backend.fp32_precision == "tf32"
-    finally:
-        backend.fp32_precision = before
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_the_gpu_agrees_with_float64(mnist: dict[str, np.ndarray]) -> None:
     samples, queries = mnist["train"][:10_000], mnist["test"][:500]
@@ -202,24 +172,23 @@ def test_the_gpu_agrees_with_float64(mnist: dict[str, np.ndarray]) -> None:
 
 
 PEAK = """
-    import resource, sys, torch
+    import resource, torch
     from cgan.metrics.parzen import log_likelihoods
-    n, m, memory = map(int, sys.argv[1:])
     torch.set_num_threads(2)
     peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     log_likelihoods(torch.rand(600, 784), torch.rand(600, 784), [0.1, 1.0], memory_mib=8)  # the libraries' own
-    samples, queries = torch.rand(n, 784), torch.rand(m, 784)
+    many, few = torch.rand(40_000, 784), torch.rand(300, 784)
     before = peak()
-    log_likelihoods(queries, samples, [0.1, 1.0], memory_mib=memory)
+    log_likelihoods(few, many, [0.1, 1.0], memory_mib=32)
+    log_likelihoods(many, few, [0.1, 1.0], memory_mib=32)
     print(peak() - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
-@pytest.mark.parametrize(("n", "m"), [(40_000, 300), (300, 40_000)])
-def test_memory_stays_under_the_bound_whatever_the_sizes(n: int, m: int) -> None:
+def test_memory_stays_under_the_bound_whatever_the_sizes() -> None:
     # Without blocks: 120 MiB for the centred samples or queries, and twice 46 MiB for distances and kernels.
-    script = [sys.executable, "-c", textwrap.dedent(PEAK), str(n), str(m), "32"]
+    script = [sys.executable, "-c", textwrap.dedent(PEAK)]
     done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 32 + 8  # the result and its temporaries are 2 MiB, allocators keep some

@@ -101,22 +101,6 @@ def test_a_ranking_with_a_tag_twice_or_of_no_image_is_refused() -> None:
         measures.precision([["a"]], [["a"], ["b"]])
 
 
-def test_best_cosine_word_by_word() -> None:
-    rankings, truth = random_case(2, images=12)
-    vocabulary = vocabulary_of(TAGS[:25])
-    vectors = vocabulary.vectors.astype(np.float64)
-    found = measures.best_cosine(rankings, truth, vocabulary, at=5)
-    for image in range(12):
-        best = []
-        for tag in truth[image]:
-            if tag in vocabulary:
-                left = vectors[vocabulary.index(tag)]
-                rights = [vectors[vocabulary.index(other)] for other in rankings[image][:5] if other in vocabulary]
-                best.append(max(left @ r / np.sqrt((left @ left) * (r @ r)) for r in rights))
-        assert found[image] == pytest.approx(np.mean(best) if best else np.nan, abs=1e-6, nan_ok=True)
-    assert 0 < np.isnan(found).sum() < 12
-
-
 def test_best_cosine_of_near_misses_and_unknown_words() -> None:
     vectors = np.array([[1, 0], [1, 1], [0, -1]], dtype=np.float32)
     vocabulary = Vocabulary.from_arrays(["chair", "table", "sky"], vectors)

@@ -10,9 +10,6 @@ import math
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -27,10 +24,9 @@ from sklearn.linear_model import Ridge
 
 from embeddings.vocabulary import Vocabulary
 from experiments.flickr_tags.__main__ import main
-from experiments.flickr_tags.presets import FLICKR_PRESETS
-from experiments.runs import cli
 from tests.experiments import commands, flickr_runs
-from tests.experiments.conftest import FlickrRun
+from tests.experiments.commands import assert_one_sentence, wait_until
+from tests.experiments.conftest import Call, FlickrRun
 
 METHODS = {"cgan", "commonest", "vote", "ridge", "mlp"}
 MEASURES = {
@@ -61,9 +57,8 @@ def test_a_run_leaves_the_folder_that_the_design_names(flickr_run: FlickrRun) ->
     for name in pictures:
         Image.open(flickr_run.folder / name).verify()
     assert [int(row["update"]) for row in metrics(flickr_run.folder)] == [20, 80, 160, 240]
-    # Nothing was written into the data root, and no bar into what is no terminal.
+    # Nothing was written into the data root.
     assert not list(flickr_run.root.iterdir())
-    assert flickr_run.done.stderr == ""
 
 
 def test_the_result_has_every_measure_of_five_methods_with_finite_intervals(flickr_run: FlickrRun) -> None:
@@ -86,9 +81,9 @@ def test_the_result_has_every_measure_of_five_methods_with_finite_intervals(flic
 
 
 def test_every_output_says_that_these_are_no_photos(flickr_run: FlickrRun) -> None:
-    assert flickr_run.done.stdout.startswith("NOTE: there are no photos under ")
+    assert flickr_run.printed.startswith("NOTE: there are no photos under ")
     for text in (
-        flickr_run.done.stdout,
+        flickr_run.printed,
         json.dumps(result_of(flickr_run)),
         (flickr_run.folder / "table2.md").read_text(),
         (flickr_run.folder / "table2.html").read_text(),
@@ -99,76 +94,46 @@ def test_every_output_says_that_these_are_no_photos(flickr_run: FlickrRun) -> No
     assert all(row["dataset"] == "scenes (embedded)" for row in metrics(flickr_run.folder))
 
 
-def test_overrides_reach_the_record_and_presets_print_in_the_help(flickr_run: FlickrRun) -> None:
+def test_overrides_reach_the_record(flickr_run: FlickrRun) -> None:
     config = json.loads((flickr_run.folder / "config.json").read_text())
     settings = config["settings"]
     assert config["preset"] == "paper" and config["experiment"] == "flickr-tags"
     assert settings["generator"]["condition_dim"] == 64 and settings["words"]["epochs"] == 1
     assert settings["discriminator"]["joint"] == ["maxout:16x3,dropout=0.5"]
     assert settings["stopping"]["max_updates"] == 240 and settings["features"]["network"] == "test_vit"
-    shown = commands.run("flickr_tags", "--help")
-    assert shown.returncode == 0 and all(name in shown.stdout for name in FLICKR_PRESETS)
-    shown = commands.run("flickr_tags", "paper", "--help")
-    for option in ("--features.scaling", "--words.min-count", "--decoding.samples", "--pairs.train", "--images"):
-        assert option in shown.stdout
-    assert "150000" in shown.stdout and "maxout:1000x3,dropout=0.5" in shown.stdout
-    loaded = "import sys, experiments.flickr_tags, experiments.tag; print({'torch', 'gensim'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", loaded], cwd=commands.ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == "set()", done.stderr
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """The command within this process: exit status, what it printed, what it said on standard error."""
-    capsys.readouterr()
-    status = cli.run(main, [str(argument) for argument in arguments[1:]])
-    said = capsys.readouterr()
-    return status, said.out, said.err
+def again(run: FlickrRun, *more: object) -> tuple[object, ...]:
+    """The command line of the run, and more."""
+    return (*flickr_runs.ARGUMENTS, "--runs", run.runs, "--data-root", run.root, *more)
 
 
-def assert_refused(capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...], *words: str) -> str:
-    """Status 2 and one sentence with ``words``; what was printed before it."""
-    status, out, errors = call(capsys, *arguments)
-    lines = [line for line in errors.splitlines() if line.strip()]
-    assert status == 2 and len(lines) == 1 and lines[0].startswith("error: "), errors
-    for word in words:
-        assert word in lines[0], lines[0]
-    return out
-
-
-def test_a_finished_run_is_shown_for_its_own_settings_only(
-    flickr_run: FlickrRun, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = flickr_runs.arguments(flickr_run.runs, flickr_run.root)
+def test_a_finished_run_is_shown_for_its_own_settings_only(flickr_run: FlickrRun, call: Call) -> None:
     before = {path: path.read_bytes() for path in flickr_run.folder.iterdir()}
-    shown = commands.run(*command, "--resume")
+    shown = call(main, *again(flickr_run, "--resume"))
     assert shown.returncode == 0 and "is finished" in shown.stdout, shown.stderr
     assert "Conditional adversarial net" in shown.stdout and "MLP regression" in shown.stdout and "NOTE" in shown.stdout
-    assert_refused(capsys, command, "finished run", "--name")
+    assert_one_sentence(call(main, *again(flickr_run)), "finished run", "--name")
     # Refused before the words would be trained anew.
-    out = assert_refused(capsys, (*command, "--resume", "--words.epochs", 2), "words.epochs", "another name")
-    assert "epochs in" not in out
-    images = [39 if argument == flickr_runs.IMAGES else argument for argument in command]
-    assert_refused(
-        capsys, (*images, "--resume", "--name", flickr_run.folder.name), "cannot resume with another", "dataset"
-    )
+    done = call(main, *again(flickr_run, "--resume", "--words.epochs", 2))
+    assert_one_sentence(done, "words.epochs", "another name")
+    assert "epochs in" not in done.stdout
+    fewer = ("--images", flickr_runs.IMAGES - 1, "--name", flickr_run.folder.name)
+    assert_one_sentence(call(main, *again(flickr_run, "--resume", *fewer)), "cannot resume with another", "dataset")
     assert {path: path.read_bytes() for path in flickr_run.folder.iterdir()} == before
 
 
-def test_killed_and_resumed_it_ends_bit_for_bit_the_same(flickr_run: FlickrRun) -> None:
-    arguments = (*flickr_runs.arguments(flickr_run.runs, flickr_run.root), "--name", "killed", "--resume")
+def test_killed_and_resumed_it_ends_bit_for_bit_the_same(flickr_run: FlickrRun, call: Call) -> None:
+    arguments = again(flickr_run, "--name", "killed", "--resume")
     folder = flickr_run.folder.with_name("killed")
     for wanted in (1, 3):
-        process = commands.start(*arguments)
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            if (folder / "metrics.csv").exists() and len(metrics(folder)) >= wanted:
-                break
-            time.sleep(0.01)
+        process = commands.start("flickr_tags", *arguments)
+        wait_until(lambda wanted=wanted: (folder / "metrics.csv").exists() and len(metrics(folder)) >= wanted, process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert not (folder / "result.json").exists()
-    done = commands.run(*arguments)
+    done = call(main, *arguments)
     assert done.returncode == 0, done.stderr
     assert metrics(folder) == metrics(flickr_run.folder)
     for name in ("best.safetensors", "checkpoint.safetensors", "scale.safetensors"):
@@ -327,12 +292,10 @@ def spoilt(photos: Path, folder: Path) -> Path:
 
 
 def own(dataset: Path, *more: object) -> tuple[object, ...]:
-    return ("flickr_tags", "paper", *flickr_runs.NETS, *flickr_runs.LENGTH, "--dataset", dataset, *more)
+    return ("paper", *flickr_runs.NETS, *flickr_runs.LENGTH, "--dataset", dataset, *more)
 
 
-def test_damaged_folders_are_refused_in_one_sentence(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_damaged_folders_are_refused_in_one_sentence(photos: Path, tmp_path: Path, call: Call) -> None:
     empty = tmp_path / "empty"
     (empty / "mirflickr").mkdir(parents=True)
     stray = spoilt(photos, tmp_path / "stray")
@@ -352,13 +315,11 @@ def test_damaged_folders_are_refused_in_one_sentence(
         (tmp_path / "none", ("neither a folder nor a set of photos",)),
         (few, ("2 images", "take more images")),
     ):
-        assert_refused(capsys, own(folder, "--runs", tmp_path / "runs", *vectors), *words)
+        assert_one_sentence(call(main, *own(folder, "--runs", tmp_path / "runs", *vectors)), *words)
     assert not list((tmp_path / "runs").rglob("config.json"))
 
 
-def test_what_does_not_fit_is_refused_before_anything_long(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_does_not_fit_is_refused_before_anything_long(photos: Path, tmp_path: Path, call: Call) -> None:
     save_file(load_network_weights(), tmp_path / "test_vit.safetensors")
     vectors = ("--words.vectors", photos / "words.bin")
     weights = ("--features.no-random-weights", "--features.weights", tmp_path / "test_vit.safetensors")
@@ -378,7 +339,7 @@ def test_what_does_not_fit_is_refused_before_anything_long(
         ((*vectors, "--name", "a/b"), ("--name",)),
         ((*vectors, "--images", 3), ("--images 3",)),
     ):
-        assert_refused(capsys, own(photos, "--runs", tmp_path / "runs", *more), *words)
+        assert_one_sentence(call(main, *own(photos, "--runs", tmp_path / "runs", *more)), *words)
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
 
 
@@ -389,20 +350,20 @@ def load_network_weights() -> dict[str, Any]:
     return timm.create_model("test_vit", num_classes=0).state_dict()
 
 
-def test_a_run_that_diverges_is_refused_and_recorded(flickr_run: FlickrRun, capsys: pytest.CaptureFixture[str]) -> None:
-    command = (*flickr_runs.arguments(flickr_run.runs, flickr_run.root), "--name", "lost")
-    status, _, last = call(capsys, *command, "--training.learning-rate", "1e8", "--training.averaging", 0)
-    assert status == 2 and last.startswith("error: ") and "learning_rate" in last
+def test_a_run_that_diverges_is_refused_and_recorded(flickr_run: FlickrRun, call: Call) -> None:
+    command = again(flickr_run, "--name", "lost")
+    done = call(main, *command, "--training.learning-rate", "1e8", "--training.averaging", 0)
+    assert_one_sentence(done, "learning_rate")
     folder = flickr_run.folder.with_name("lost")
     result = json.loads((folder / "result.json").read_text())
-    assert result["status"] == "diverged" and result["reason"] in last
+    assert result["status"] == "diverged" and result["reason"] in done.stderr
     assert not (folder / "table2.html").exists()
 
 
 # ---- a user's own folder
 
 
-def test_hostile_tags_come_out_escaped(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_tags_come_out_escaped(photos: Path, tmp_path: Path, call: Call) -> None:
     """A script as a user tag of every photo and as a word of the vocabulary, so that it can be generated as well."""
     hostile = "<script>alert(1)</script>"
     folder = spoilt(photos, tmp_path / "my photos")
@@ -415,9 +376,9 @@ def test_hostile_tags_come_out_escaped(photos: Path, tmp_path: Path, capsys: pyt
     vectors = ("--words.vectors", tmp_path / "words.bin", "--decoding.min-photos", 0)
     # Every photo has the same one tag in the vocabulary: the preset's learning rate is too high for that.
     training = ("--training.batch-size", 5, "--training.learning-rate", 0.01)
-    status, out, errors = call(capsys, *own(folder, "--runs", tmp_path / "runs", *vectors, *training))
-    assert status == 0, errors
-    assert "im3.jpg is left out: not an image" in out
+    done = call(main, *own(folder, "--runs", tmp_path / "runs", *vectors, *training))
+    assert done.returncode == 0, done.stderr
+    assert "im3.jpg is left out: not an image" in done.stdout
     made = tmp_path / "runs" / "flickr-tags" / "paper-my-photos-seed1"
     page = (made / "table2.html").read_text()
     assert "<script" not in page and html.escape(hostile) in page

@@ -17,7 +17,7 @@ from data.scenes import render_scene
 from embeddings.vocabulary import Vocabulary
 from experiments import UsageError
 from experiments.flickr_tags import dataset as flickr_data
-from experiments.flickr_tags.presets import FLICKR_PRESETS, FeatureSettings, FlickrConfig, PairSettings, WordSettings
+from experiments.flickr_tags.presets import FLICKR_PRESETS, FeatureSettings, FlickrConfig, PairSettings
 
 WORDS = ["dog", "sea", "sky", "plant", "tree", "car"]
 
@@ -259,20 +259,6 @@ def test_a_small_corpus_is_passed_over_more_often(tokens: int, epochs: int) -> N
     assert epochs in (5, 50) or (epochs - 1) * tokens < 500_000_000 <= epochs * tokens
 
 
-def test_vectors_of_another_dimension_are_refused_with_the_mend(tmp_path: Path) -> None:
-    made_vocabulary().save(tmp_path / "v.bin")
-    named = WordSettings(vectors=str(tmp_path / "v.bin"))
-    photos = made_photos([("dog",)])
-    assert flickr_data.word_vectors(named, 8, photos, tmp_path, tmp_path).words == WORDS
-    with pytest.raises(UsageError, match=r"v\.bin.* 8 numbers.*output_dim is 200.*--generator.output-dim 8"):
-        flickr_data.word_vectors(named, 200, photos, tmp_path, tmp_path)
-
-
-def test_without_rows_the_place_for_them_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"yfcc100m_dataset-0\.bz2.*--words\.vectors"):
-        flickr_data.word_rows(made_photos([("dog",)]), tmp_path)
-
-
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -319,23 +305,3 @@ def test_the_specs_of_every_preset_fit() -> None:
     for make in FLICKR_PRESETS.values():
         flickr_data.check_specs(make())
         flickr_data.check_condition(make(), 4096, "network")
-
-
-def test_a_network_of_another_size_is_refused_with_the_option() -> None:
-    with pytest.raises(UsageError, match=r"test_vit gives 64 numbers.*4,096.*--generator\.condition-dim 64"):
-        flickr_data.check_condition(changed(), 64, "test_vit")
-    with pytest.raises(UsageError, match=r"discriminator\.condition_dim"):
-        flickr_data.check_condition(changed(generator_condition_dim=64), 64, "test_vit")
-
-
-def test_decoding_needs_as_many_words_as_neighbours() -> None:
-    config = FLICKR_PRESETS["paper"]()
-    vocabulary = made_vocabulary()
-    with pytest.raises(UsageError, match="neighbours is 20, but only 6 words"):
-        flickr_data.check_decoding(vocabulary, config)
-    few = replace(config, decoding=replace(config.decoding, neighbours=3, min_count=5))
-    flickr_data.check_decoding(vocabulary, few)
-    counted = Vocabulary.from_arrays(WORDS, vocabulary.vectors, [9, 8, 7, 5, 4, 3])
-    assert len(flickr_data.decoding_vocabulary(counted, few)) == 4
-    with pytest.raises(UsageError, match="only 2 words"):
-        flickr_data.check_decoding(counted, replace(few, decoding=replace(few.decoding, min_count=8)))

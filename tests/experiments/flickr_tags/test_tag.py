@@ -14,10 +14,11 @@ from PIL import Image
 from cgan import checkpoint as checkpoints
 from data.scenes import render_scene
 from embeddings.vocabulary import Vocabulary
+from experiments.flickr_tags import __main__ as flickr_tags
 from experiments.flickr_tags.tag import load_tagger, main
-from experiments.runs import cli
 from tests.experiments import commands, flickr_runs
-from tests.experiments.conftest import FlickrRun
+from tests.experiments.commands import assert_one_sentence
+from tests.experiments.conftest import Call, FlickrRun
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +30,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     render_scene(7, 2).image.save(folder / "more" / "two.png")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 not much of a photo")
     return folder
-
-
-def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """The command within this process: exit status, what it printed, what it said on standard error."""
-    capsys.readouterr()
-    status = cli.run(main, [str(argument) for argument in arguments])
-    said = capsys.readouterr()
-    return status, said.out, said.err
-
-
-def assert_refused(capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...], *words: str) -> None:
-    status, _, errors = call(capsys, *arguments)
-    lines = [line for line in errors.splitlines() if line.strip()]
-    assert status == 2 and len(lines) == 1 and lines[0].startswith("error: "), errors
-    for word in words:
-        assert word in lines[0], lines[0]
 
 
 def words_of(run: FlickrRun) -> set[str]:
@@ -81,12 +66,10 @@ def test_a_run_whose_output_biases_started_from_the_data_can_tag(flickr_run: Fli
     assert found.tolist() == expected.tolist()
 
 
-def test_json_holds_paths_with_tags_and_shares(
-    flickr_run: FlickrRun, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_holds_paths_with_tags_and_shares(flickr_run: FlickrRun, photos: Path, tmp_path: Path, call: Call) -> None:
     one, two, out = photos / "one.jpg", photos / "more" / "two.png", tmp_path / "new" / "tags.json"
-    status, printed, _ = call(capsys, flickr_run.folder, one, two, one, "--json", out, "--top", 3)
-    assert status == 0 and str(one) in printed
+    done = call(main, flickr_run.folder, one, two, one, "--json", out, "--top", 3)
+    assert done.returncode == 0 and str(one) in done.stdout
     record = json.loads(out.read_text())
     assert list(record) == [str(one), str(two)]
     for tags in record.values():
@@ -95,16 +78,18 @@ def test_json_holds_paths_with_tags_and_shares(
         shares = [share for _, share in tags]
         assert shares == sorted(shares, reverse=True)
     # To standard output, and nothing but it.
-    status, printed, errors = call(capsys, flickr_run.folder, one, two, "--json", "-", "--top", 3)
-    assert status == 0 and json.loads(printed) == record and errors == ""
+    done = call(main, flickr_run.folder, one, two, "--json", "-", "--top", 3)
+    assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, record, "")
     # Other noise moves the shares of what is not always near.
-    every = [call(capsys, flickr_run.folder, one, "--json", "-", "--top", 60, "--seed", seed)[1] for seed in (1, 2, 1)]
+    every = [
+        call(main, flickr_run.folder, one, "--json", "-", "--top", 60, "--seed", seed).stdout for seed in (1, 2, 1)
+    ]
     assert every[0] == every[2] != every[1] and json.loads(every[1]).keys() == {str(one)}
     # Shares count samples of a hundred.
     assert all(abs(100 * share - round(100 * share)) < 1e-6 for tags in record.values() for _, share in tags)
 
 
-def test_photos_are_tagged_as_the_run_tagged_its_own(flickr_run: FlickrRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_photos_are_tagged_as_the_run_tagged_its_own(flickr_run: FlickrRun, call: Call) -> None:
     """Table 2's photos, in its order, with the noise that the run gave them."""
     table = json.loads((flickr_run.folder / "table2.json").read_text())
     paths = [row["path"] for row in table["photos"]]
@@ -122,16 +107,12 @@ def test_photos_are_tagged_as_the_run_tagged_its_own(flickr_run: FlickrRun, caps
         assert [word for word, _ in row["generated"]] == ranking[:10]
 
 
-def test_only_broken_photos_is_a_failure(
-    flickr_run: FlickrRun, photos: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status, printed, errors = call(capsys, flickr_run.folder, photos / "broken.jpg", "--json", "-")
-    assert status == 1 and json.loads(printed) == {} and "broken.jpg is left out" in errors
+def test_only_broken_photos_is_a_failure(flickr_run: FlickrRun, photos: Path, call: Call) -> None:
+    done = call(main, flickr_run.folder, photos / "broken.jpg", "--json", "-")
+    assert done.returncode == 1 and json.loads(done.stdout) == {} and "broken.jpg is left out" in done.stderr
 
 
-def test_mistakes_are_one_sentence(
-    flickr_run: FlickrRun, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_are_one_sentence(flickr_run: FlickrRun, photos: Path, tmp_path: Path, call: Call) -> None:
     one, run = photos / "one.jpg", flickr_run.folder
     (tmp_path / "empty").mkdir()
     (tmp_path / "digits").mkdir()
@@ -154,21 +135,19 @@ def test_mistakes_are_one_sentence(
         ((run, one, "--device", "cuda:77"), ("cuda:77",)),
         ((run, one, "--weights", tmp_path / "x.safetensors"), ("either a weights file or random weights",)),
     ):
-        assert_refused(capsys, arguments, *words)
+        assert_one_sentence(call(main, *arguments), *words)
     done = commands.run("tag", run)
     assert done.returncode == 2 and "photos" in (done.stderr + done.stdout).lower() and "Traceback" not in done.stderr
 
 
-def test_files_of_another_kind_are_named(
-    flickr_run: FlickrRun, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_files_of_another_kind_are_named(flickr_run: FlickrRun, photos: Path, tmp_path: Path, call: Call) -> None:
     folder, one = tmp_path / "run", photos / "one.jpg"
     names = ("config.json", "vocabulary.bin", "vocabulary.json", "scale.safetensors", "best.safetensors")
     tensors, kept = checkpoints.load(flickr_run.folder / "scale.safetensors")
     config = json.loads((flickr_run.folder / "config.json").read_text())
 
     def refused(*words: str) -> None:
-        assert_refused(capsys, (folder, one), *words)
+        assert_one_sentence(call(main, folder, one), *words)
         for name in names:
             shutil.copy(flickr_run.folder / name, folder / name)
 
@@ -189,11 +168,11 @@ def test_files_of_another_kind_are_named(
         checkpoints.save(folder / "scale.safetensors", held, record)
         refused("scale.safetensors", "not the scale")
     for place, words in ((folder, "that is a folder"), (one / "tags.json", "one.jpg is a file")):
-        assert_refused(capsys, (folder, one, "--json", place), "--json", words)
+        assert_one_sentence(call(main, folder, one, "--json", place), "--json", words)
 
 
 def test_weights_that_moved_are_named_again_and_others_are_refused(
-    flickr_run: FlickrRun, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flickr_run: FlickrRun, photos: Path, tmp_path: Path, call: Call
 ) -> None:
     import timm
     import torch
@@ -212,35 +191,31 @@ def test_weights_that_moved_are_named_again_and_others_are_refused(
     run = ("--dataset", dataset, "--runs", tmp_path / "runs", "--name", "r", "--decoding.min-photos", 0)
     given = ("--features.no-random-weights", "--features.weights", tmp_path / "test_vit.safetensors")
     vectors_at = ("--words.vectors", tmp_path / "words.bin")
-    from experiments.flickr_tags import __main__ as flickr_tags
-
     nets = (*flickr_runs.NETS, *flickr_runs.LENGTH, "--training.batch-size", 5)
     arguments = ["paper", *map(str, (*nets, *run, *given, *vectors_at))]
-    assert cli.run(flickr_tags.main, arguments) == 0, capsys.readouterr().err
+    assert call(flickr_tags.main, *arguments).returncode == 0
     folder, one = tmp_path / "runs" / "flickr-tags" / "r", photos / "one.jpg"
-    status, before, _ = call(capsys, folder, one, "--json", "-")
-    assert status == 0
+    before = call(main, folder, one, "--json", "-")
+    assert before.returncode == 0
     (tmp_path / "elsewhere").mkdir()
     moved = tmp_path / "elsewhere" / "weights.safetensors"
     (tmp_path / "test_vit.safetensors").rename(moved)
-    assert_refused(capsys, (folder, one), "test_vit.safetensors", "--weights")
-    status, after, _ = call(capsys, folder, one, "--weights", moved, "--json", "-")
-    assert status == 0 and after == before
-    assert_refused(capsys, (folder, one, "--weights", tmp_path / "other.safetensors"), "are not those", "--weights")
+    assert_one_sentence(call(main, folder, one), "test_vit.safetensors", "--weights")
+    after = call(main, folder, one, "--weights", moved, "--json", "-")
+    assert after.returncode == 0 and after.stdout == before.stdout
+    other = call(main, folder, one, "--weights", tmp_path / "other.safetensors")
+    assert_one_sentence(other, "are not those", "--weights")
     # The run itself goes on from the new place too: what is in the file counts, not where it lies.
     arguments[arguments.index(str(tmp_path / "test_vit.safetensors"))] = str(moved)
-    assert cli.run(flickr_tags.main, [*arguments, "--resume"]) == 0
-    assert "is finished" in capsys.readouterr().out
+    assert "is finished" in call(flickr_tags.main, *arguments, "--resume").stdout
 
 
-def test_a_photo_named_by_nobody_with_care_is_shown_safely(
-    flickr_run: FlickrRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_photo_named_by_nobody_with_care_is_shown_safely(flickr_run: FlickrRun, tmp_path: Path, call: Call) -> None:
     """Control characters in a name would reach the terminal."""
     path = tmp_path / "\x1b[31mred.png"
     try:
         Image.new("RGB", (40, 40), "red").save(path)
     except OSError:
         pytest.skip("this file system takes no such name")
-    status, printed, _ = call(capsys, flickr_run.folder, path)
-    assert status == 0 and "\x1b" not in printed and "red.png" in printed
+    done = call(main, flickr_run.folder, path)
+    assert done.returncode == 0 and "\x1b" not in done.stdout and "red.png" in done.stdout

@@ -19,10 +19,11 @@ from experiments.mnist import sample
 from experiments.mnist.sample import parse_labels
 from experiments.mnist.sampling import load_run
 from tests.experiments import commands
+from tests.experiments.conftest import Call
 from tests.experiments.mutations import mutate
 
 
-def test_a_row_per_label(mnist_run: Path, tmp_path: Path) -> None:
+def test_a_row_per_label(mnist_run: Path, call: Call, tmp_path: Path) -> None:
     png, npy = tmp_path / "grid.png", tmp_path / "images.npy"
     done = commands.run("sample", mnist_run, "--labels", "3,0-1", "--per-label", 4, "--out", png, "--npy", npy)
     assert done.returncode == 0 and "digits (embedded)" in done.stdout, done.stderr
@@ -31,18 +32,18 @@ def test_a_row_per_label(mnist_run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.npy"
     # As after `make mnist` without a connection: the run's name lacks -digits.
     short = mnist_run.with_name(mnist_run.name.removesuffix("-digits"))
-    done = commands.run("sample", short, "--labels", "3", "--per-label", 12, "--out", png, "--npy", other)
+    done = call(sample.main, short, "--labels", "3", "--per-label", 12, "--out", png, "--npy", other)
     assert done.returncode == 0 and "embedded digits" in done.stdout
     # The same noise under another label: the rows of 3 agree, the rest does not.
     assert np.array_equal(np.load(other)[:4], images[:4]) and not np.allclose(np.load(other)[4:], images[4:], atol=1e-3)
 
 
-def test_the_result_holds_what_dropout_left_on_does(mnist_run: Path, tmp_path: Path) -> None:
+def test_the_result_holds_what_dropout_left_on_does(mnist_run: Path, call: Call, tmp_path: Path) -> None:
     npy, digits = tmp_path / "images.npy", load_digits_28()
     arguments = ("--seed", 1, "--per-label", 30, "--out", tmp_path / "grid.png", "--npy", npy)
-    assert commands.run("sample", mnist_run, *arguments).returncode == 0
+    assert call(sample.main, mnist_run, *arguments).returncode == 0
     plain = np.load(npy)
-    done = commands.run("sample", mnist_run, *arguments, "--dropout")
+    done = call(sample.main, mnist_run, *arguments, "--dropout")
     assert done.returncode == 0 and "dropout" in done.stdout, done.stderr
     images = np.load(npy).astype(np.float64)
     assert not np.allclose(images, plain, atol=1e-3)
@@ -84,8 +85,8 @@ def test_mistakes_are_refused_before_anything_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["tests"]
 
 
-def test_damaged_and_foreign_runs_are_refused(mnist_run: Path, tmp_path: Path) -> None:
-    commands.assert_one_sentence(commands.run("sample", tmp_path / "none"), "no such folder")
+def test_damaged_and_foreign_runs_are_refused(mnist_run: Path, call: Call, tmp_path: Path) -> None:
+    commands.assert_one_sentence(call(sample.main, tmp_path / "none"), "no such folder")
     run = tmp_path / "run"
     run.mkdir()
     config, best = json.loads((mnist_run / "config.json").read_text()), (mnist_run / "best.safetensors").read_bytes()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +26,8 @@ from experiments import UsageError
 from experiments.mnist.sampling import samples_of_run
 from experiments.parzen import __main__ as parzen
 from experiments.parzen.sample_files import read_images
-from experiments.runs import cli
 from tests.experiments import commands
+from tests.experiments.conftest import Call
 
 
 def images(n: int, d: int = 4, seed: int = 0) -> np.ndarray:
@@ -46,26 +44,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Call = Callable[..., Done]
-
-
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
+def score(call: Call) -> Call:
     """The command in this process, ended as from a shell."""
-
-    def inner(*arguments: object) -> Done:
-        status = cli.run(parzen.main, [str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return Done(status, out, err)
-
-    return inner
+    return functools.partial(call, parzen.main)
 
 
 FILES = ("--samples", "s.npy", "--valid", "v.npy", "--test", "t.npy")
@@ -112,23 +94,23 @@ def test_a_mistake_from_a_shell_is_one_sentence_and_status_2(folder: Path) -> No
 
 
 @pytest.mark.parametrize(("grid", "word"), [("0.5:5:3", "below 0.5"), ("0.001:0.01:3", "above 0.01"), ("0.1:1:10", "")])
-def test_the_edge_of_the_grid_is_reported(folder: Path, call: Call, grid: str, word: str) -> None:
-    done = call(*FILES, "--sigmas", grid)
+def test_the_edge_of_the_grid_is_reported(folder: Path, score: Call, grid: str, word: str) -> None:
+    done = score(*FILES, "--sigmas", grid)
     assert done.returncode == 0
     assert (f"widen --sigmas {word}" in done.stdout) if word else ("widen" not in done.stdout)
 
 
-def test_the_same_images_in_any_file_score_the_same(folder: Path, call: Call) -> None:
+def test_the_same_images_in_any_file_score_the_same(folder: Path, score: Call) -> None:
     samples = np.load("s.npy")
     np.savez("one.npz", anything=samples)
     np.savez_compressed("several.npz", labels=np.arange(200), images=samples[:3], samples=samples.astype(np.float64))
     save_file({"images": samples, "labels": np.arange(200)}, "several.safetensors")
     np.save("square.npy", samples.reshape(200, 2, 2))
     np.save("fortran.npy", np.asfortranarray(samples))
-    call(*FILES, "--json", "first.json")
+    score(*FILES, "--json", "first.json")
     first = json.loads(Path("first.json").read_text())
     for name in ("one.npz", "several.npz", "several.safetensors", "square.npy", "fortran.npy"):
-        assert call("--samples", name, *FILES[2:], "--json", "next.json").returncode == 0
+        assert score("--samples", name, *FILES[2:], "--json", "next.json").returncode == 0
         following = json.loads(Path("next.json").read_text())
         assert following["test_mean"] == pytest.approx(first["test_mean"], abs=1e-9), name
 
@@ -142,36 +124,36 @@ def test_half_precision_and_bfloat16_are_read(folder: Path) -> None:
         assert torch.equal(torch.from_numpy(read), samples.to(dtype).float())
 
 
-def test_bytes_are_divided_by_255_and_that_is_said(folder: Path, call: Call) -> None:
+def test_bytes_are_divided_by_255_and_that_is_said(folder: Path, score: Call) -> None:
     levels = np.random.default_rng(0).integers(0, 256, (200, 4), dtype=np.uint8)
     np.save("bytes.npy", levels)
     np.save("floats.npy", levels.astype(np.float32) / 255)
     scores = []
     for name in ("bytes", "floats"):
-        done = call("--samples", f"{name}.npy", *FILES[2:], "--json", f"{name}.json")
+        done = score("--samples", f"{name}.npy", *FILES[2:], "--json", f"{name}.json")
         assert done.returncode == 0 and ("divided by 255" in done.stderr) == (name == "bytes")
         scores.append(json.loads(Path(f"{name}.json").read_text())["test_mean"])
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 
-def test_values_outside_0_and_1_get_advice_that_fits(folder: Path, call: Call) -> None:
+def test_values_outside_0_and_1_get_advice_that_fits(folder: Path, score: Call) -> None:
     samples = np.load("s.npy")
     np.save("tanh.npy", 2 * samples - 1)
-    done = call("--samples", "tanh.npy", *FILES[2:])
+    done = score("--samples", "tanh.npy", *FILES[2:])
     assert done.returncode == 0 and done.stderr.startswith("note: tanh.npy holds values from -")
     assert "(x + 1) / 2" in done.stderr and len(done.stderr.splitlines()) == 1
     np.save("rounded.npy", np.float32(1.0000001) * samples)
-    assert call("--samples", "rounded.npy", *FILES[2:]).stderr == ""
+    assert score("--samples", "rounded.npy", *FILES[2:]).stderr == ""
     np.save("levels.npy", 255 * samples)
-    commands.assert_one_sentence(call("--samples", "levels.npy", *FILES[2:]), "levels.npy", "divide the first by 255")
+    commands.assert_one_sentence(score("--samples", "levels.npy", *FILES[2:]), "levels.npy", "divide the first by 255")
     # Twice the range is another scale as well: sigma is not what should change.
-    done = call("--samples", "tanh.npy", *FILES[2:], "--sigmas", "0.001:0.01:3")
+    done = score("--samples", "tanh.npy", *FILES[2:], "--sigmas", "0.001:0.01:3")
     assert done.returncode == 0 and "widen" not in done.stdout
 
 
-def test_a_suffix_may_be_in_capitals(folder: Path, call: Call) -> None:
+def test_a_suffix_may_be_in_capitals(folder: Path, score: Call) -> None:
     Path("s.npy").rename("S.NPY")
-    assert call("--samples", "S.NPY", *FILES[2:]).returncode == 0
+    assert score("--samples", "S.NPY", *FILES[2:]).returncode == 0
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -190,11 +172,11 @@ def test_the_kmeans_control_is_lloyds_algorithm_from_the_other_controls_images()
     assert not np.array_equal(real, other)
 
 
-def test_real_training_images_of_mnist_as_samples(call: Call, tmp_path: Path) -> None:
+def test_real_training_images_of_mnist_as_samples(score: Call, tmp_path: Path) -> None:
     if not (Path(os.environ.get("CGAN_DATA", "")) / "MNIST" / "raw").is_dir() or "CGAN_DATA" not in os.environ:
         pytest.skip("needs real MNIST: CGAN_DATA names no folder with MNIST/raw")
     out = tmp_path / "out.json"
-    done = call("--samples", "mnist-train", "--count", 1000, "--seed", 1, "--json", out)
+    done = score("--samples", "mnist-train", "--count", 1000, "--seed", 1, "--json", out)
     assert done.returncode == 0 and "1,000 random images of the 50,000 training images" in done.stderr
     result = json.loads(out.read_text())
     assert (result["n_samples"], result["n_valid"], result["n_test"], result["dim"]) == (1000, 10_000, 10_000, 784)
@@ -202,10 +184,10 @@ def test_real_training_images_of_mnist_as_samples(call: Call, tmp_path: Path) ->
     assert 100 < result["test_mean"] < 243
 
 
-def test_a_run_is_scored_on_images_it_has_not_seen(mnist_run: Path, tmp_path: Path, call: Call) -> None:
+def test_a_run_is_scored_on_images_it_has_not_seen(mnist_run: Path, tmp_path: Path, score: Call) -> None:
     out = tmp_path / "out.json"
     # The command's own default is the data set of the run; the name without "-digits" finds it too.
-    done = call("--samples", mnist_run.with_name("paper-seed1"), "--count", 100, "--json", out)
+    done = score("--samples", mnist_run.with_name("paper-seed1"), "--count", 100, "--json", out)
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
     dataset = load_digit_images("digits", tmp_path)
@@ -213,14 +195,14 @@ def test_a_run_is_scored_on_images_it_has_not_seen(mnist_run: Path, tmp_path: Pa
     samples = samples_of_run(mnist_run, 10, 0)
     squares = {part: cdist(getattr(dataset, part).images, samples, "sqeuclidean") for part in ("valid", "test")}
 
-    def score(part: str, sigma: float) -> float:
+    def mean(part: str, sigma: float) -> float:
         kernels = logsumexp(-squares[part] / (2 * sigma**2), axis=1) - math.log(100)
         return float(kernels.mean() - 392 * math.log(2 * math.pi * sigma**2))
 
-    best = max(np.logspace(-1, 0, 10), key=lambda sigma: score("valid", sigma))
-    assert result["test_mean"] == pytest.approx(score("test", best), abs=1e-3)
-    commands.assert_one_sentence(call("--samples", mnist_run, "--count", 55), "multiple")
-    commands.assert_one_sentence(call("--samples", tmp_path), "config.json")
+    best = max(np.logspace(-1, 0, 10), key=lambda sigma: mean("valid", sigma))
+    assert result["test_mean"] == pytest.approx(mean("test", best), abs=1e-3)
+    commands.assert_one_sentence(score("--samples", mnist_run, "--count", 55), "multiple")
+    commands.assert_one_sentence(score("--samples", tmp_path), "config.json")
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -280,11 +262,11 @@ def write_bad_files() -> None:
         ("mnist", ["mnist-train"]),
     ],
 )
-def test_a_bad_file_of_samples_is_refused(folder: Path, call: Call, name: str, words: list[str]) -> None:
+def test_a_bad_file_of_samples_is_refused(folder: Path, score: Call, name: str, words: list[str]) -> None:
     write_bad_files()
     Path("out.json").write_text("older")
     before = contents(folder)
-    done = call("--samples", name, *FILES[2:], "--json", "out.json", "--plot", "out.png")
+    done = score("--samples", name, *FILES[2:], "--json", "out.json", "--plot", "out.png")
     commands.assert_one_sentence(done, name, *words)
     assert contents(folder) == before and done.stdout == ""
 
@@ -317,19 +299,19 @@ def test_a_bad_file_of_samples_is_refused(folder: Path, call: Call, name: str, w
         (("--valid", "mnist", "--data-root", "no-such-folder"), ["no-such-folder"]),
     ],
 )
-def test_a_bad_option_is_refused(folder: Path, call: Call, arguments: tuple[str, ...], words: list[str]) -> None:
+def test_a_bad_option_is_refused(folder: Path, score: Call, arguments: tuple[str, ...], words: list[str]) -> None:
     write_bad_files()
     Path("folder.json").mkdir()
     before = contents(folder)
     given = dict(zip(FILES[::2], FILES[1::2], strict=True)) | dict(zip(arguments[::2], arguments[1::2], strict=True))
-    done = call(*(word for pair in given.items() for word in pair))
+    done = score(*(word for pair in given.items() for word in pair))
     commands.assert_one_sentence(done, *words)
     assert contents(folder) == before and done.stdout == ""
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
-def test_a_device_that_is_not_there_is_refused(folder: Path, call: Call) -> None:
-    commands.assert_one_sentence(call(*FILES, "--device", "cuda"), "cuda")
+def test_a_device_that_is_not_there_is_refused(folder: Path, score: Call) -> None:
+    commands.assert_one_sentence(score(*FILES, "--device", "cuda"), "cuda")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
@@ -357,13 +339,3 @@ def test_a_file_damaged_anywhere_is_read_or_refused_but_never_breaks_the_reader(
             assert str(path) in str(error)
             refused += 1
     assert refused > 100
-
-
-def test_help_is_quick_and_names_every_word() -> None:
-    loaded = "import sys, experiments.parzen; print('torch' in sys.modules or 'sklearn' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", loaded], cwd=commands.ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == "False"
-    done = commands.run("parzen", "--help")
-    assert done.returncode == 0
-    for word in ("mnist-train", "mnist-kmeans", "START:STOP:COUNT", ".safetensors", "MiB", "nats"):
-        assert word in done.stdout

@@ -124,28 +124,6 @@ def test_unfinished_runs(tmp_path: Path, metrics: str, ending: str) -> None:
 HUGE = "9" * 400
 
 
-@pytest.mark.parametrize(
-    ("file", "content"),
-    [
-        ("result.json", ""),
-        ("result.json", '{"experiment": "mnist", '),
-        ("result.json", "[1]"),
-        ("result.json", "[" * 100_000),
-        ("result.json", '{"experiment": "mnist", "status": "finished"}'),
-        ("result.json", '{"experiment": "mnist", "status": "finished", "preset": "\\ud800"}'),
-        ("config.json", f'{{"experiment": "mnist", "seed": {HUGE}}}'),
-        ("config.json", '{"experiment": "mnist"}'),
-    ],
-)
-def test_a_damaged_file_costs_its_run_and_one_note(tmp_path: Path, file: str, content: str) -> None:
-    mnist_run(tmp_path / "good")
-    write(mnist_run(tmp_path / "bad", seed=2) / file, content)
-    runs = load([tmp_path])
-    assert [folder.name for folder in runs.table["folder"]] == ["good"]
-    (note,) = runs.notes
-    assert f"bad/{file}" in note and note.endswith("left out") and "\n" not in note
-
-
 @pytest.mark.parametrize("value", [HUGE, "1e308", "NaN", "1e999", "-1e13"])
 def test_numbers_that_cannot_be(tmp_path: Path, value: str) -> None:
     """They take down neither the tables nor the means over seeds (issue 13, fault 17)."""

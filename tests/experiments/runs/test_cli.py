@@ -14,6 +14,7 @@ import pytest
 import tyro
 
 from experiments import UsageError
+from experiments.flickr_tags.presets import FLICKR_PRESETS
 from experiments.mnist.presets import MNIST_PRESETS, MnistConfig, paper
 from experiments.runs import cli
 from tests.experiments import commands
@@ -35,6 +36,33 @@ def test_options_that_were_given_are_known() -> None:
     some = parse("gan", "--stopping.max-updates", "5", "--training.learning_rate=0.2", "--no-fast", "--resume")
     assert some.given == {"stopping.max_updates", "training.learning_rate", "fast", "resume"}
     assert not some.fast and some.preset_settings == MNIST_PRESETS["gan"]().as_dict()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("mnist --help", tuple(MNIST_PRESETS)),
+        ("flickr_tags --help", tuple(FLICKR_PRESETS)),
+        ("flickr_tags paper --help", ("--features.scaling", "--decoding.samples", "maxout:1000x3,dropout=0.5")),
+        ("word_vectors train --help", ("--min-count",)),
+        ("parzen --help", ("mnist-train", "mnist-kmeans", "START:STOP:COUNT", ".safetensors", "MiB", "nats")),
+        ("sample --help", ("--labels", "--per-label")),
+        ("tag --help", ("--json", "--top")),
+        ("reproduce --help", ("--fast", "--dry-run")),
+    ],
+)
+def test_help_names_what_there_is_and_loads_nothing_slow(line: str, words: tuple[str, ...]) -> None:
+    program = (
+        "import runpy, sys\n"
+        "sys.argv.pop(0)\n"
+        "try: runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print({'torch', 'gensim', 'scipy', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules))\n"
+    )
+    command = [sys.executable, "-c", program, *f"experiments.{line}".split()]
+    done = subprocess.run(command, cwd=commands.ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "set()", done
+    assert all(word in done.stdout for word in words)
 
 
 def test_an_unknown_preset_gets_the_nearest_name() -> None:
@@ -80,14 +108,6 @@ def test_a_printed_command_runs_where_it_was_printed(tmp_path: Path) -> None:
         assert printed.startswith(start) and shlex.split(printed)[-2:] == ["a b", "--help"]
         done = subprocess.run(printed, shell=True, cwd=cwd, env=environment, capture_output=True, text=True)
         assert done.returncode == 0 and "python -m experiments.sample" in done.stdout, (printed, done.stderr)
-
-
-def test_a_failed_rename_names_the_place_and_not_the_temporary_file(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "temporary").write_text("")
-    with pytest.raises(OSError) as caught:
-        os.replace(tmp_path / "temporary", tmp_path / "there")
-    assert cli.sentence(caught.value).startswith(f"{tmp_path / 'there'}: ")
 
 
 @pytest.mark.parametrize(

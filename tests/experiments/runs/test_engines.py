@@ -14,16 +14,16 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from experiments.flickr_tags import __main__ as flickr_tags
-from experiments.runs import cli
 from experiments.word_vectors import __main__ as word_vectors
-from tests.experiments.commands import ROOT, assert_one_sentence, environment, run, start
+from tests.experiments.commands import ROOT, assert_one_sentence, environment, run, start, wait_until
+from tests.experiments.conftest import Call
 from tests.experiments.word_vectors.test_command import children_of, manifest, rows, shards, text_files
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -e .[cluster]")
@@ -67,16 +67,6 @@ def cluster() -> Iterator[Ray]:
     finally:
         process.stdin.close()
         process.wait(60)
-
-
-def wait_until(true: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    """Until it is so, while the process is at work; what was found."""
-    deadline = time.monotonic() + 300
-    while not (found := true()):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return found
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -155,8 +145,28 @@ def read_all(terminal: int, shown: list[str]) -> None:
             shown.append(data.decode())
 
 
+def listening(pid: int) -> set[str]:
+    """The addresses, in hexadecimal, at which that process or one below it listens."""
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    sockets = [line.split() for table in tables for line in table]
+    addresses = {row[9]: row[1].rpartition(":")[0] for row in sockets if row[3] == "0A"}  # By inode, of listeners.
+    found: set[str] = set()
+    processes = [pid]
+    for process in processes:
+        with contextlib.suppress(OSError):  # Some end meanwhile.
+            processes += children_of(process)
+            for link in Path(f"/proc/{process}/fd").iterdir():
+                inode = os.readlink(link).removeprefix("socket:[").rstrip("]")
+                if inode in addresses:
+                    found.add(addresses[inode])
+    return found
+
+
 def test_engines_take_turns_at_one_corpus(tmp_path: Path, metadata: Path, expected: dict[str, bytes]) -> None:
-    """Begun by one engine, killed; gone on with by the other, killed again; ended by the first. Ray is its own here."""
+    """Begun by one engine, killed; gone on with by the other, killed again; ended by the first. Ray is its own here.
+
+    Whoever reaches the ports of that Ray may run code: it listens on the loopback address alone.
+    """
     corpus = tmp_path / "corpus"
     arguments = ["word_vectors", "corpus", metadata, "--corpus", corpus, "--workers", 1]
     kept: dict[str, tuple[bytes, int]] = {}
@@ -171,6 +181,9 @@ def test_engines_take_turns_at_one_corpus(tmp_path: Path, metadata: Path, expect
                 ),
                 process,
             )
+            if engine == "ray":
+                addresses = listening(process.pid)
+                assert addresses and addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
         finally:
             process.kill()
             process.communicate()
@@ -294,7 +307,7 @@ def test_a_network_computes_the_same_where_it_is_sent_to(name: str) -> None:
 
 
 def test_without_ray_or_its_cluster_the_mend_is_one_sentence(
-    tmp_path: Path, metadata: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, metadata: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = tmp_path / "corpus"
     cleaning = ["corpus", metadata, "--corpus", corpus, "--engine", "ray"]
@@ -303,10 +316,8 @@ def test_without_ray_or_its_cluster_the_mend_is_one_sentence(
     monkeypatch.setitem(sys.modules, "ray", None)
     tagging = ["paper", "--runs", tmp_path, "--engine", "ray"]
     for main, arguments in ((word_vectors.main, cleaning), (flickr_tags.main, tagging)):
-        assert cli.run(main, [str(argument) for argument in arguments]) == 2
-        said = capsys.readouterr().err
-        assert said.startswith("error: --engine ray needs Ray, which is not installed: pip install -e .[cluster]")
-        assert said.count("\n") == 1
+        done = call(main, *arguments)
+        assert_one_sentence(done, "--engine ray needs Ray, which is not installed: pip install -e .[cluster]")
     assert contents(tmp_path) == {}
 
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from embeddings.vocabulary import Vocabulary
-from experiments.runs import cli
 from experiments.word_vectors.__main__ import main, read_vectors
-from tests.experiments.commands import ROOT, assert_one_sentence, command, environment, run, start
+from tests.experiments.commands import ROOT, assert_one_sentence, command, environment, run, start, wait_until
+from tests.experiments.conftest import Call
 
 TOPICS = [
     ["dog", "puppy", "bark", "leash"],
@@ -68,20 +68,6 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_help_is_quick_to_import() -> None:
-    """What makes a command slow to answer is not loaded for its help."""
-    program = (
-        "import sys; from experiments.word_vectors.__main__ import main\n"
-        "try: main(['train', '--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'gensim', 'scipy', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
-        "print(); print(sorted(heavy))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--min-count" in done.stdout
-    assert done.stdout.splitlines()[-1] == "[]"
-
-
 def test_corpus_and_vectors_say_what_made_them(chain: Path) -> None:
     corpus = chain / "runs" / "word-vectors" / "corpus"
     record = manifest(corpus)
@@ -95,11 +81,11 @@ def test_corpus_and_vectors_say_what_made_them(chain: Path) -> None:
     assert vocabulary.counts is not None and vocabulary.counts.sum() == 1200 * 18
 
 
-def test_neighbours_are_printed(chain: Path) -> None:
+def test_neighbours_are_printed(chain: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(chain)
     vocabulary = Vocabulary.load(chain / "runs" / "word-vectors" / "vectors.bin")
     np.save(chain / "query.npy", vocabulary.vectors[vocabulary.index("car")])
-    arguments = ["nearest", "dog", "sea", "--vector", "query.npy", "--top", 3]
-    done = run("word_vectors", *arguments, cwd=chain, PYTHONPATH=str(ROOT))
+    done = call(main, "nearest", "dog", "sea", "--vector", "query.npy", "--top", 3)
     assert done.returncode == 0, done.stderr
     tables = [part.splitlines() for part in done.stdout.strip("\n").split("\n\n")]
     assert [table[0] for table in tables] == ["dog", "sea", "vector 0"]
@@ -119,9 +105,7 @@ def test_vectors_are_read_from_npy_and_from_text(tmp_path: Path) -> None:
     assert read_vectors(tmp_path / "one.txt").shape == (1, 4)
 
 
-def test_mistakes_are_one_sentence_and_change_nothing(
-    chain: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_are_one_sentence_and_change_nothing(chain: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.read_bytes() for path in chain.rglob("*") if path.is_file() and path.suffix != ".lock"}
     (chain / "bad.npy").write_bytes(b"no array")
     np.save(chain / "other.npy", np.ones((2, 3)))
@@ -172,57 +156,54 @@ def test_mistakes_are_one_sentence_and_change_nothing(
     monkeypatch.chdir(chain)
     monkeypatch.setenv("CGAN_DATA", str(empty))
     for arguments, words in mistakes:
-        assert cli.run(main, [str(argument) for argument in arguments]) == 2
-        said = capsys.readouterr().err.strip()
-        assert said.startswith("error: ") and words in said and len(said.splitlines()) == 1, said
+        assert_one_sentence(call(main, *arguments), words)
     assert_one_sentence(run("word_vectors", "nearest", "dgo", cwd=chain, PYTHONPATH=str(ROOT)), "did you mean 'dog'")
     assert all(path.read_bytes() == content for path, content in before.items())
     assert not (chain / "new.bin").exists()
 
 
-def test_finished_work_is_not_done_again(chain: Path) -> None:
+def test_finished_work_is_not_done_again(chain: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(chain)
     corpus = chain / "runs" / "word-vectors" / "corpus"
     before = text_files(corpus)
-    arguments = ["corpus", "data/yfcc100m/*.bz2"]
-    assert run("word_vectors", *arguments, cwd=chain, PYTHONPATH=str(ROOT)).returncode == 0
+    assert call(main, "corpus", "data/yfcc100m/*.bz2").returncode == 0
     assert text_files(corpus) == before
     options = ["--min-count", 5, "--vector-size", 16, "--workers", 1, "--sample", 0]
-    done = run("word_vectors", "train", *options, cwd=chain, PYTHONPATH=str(ROOT))
+    done = call(main, "train", *options)
     assert done.returncode == 0 and "exists already" in done.stdout
 
 
-def test_a_changed_input_is_done_again_alone(tmp_path: Path) -> None:
+def test_a_changed_input_is_done_again_alone(tmp_path: Path, call: Call) -> None:
     folder = shards(tmp_path / "data", 1, 50)
     changed = folder / "yfcc100m_dataset-1"
     changed.write_bytes(rows(50, 1))
-    arguments = ["word_vectors", "corpus", folder, "--corpus", tmp_path / "corpus"]
-    assert run(*arguments).returncode == 0
+    arguments = [main, "corpus", folder, "--corpus", tmp_path / "corpus"]
+    assert call(*arguments).returncode == 0
     before = text_files(tmp_path / "corpus")
     # The same size, other words: only the checksum tells.
     changed.write_bytes(changed.read_bytes().replace(b"puppy", b"kitty"))
-    assert run(*arguments).returncode == 0
+    assert call(*arguments).returncode == 0
     after = text_files(tmp_path / "corpus")
     assert after["yfcc100m_dataset-0-0.txt"] == before["yfcc100m_dataset-0-0.txt"]
     assert after["yfcc100m_dataset-1-0.txt"][0] == before["yfcc100m_dataset-1-0.txt"][0].replace(b"puppy", b"kitty")
     # A lost output is made again, too.
     (tmp_path / "corpus" / "yfcc100m_dataset-0-0.txt").unlink()
-    assert run(*arguments).returncode == 0
+    assert call(*arguments).returncode == 0
     assert text_files(tmp_path / "corpus")["yfcc100m_dataset-0-0.txt"][0] == before["yfcc100m_dataset-0-0.txt"][0]
 
 
-def test_a_kill_loses_only_the_unfinished_shard(tmp_path: Path) -> None:
+def test_a_kill_loses_only_the_unfinished_shard(tmp_path: Path, call: Call) -> None:
     folder = shards(tmp_path / "data", 2, 50)
     (folder / "yfcc100m_dataset-9.bz2").write_bytes(bz2.compress(rows(2000) * 30, 1))
     corpus = tmp_path / "corpus"
-    arguments = ["word_vectors", "corpus", folder, "--corpus", corpus, "--workers", 1]
-    process = start(*arguments)
+    arguments = ["corpus", folder, "--corpus", corpus, "--workers", 1]
+    process = start("word_vectors", *arguments)
     try:
         # Both small shards are in the manifest, and the large one is being written.
-        deadline = time.monotonic() + 120
-        while not ((corpus / "manifest.json").exists() and len(manifest(corpus)["shards"]) == 2 and big(corpus)):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        wait_until(
+            lambda: (corpus / "manifest.json").exists() and len(manifest(corpus)["shards"]) == 2 and big(corpus),
+            process,
+        )
         children = children_of(process.pid)
         process.send_signal(signal.SIGKILL)
     finally:
@@ -233,11 +214,12 @@ def test_a_kill_loses_only_the_unfinished_shard(tmp_path: Path) -> None:
     assert set(before) == {"yfcc100m_dataset-0-0.txt", "yfcc100m_dataset-1-0.txt"}
     # The child notices that nobody listens any more.
     assert children
+    deadline = time.monotonic() + 120
     while any(is_running(child) for child in children):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert run("word_vectors", "train", "--corpus", corpus, "--out", tmp_path / "v.bin").returncode == 2
-    done = run(*arguments)
+    assert call(main, "train", "--corpus", corpus, "--out", tmp_path / "v.bin").returncode == 2
+    done = call(main, *arguments)
     assert done.returncode == 0, done.stderr
     after = text_files(corpus)
     assert {name: after[name] for name in before} == before
@@ -301,9 +283,9 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     assert peaks[1] <= 1.1 * peaks[0], peaks
 
 
-def test_import_stores_published_vectors(tmp_path: Path) -> None:
+def test_import_stores_published_vectors(tmp_path: Path, call: Call) -> None:
     (tmp_path / "glove.txt").write_text("the 1 0 0\ndog 0.5 0.5 0\ncat 0.4 0.5 0.1\n")
-    done = run("word_vectors", "import", tmp_path / "glove.txt", "--out", tmp_path / "v.bin")
+    done = call(main, "import", tmp_path / "glove.txt", "--out", tmp_path / "v.bin")
     assert done.returncode == 0, done.stderr
     vocabulary = Vocabulary.load(tmp_path / "v.bin")
     assert vocabulary.words == ["the", "dog", "cat"]
@@ -333,41 +315,44 @@ def test_import_takes_what_gensims_downloader_holds(tmp_path: Path) -> None:
     assert_one_sentence(done, "gensim's downloader", "'glove-twitter'", "check the name")
 
 
-def test_without_any_metadata_the_embedded_rows_serve_and_every_output_says_so(tmp_path: Path) -> None:
+def test_without_any_metadata_the_embedded_rows_serve_and_every_output_says_so(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = "the words are those of the embedded scenes' invented captions"
     (tmp_path / "root").mkdir()
-    at = {"cwd": tmp_path, "PYTHONPATH": str(ROOT), "CGAN_DATA": "root"}
-    made = run("word_vectors", "corpus", **at)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CGAN_DATA", "root")
+    made = call(main, "corpus")
     assert made.returncode == 0, made.stderr
     assert "NOTE: no YFCC100M metadata" in made.stdout and "import glove" in made.stdout and said in made.stdout
     assert "8,000 rows of 1 file in" in made.stdout
     options = ["--epochs", 1, "--vector-size", 16, "--workers", 1]
-    trained = run("word_vectors", "train", *options, **at)  # The paper's minimum count of 200 leaves words.
+    trained = call(main, "train", *options)  # The paper's minimum count of 200 leaves words.
     assert trained.returncode == 0 and said in trained.stdout and "seen 200 times or more" in trained.stdout
-    assert said in run("word_vectors", "train", *options, **at).stdout
-    shown = run("word_vectors", "nearest", "sea", **at)
+    assert said in call(main, "train", *options).stdout
+    shown = call(main, "nearest", "sea")
     assert shown.returncode == 0 and shown.stdout.startswith("NOTE: ") and said in shown.stdout
     corpus = tmp_path / "runs" / "word-vectors" / "corpus"
     assert manifest(corpus)["notice"].startswith(said)
     before = text_files(corpus)
-    assert run("word_vectors", "corpus", **at).returncode == 0 and text_files(corpus) == before
+    assert call(main, "corpus").returncode == 0 and text_files(corpus) == before
     # Metadata that comes later is not mixed into it.
     shards(tmp_path / "root" / "yfcc100m", 1, 5)
-    done = run("word_vectors", "corpus", **at)
+    done = call(main, "corpus")
     assert_one_sentence(done, "holds a corpus of other files (scenes-", "--corpus", "delete it")
     assert not list((tmp_path / "root").glob("scenes*"))
 
 
 @pytest.mark.skipif(not os.environ.get("CGAN_DATA"), reason="CGAN_DATA names no data root")
-def test_real_metadata_end_to_end(tmp_path: Path) -> None:
+def test_real_metadata_end_to_end(tmp_path: Path, call: Call) -> None:
     root = os.environ["CGAN_DATA"]
     if not (Path(root) / "yfcc-mini").is_dir():
         pytest.skip("no yfcc-mini under CGAN_DATA")
     corpus, out = tmp_path / "corpus", tmp_path / "v.bin"
-    made = run("word_vectors", "corpus", "--corpus", corpus, CGAN_DATA=root)
+    made = call(main, "corpus", "--corpus", corpus)
     assert made.returncode == 0 and "7,891 rows" in made.stdout, made.stderr
     options = ["--min-count", 20, "--epochs", 2, "--vector-size", 32]
-    trained = run("word_vectors", "train", "--corpus", corpus, "--out", out, *options)
+    trained = call(main, "train", "--corpus", corpus, "--out", out, *options)
     assert trained.returncode == 0, trained.stderr
-    shown = run("word_vectors", "nearest", "beach", "--vectors", out, "--top", 10)
+    shown = call(main, "nearest", "beach", "--vectors", out, "--top", 10)
     assert "sand" in shown.stdout.split(), shown.stdout
