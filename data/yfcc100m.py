@@ -217,7 +217,7 @@ def _unpacked(path: Path, tally: Tally, block: int) -> Iterator[bytes]:
     """Yield the unpacked bytes in pieces of at most ``block``; damage ends them and is noted."""
     with io.BufferedReader(io.FileIO(path), max(block, 1 << 16)) as file:
         magic = file.peek(3)[:3]
-        packed: bz2.BZ2File | gzip.GzipFile | io.BufferedReader = file
+        packed: bz2.BZ2File | gzip.GzipFile | io.BufferedReader[io.FileIO] = file
         if magic == b"BZh":
             packed = bz2.BZ2File(file)
         elif magic[:2] == b"\x1f\x8b":
