@@ -33,7 +33,7 @@ class Archive(NamedTuple):
 
     @property
     def max_bytes(self) -> int:
-        """The size from which a zip is not the published one, packed or unpacked."""
+        """Return the size from which a zip is not the published one, packed or unpacked."""
         return 2 * self.size + _SLACK
 
 

@@ -46,12 +46,12 @@ class IdxFile(NamedTuple):
 
     @property
     def header_size(self) -> int:
-        """The bytes before the array: two zeros, the type, the number of dimensions, and four bytes a dimension."""
+        """Return the bytes before the array: two zeros, the type, the dimensions, and four bytes for each of them."""
         return 4 + 4 * len(self.shape)
 
     @property
     def size(self) -> int:
-        """The bytes of the whole uncompressed file."""
+        """Return the bytes of the whole uncompressed file."""
         return self.header_size + math.prod(self.shape)
 
 
