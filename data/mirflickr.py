@@ -11,21 +11,17 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import stat
 import unicodedata
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 
 from data import DataError
-from data.download import UnavailableError, beside, ensure_room, exclusive, fetch, named_mirrors, say
+from data.archives import Archive, find_fault, unpack
+from data.download import UnavailableError, beside, ensure_room, fetch, say
 from data.roots import data_root, default_root, describe_root
 
 #: The two folders of the layout, and where in the first the user tags lie.
@@ -63,48 +59,10 @@ NOTICES = {
     "from them stands beside the paper's",
 }
 
-# What was left out or corrected, as the keys of ``TaggedPhotos.dropped``.
-NO_TAGS_FILE = "images without tags file"
-NO_TAG = "images with an empty tags file"
-NOT_UTF8 = "tags that are not UTF-8"
-CONTROL = "tags with control characters"
-TOO_LONG = f"tags longer than {LONGEST_TAG} characters"
-REPEATED_TAG = "tags repeated for one image"
-CORRECTED = "tags corrected (capitals, white space, accents in pieces)"
-BYTE_ORDER_MARK = "tags files with a byte order mark"
-OTHER_IMAGES = "other files among the images"
-OTHER_TAGS = "other files among the tags"
-OTHER_ANNOTATIONS = "other files among the annotations"
-REPEATED_ANNOTATION = "annotation lines repeated"
-EMPTY_LABEL = "annotation files without an image"
 NO_ANNOTATIONS = "annotations folder missing"
 
-_IMAGE_NAME = re.compile(r"im(0|[1-9][0-9]{0,8})\.jpg")
-_TAGS_NAME = re.compile(r"tags(0|[1-9][0-9]{0,8})\.txt")
-_NUMBER = re.compile(rb"[0-9]{1,18}")
-_BOM = b"\xef\xbb\xbf"
-
-#: Bytes hashed or unpacked at a time.
-_BLOCK = 1 << 20
 #: Bytes of the longest file of tags or annotations; MIRFLICKR's own are below 200 kB.
 _LONGEST_TEXT = 1 << 24
-#: Bytes by which a zip, or what is in it, may differ from the published size.
-_SLACK = 1 << 24
-
-
-class Archive(NamedTuple):
-    """One published zip: its name, the folder that it is unpacked to, its size in bytes, and its MD5 if known."""
-
-    name: str
-    target: str
-    size: int
-    md5: str | None
-
-    @property
-    def most_bytes(self) -> int:
-        """The size from which a zip is not the published one, packed or unpacked."""
-        return 2 * self.size + _SLACK
-
 
 #: The published files; the images last, because their folder is what makes a set count as found.
 #:
@@ -266,8 +224,7 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
     labels = read_annotations(folder, sizes, dropped)
     numbers = list(sizes)
     paths = tuple(folder / IMAGES / f"im{number}.jpg" for number in numbers)
-    tags = tuple(read_all_tags(numbers, tags_files, dropped))
-    check_tags(folder, tags, tags_files)
+    tags = read_tags(folder, numbers, tags_files, dropped)
     annotations = by_image(numbers, {label: found for (label, relevant), found in labels.items() if not relevant})
     salient = by_image(numbers, {label: found for (label, relevant), found in labels.items() if relevant})
     kind = origin(folder)
@@ -303,58 +260,68 @@ def find_images(folder: Path, dropped: Counter[str]) -> dict[int, int]:
             f"{folder} has no folder {IMAGES} with the images in it: name the folder above {IMAGES}/, in which "
             f"{ANNOTATIONS}/ lies as well"
         )
-    sizes: dict[int, int] = {}
-    with os.scandir(images) as entries:
-        for entry in entries:
-            if not entry.is_file():
-                continue
-            if found := _IMAGE_NAME.fullmatch(entry.name):
-                sizes[int(found[1])] = entry.stat().st_size
-            else:
-                dropped[OTHER_IMAGES] += 1
-    if not sizes:
+    files, others = numbered_files(images, "im", ".jpg")
+    dropped["other files among the images"] += others
+    if not files:
         raise DataError(f"{images} holds no image named im1.jpg, im2.jpg and so on: put the images there")
-    return dict(sorted(sizes.items()))
+    return {number: entry.stat().st_size for number, entry in sorted(files.items())}
 
 
 def find_tags(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> dict[int, Path]:
     """Return the tags file of each image that has one, by number."""
     tags = folder / TAGS
-    files: dict[int, Path] = {}
-    if tags.is_dir():
-        with os.scandir(tags) as entries:
-            for entry in entries:
-                if found := _TAGS_NAME.fullmatch(entry.name):
-                    files[int(found[1])] = tags / entry.name
-                else:
-                    dropped[OTHER_TAGS] += 1
+    if not tags.is_dir():
+        raise no_user_tag(folder, f"there is no folder {tags}")
+    entries, others = numbered_files(tags, "tags", ".txt")
+    dropped["other files among the tags"] += others
+    if not entries:
+        raise no_user_tag(folder, f"{tags} holds no tags1.txt, tags2.txt and so on")
+    files = {number: tags / entry.name for number, entry in entries.items()}
     if strays := sorted(files.keys() - sizes.keys()):
         more = f" (and {len(strays) - 1:,} more like it)" if len(strays) > 1 else ""
         raise DataError(
             f"{files[strays[0]]}{more} belongs to no image, because {folder / IMAGES} has no im{strays[0]}.jpg: "
             "restore the images, or delete the tags of those that are gone"
         )
-    dropped[NO_TAGS_FILE] += len(sizes) - len(files)
+    dropped["images without tags file"] += len(sizes) - len(files)
     return files
 
 
-def read_all_tags(
-    numbers: Sequence[int], files: Mapping[int, Path], dropped: Counter[str]
-) -> Iterator[tuple[str, ...]]:
-    """Yield the tags of each image, with a progress bar once it takes over two seconds."""
+def numbered_files(folder: Path, start: str, end: str) -> tuple[dict[int, os.DirEntry[str]], int]:
+    """Return the files named START, a number without leading zeros, END, by number; and how many other files."""
+    name = re.compile(rf"{re.escape(start)}(0|[1-9][0-9]{{0,8}}){re.escape(end)}")
+    with os.scandir(folder) as entries:
+        found = [(name.fullmatch(entry.name), entry) for entry in entries if not entry.is_dir()]
+    named = {int(match[1]): entry for match, entry in found if match}
+    return named, len(found) - len(named)
+
+
+def no_user_tag(folder: Path, found: str) -> DataError:
+    """Return the error about photos of which none has a user tag, with what was found where they are read."""
+    return DataError(
+        f"no photo of {folder} has a user tag, because {found}: give photo N of {folder / IMAGES}/imN.jpg its tags in "
+        f"{folder / TAGS}/tagsN.txt, one a line, in UTF-8"
+    )
+
+
+def read_tags(
+    folder: Path, numbers: Sequence[int], files: Mapping[int, Path], dropped: Counter[str]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the tags of each image, with a progress bar once it takes over two seconds."""
     from tqdm import tqdm
 
-    for number in tqdm(numbers, desc="tags", unit="file", delay=2, disable=None, leave=False):
-        if path := files.get(number):
-            tags = parse_tags(read_text(path), dropped)
-            dropped[NO_TAG] += not tags
-            yield tags
-        else:
-            yield ()
+    bar = tqdm(numbers, desc="tags", unit="file", delay=2, disable=None, leave=False)
+    tags = tuple(parse_tags(read_text(files[number]), dropped) if number in files else () for number in bar)
+    dropped["images with an empty tags file"] += sum(not of_image for of_image in tags) - (len(numbers) - len(files))
+    if not any(tags):
+        zeros = [path for path in files.values() if b"\0" in read_text(path)[:1000]]
+        utf16 = f" ({zeros[0]} looks like UTF-16)" if zeros else ""
+        raise no_user_tag(folder, f"none of the {len(files):,} files in {folder / TAGS} holds a tag in UTF-8{utf16}")
+    return tags
 
 
 def read_text(path: Path) -> bytes:
-    """Return the bytes of a file of tags or annotations; raises ``DataError`` if it is far too long for one."""
+    """Return the bytes of a file of tags or annotations; raise ``DataError`` if it is far too long for one."""
     with open(path, "rb") as file:
         content = file.read(_LONGEST_TEXT + 1)
     if len(content) > _LONGEST_TEXT:
@@ -362,50 +329,28 @@ def read_text(path: Path) -> bytes:
     return content
 
 
-def check_tags(folder: Path, tags: Sequence[Sequence[str]], files: Mapping[int, Path]) -> None:
-    """Raise ``DataError`` if no image has a user tag, with what was found where they are read."""
-    if any(tags):
-        return
-    place = folder / TAGS
-    if not place.is_dir():
-        found = f"there is no folder {place}"
-    elif not files:
-        found = f"{place} holds no tags1.txt, tags2.txt and so on"
-    else:
-        zeros = [path for path in files.values() if b"\0" in read_text(path)[:1000]]
-        utf16 = f" ({zeros[0]} looks like UTF-16)" if zeros else ""
-        found = f"none of the {len(files):,} files in {place} holds a tag in UTF-8{utf16}"
-    raise DataError(
-        f"no photo of {folder} has a user tag, because {found}: give photo N of {folder / IMAGES}/imN.jpg its tags in "
-        f"{place}/tagsN.txt, one a line, in UTF-8"
-    )
-
-
 def parse_tags(content: bytes, dropped: Counter[str]) -> tuple[str, ...]:
     """Return the usable tags of one tags file, each once, in their order; line ends of every system count."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and len(content) % 2 == 0:
-        content = content.decode("utf-16", "replace").encode()
-        dropped[BYTE_ORDER_MARK] += 1
-    if content.startswith(_BOM):
-        content = content[len(_BOM) :]
-        dropped[BYTE_ORDER_MARK] += 1
+        content = codecs.BOM_UTF8 + content.decode("utf-16", "replace").encode()
+    if content.startswith(codecs.BOM_UTF8):
+        content = content.removeprefix(codecs.BOM_UTF8)
+        dropped["tags files with a byte order mark"] += 1
     tags: dict[str, None] = {}
     for line in content.splitlines():
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError:
-            dropped[NOT_UTF8] += 1
+            dropped["tags that are not UTF-8"] += 1
             continue
         tag = clean_tag(text)
-        if not tag:
-            continue
-        if not tag.isprintable() and any(unicodedata.category(character) == "Cc" for character in tag):
-            dropped[CONTROL] += 1
+        if any(unicodedata.category(character) == "Cc" for character in tag):
+            dropped["tags with control characters"] += 1
         elif len(tag) > LONGEST_TAG:
-            dropped[TOO_LONG] += 1
-        else:
-            dropped[CORRECTED] += tag != text
-            dropped[REPEATED_TAG] += tag in tags
+            dropped[f"tags longer than {LONGEST_TAG} characters"] += 1
+        elif tag:
+            dropped["tags corrected (capitals, white space, accents in pieces)"] += tag != text
+            dropped["tags repeated for one image"] += tag in tags
             tags[tag] = None
     return tuple(tags)
 
@@ -424,12 +369,12 @@ def read_annotations(folder: Path, sizes: Mapping[int, int], dropped: Counter[st
     labels: dict[tuple[str, bool], set[int]] = {}
     for path in sorted(annotations.iterdir()):
         if path.suffix.lower() != ".txt" or path.name.startswith(".") or not path.is_file():
-            dropped[OTHER_ANNOTATIONS] += 1
+            dropped["other files among the annotations"] += 1
         elif path.stem.lower() != "readme":
             label = "_".join(path.stem.lower().split())
             relevant = label.endswith(RELEVANT_SUFFIX)
             found = labels.setdefault((label.removesuffix(RELEVANT_SUFFIX), relevant), set())
-            read_label(path, folder, sizes, found, dropped)
+            found |= read_label(path, folder, sizes, dropped)
     if not labels:
         raise DataError(
             f"{annotations} holds no annotation (sky.txt and the like): put the files there, or delete the folder to "
@@ -438,14 +383,14 @@ def read_annotations(folder: Path, sizes: Mapping[int, int], dropped: Counter[st
     return labels
 
 
-def read_label(path: Path, folder: Path, sizes: Mapping[int, int], found: set[int], dropped: Counter[str]) -> None:
-    """Add to ``found`` the image numbers that one annotation file lists."""
-    before = len(found)
-    for line, content in enumerate(read_text(path).removeprefix(_BOM).splitlines(), start=1):
+def read_label(path: Path, folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> set[int]:
+    """Return the image numbers that one annotation file lists."""
+    found: set[int] = set()
+    for line, content in enumerate(read_text(path).removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
         content = content.strip()
         if not content:
             continue
-        if not _NUMBER.fullmatch(content):
+        if not re.fullmatch(rb"[0-9]{1,18}", content):
             shown = ascii(content[:40].decode("utf-8", "replace"))
             raise DataError(f"{path}, line {line}: {shown} is not the number of an image: correct or delete the line")
         number = int(content)
@@ -454,9 +399,10 @@ def read_label(path: Path, folder: Path, sizes: Mapping[int, int], found: set[in
                 f"{path}, line {line}, names image {number:,}, but {folder / IMAGES} has no im{number}.jpg among its "
                 f"{len(sizes):,} images: correct or delete the line, or restore the image"
             )
-        dropped[REPEATED_ANNOTATION] += number in found
+        dropped["annotation lines repeated"] += number in found
         found.add(number)
-    dropped[EMPTY_LABEL] += len(found) == before
+    dropped["annotation files without an image"] += not found
+    return found
 
 
 def by_image(numbers: Sequence[int], labels: Mapping[str, set[int]]) -> tuple[tuple[str, ...], ...]:
@@ -481,14 +427,12 @@ def checksum(
     return digest.hexdigest()
 
 
-def download_mirflickr(
-    root: str | Path, mirrors: str | Sequence[str] | None = None, archives: Sequence[Archive] = ARCHIVES
-) -> Path:
+def download_mirflickr(root: str | Path, archives: Sequence[Archive] = ARCHIVES) -> Path:
     """Download MIRFLICKR-25000 to ``<root>/mirflickr25k`` and return that folder; what is there is not fetched again.
 
-    ``mirrors``: base addresses, else those in ``$CGAN_MIRFLICKR_MIRROR``, else the collection's home. A zip that
-    lies in the folder already is used as it is. The zips are kept, because the user may have put them there.
-    An interrupted download or unpacking is continued; ``mirflickr/`` appears when it is whole.
+    From the base addresses in ``$CGAN_MIRFLICKR_MIRROR``, else from the collection's home. A zip that lies in the
+    folder already is used as it is. The zips are kept, because the user may have put them there. An interrupted
+    download is continued; ``mirflickr/`` appears when it is whole.
     Raises ``UnavailableError`` when no mirror has the files or the disk has no room for them, and ``DataError`` when
     a zip is not the published one.
     """
@@ -506,11 +450,10 @@ def download_mirflickr(
         announce(folder, missing)
     for archive in missing:
         path = folder / archive.name
-        if path.exists():
-            if wrong := fault(path, archive):
-                raise DataError(f"{path} {wrong}: delete it and run again to download it again")
-        else:
-            fetch_archive(path, archive, mirrors)
+        if not path.exists():
+            fetch_archive(path, archive)
+        elif wrong := find_fault(path, archive):
+            raise DataError(f"{path} {wrong}: delete it and run again to download it again")
         unpack(path, folder / archive.target)
         say(f"unpacked {folder / archive.target}: {path} is no longer needed")
     return folder
@@ -522,9 +465,7 @@ def announce(folder: Path, archives: Sequence[Archive]) -> None:
 
     to_fetch = sum(archive.size for archive in archives if not (folder / archive.name).exists())
     # Photos hardly shrink in a zip, but every small file beside them takes a whole block.
-    to_unpack = sum(
-        archive.size + archive.size // 4 for archive in archives if not staging(folder / archive.target).exists()
-    )
+    to_unpack = sum(archive.size + archive.size // 4 for archive in archives)
     say(
         f"MIRFLICKR-25000: {tqdm.format_sizeof(to_fetch, 'B')} to download and about "
         f"{tqdm.format_sizeof(to_unpack, 'B')} to unpack, into {folder}"
@@ -532,14 +473,15 @@ def announce(folder: Path, archives: Sequence[Archive]) -> None:
     ensure_room(beside(folder / archives[-1].name, ".part"), to_fetch + to_unpack)
 
 
-def fetch_archive(path: Path, archive: Archive, mirrors: str | Sequence[str] | None) -> None:
-    """Download one zip to ``path``; ``UnavailableError`` when no mirror has it."""
+def fetch_archive(path: Path, archive: Archive) -> None:
+    """Download one zip to ``path``; raise ``UnavailableError`` when no mirror has it."""
+    mirrors = os.environ.get(MIRROR_VARIABLE, "").split() or MIRRORS
     try:
         fetch(
-            [f"{mirror.rstrip('/')}/{archive.name}" for mirror in mirflickr_mirrors(mirrors)],
+            [f"{mirror.rstrip('/')}/{archive.name}" for mirror in mirrors],
             path,
-            verify=lambda part: fault(part, archive),
-            max_bytes=archive.most_bytes,
+            verify=lambda part: find_fault(part, archive),
+            max_bytes=archive.max_bytes,
             https_only=archive.md5 is None,
         )
     except UnavailableError as error:
@@ -548,125 +490,3 @@ def fetch_archive(path: Path, archive: Archive, mirrors: str | Sequence[str] | N
             "choose another set of photos",
             reason=error.reason,
         ) from error
-
-
-def mirflickr_mirrors(mirrors: str | Sequence[str] | None) -> list[str]:
-    """Return the base addresses of MIRFLICKR: ``mirrors``, else ``$CGAN_MIRFLICKR_MIRROR``, else its home."""
-    return named_mirrors(mirrors, MIRROR_VARIABLE) or list(MIRRORS)
-
-
-def fault(path: Path, archive: Archive) -> str | None:
-    """Return what is wrong with a zip, in words that follow its name; None if nothing is.
-
-    Where no MD5 is known, every file in it must have the checksum (CRC-32) that the zip itself states.
-    """
-    if archive.md5:
-        found = md5(path, archive.name)
-        return None if found == archive.md5 else f"has the MD5 {found} instead of {archive.md5}"
-    try:
-        with zipfile.ZipFile(path) as packed:
-            if sum(entry.file_size for entry in packed.infolist()) > archive.most_bytes:
-                return f"unpacks to more than {archive.most_bytes:,} bytes, so it is not the published file"
-            torn = packed.testzip()
-    except _ZIP_ERRORS as error:
-        return f"is not a whole zip file ({error})"
-    return f"is damaged at {torn}" if torn else None
-
-
-#: What reading a damaged or foreign zip raises; RuntimeError is an encrypted one.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-
-
-def md5(path: Path, label: str) -> str:
-    """Return the MD5 of a file in hexadecimal, with a progress bar once it takes over two seconds."""
-    from tqdm import tqdm
-
-    digest = hashlib.md5(usedforsecurity=False)
-    total = path.stat().st_size
-    with (
-        open(path, "rb") as file,
-        tqdm(
-            desc=f"checking {label}", total=total, unit="B", unit_scale=True, delay=2, disable=None, leave=False
-        ) as bar,
-    ):
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()
-
-
-def unpack(archive: Path, target: Path) -> None:
-    """Unpack a zip to the folder ``target``, which appears when all of it is there, and not before.
-
-    The files are gathered in ``.<target>.unpacking`` beside it; after an interruption those that are whole stay. A
-    zip with a folder of the target's name gives what is in that folder; one without it, all its files.
-    Raises ``DataError`` before anything is written when an entry is a link or would fall outside, and when the zip
-    is damaged.
-    """
-    gathered = staging(target)
-    with exclusive(target, progress=True):
-        if target.is_dir():
-            return
-        try:
-            with zipfile.ZipFile(archive) as packed:
-                gather(packed, plan(packed, archive, target.name), gathered, archive.name)
-        except _ZIP_ERRORS as error:
-            raise DataError(
-                f"{archive} cannot be unpacked ({error}): delete it and run again to download it again"
-            ) from error
-        # The folder must not get its name on the disk before its files have their bytes there.
-        if hasattr(os, "sync"):
-            os.sync()
-        os.replace(gathered, target)
-
-
-def gather(packed: zipfile.ZipFile, members: Mapping[PurePosixPath, zipfile.ZipInfo], folder: Path, label: str) -> None:
-    """Write the entries of a zip to their places below ``folder``, but for those that are there whole."""
-    from tqdm import tqdm
-
-    total = sum(entry.file_size for entry in members.values())
-    with tqdm(desc=f"unpacking {label}", total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar:
-        for place, entry in members.items():
-            path = folder / place
-            if not is_whole(path, entry):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # Reading to the end compares the checksum.
-                with packed.open(entry) as source, open(path, "wb") as file:
-                    shutil.copyfileobj(source, file, _BLOCK)
-            bar.update(entry.file_size)
-
-
-def staging(target: Path) -> Path:
-    """Return the folder in which the files of ``target`` are gathered until all of them are there."""
-    return target.with_name(f".{target.name}.unpacking")
-
-
-def plan(packed: zipfile.ZipFile, archive: Path, top: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """Return where each file of a zip goes below the target's folder: the files in its folder ``top``, else all."""
-    entries: dict[PurePosixPath, zipfile.ZipInfo] = {}
-    for entry in packed.infolist():
-        place = PurePosixPath(entry.filename)
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        strange = kind not in (0, stat.S_IFREG, stat.S_IFDIR) or not place.parts
-        if strange or place.is_absolute() or ".." in place.parts or "\\" in entry.filename or ":" in entry.filename:
-            raise DataError(
-                f"{archive} holds {entry.filename!a}, a link or a name that leads out of its folder, so it is not "
-                "the published file, and nothing was unpacked: delete it and run again to download it again"
-            )
-        if not entry.is_dir():
-            entries[place] = entry
-    if not entries:
-        raise DataError(f"{archive} holds no file: delete it and run again to download it again")
-    inside = {place.relative_to(top): entry for place, entry in entries.items() if place.parts[0] == top != str(place)}
-    return inside or entries
-
-
-def is_whole(path: Path, entry: zipfile.ZipInfo) -> bool:
-    """Return whether ``path`` already holds the bytes of a zip's entry, by size and CRC-32."""
-    if not path.is_file() or path.stat().st_size != entry.file_size:
-        return False
-    crc = 0
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            crc = zlib.crc32(block, crc)
-    return crc == entry.CRC

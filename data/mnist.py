@@ -5,7 +5,6 @@ Reads torchvision's layout (``<root>/MNIST/raw``) and checks every byte. Trains 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gzip
 import hashlib
@@ -13,7 +12,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,7 +20,7 @@ import numpy as np
 
 from data import DataError
 from data.digits import load_digits_28
-from data.download import UnavailableError, fetch, named_mirrors
+from data.download import UnavailableError, fetch
 from data.labelled import ImageDataset, LabelledImages
 from data.roots import data_root, describe_root
 
@@ -45,6 +44,16 @@ class IdxFile(NamedTuple):
     md5: str
     shape: tuple[int, ...]
 
+    @property
+    def header_size(self) -> int:
+        """Return the bytes before the array: two zeros, the type, the dimensions, and four bytes for each of them."""
+        return 4 + 4 * len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of the whole uncompressed file."""
+        return self.header_size + math.prod(self.shape)
+
 
 FILES = (
     IdxFile("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb", (60_000, 28, 28)),
@@ -55,12 +64,9 @@ FILES = (
 
 
 def load_digit_images(
-    dataset: Literal["auto", "mnist", "digits"] = "auto",
-    root: str | Path | None = None,
-    download: bool = True,
-    mirrors: str | Sequence[str] | None = None,
+    dataset: Literal["auto", "mnist", "digits"] = "auto", root: str | Path | None = None, download: bool = True
 ) -> ImageDataset:
-    """Return the digits to train on, by name; ``root`` as for ``data_root``, the rest as for ``load_mnist``.
+    """Return the digits to train on, by name; ``root`` as for ``data_root``, ``download`` as for ``load_mnist``.
 
     "mnist": MNIST or a ``DataError``. "digits": the embedded digits. "auto": MNIST found or downloaded, else
     the embedded digits with a ``notice`` that says why; damaged files of MNIST are an error here too, never a
@@ -71,7 +77,7 @@ def load_digit_images(
     if dataset not in ("auto", "mnist"):
         raise DataError(f'there is no data set "{dataset}": choose auto, mnist or digits')
     try:
-        return load_mnist(data_root(root), download, mirrors)
+        return load_mnist(data_root(root), download)
     except UnavailableError as error:
         if dataset == "mnist":
             raise
@@ -83,12 +89,12 @@ def load_digit_images(
         return dataclasses.replace(load_digits_28(), notice=notice)
 
 
-def load_mnist(root: str | Path, download: bool = True, mirrors: str | Sequence[str] | None = None) -> ImageDataset:
+def load_mnist(root: str | Path, download: bool = True) -> ImageDataset:
     """Return MNIST under ``root``: 50,000 images train, the last 10,000 training images validate, 10,000 test.
 
-    Reads ``<root>/MNIST/raw/*-ubyte``, or what is in one of the other places of ``candidates``; a ``.gz`` is unpacked
-    beside itself if the folder can be written. Missing files are downloaded if ``download``, from the base addresses
-    ``mirrors``, else those in ``$CGAN_MNIST_MIRROR``, else torchvision's. Nothing is written when the files are there.
+    Reads ``<root>/MNIST/raw/*-ubyte``, or what is in one of the other places of ``candidates``, plain or gzipped.
+    Missing files are downloaded to ``<root>/MNIST/raw`` if ``download``, from the base addresses in
+    ``$CGAN_MNIST_MIRROR``, else torchvision's.
     Raises ``UnavailableError`` (a ``DataError``) when a file is missing and cannot be fetched, and
     ``DataError`` when one is not, byte for byte, the published one; it is left as it is.
     """
@@ -104,9 +110,9 @@ def load_mnist(root: str | Path, download: bool = True, mirrors: str | Sequence[
             reason=f"the download is switched off{similar}",
         )
     for file in missing:
-        content[file] = download_file(root, file, mirrors)
+        content[file] = download_file(root, file)
     images, labels, test_images, test_labels = (
-        np.frombuffer(content[file], dtype=np.uint8, offset=header_size(file)).reshape(file.shape) for file in FILES
+        np.frombuffer(content[file], dtype=np.uint8, offset=file.header_size).reshape(file.shape) for file in FILES
     )
     pixels, targets = scale(images), labels.astype(np.int64)
     return ImageDataset(
@@ -150,11 +156,6 @@ def read_file(root: Path, file: IdxFile) -> bytes | None:
     for path in candidates(root, file):
         content, wrong = read_bytes(path, file)
         if not wrong:
-            plain = path.with_suffix("")
-            if path.suffix == ".gz" and not plain.exists():
-                # A folder that cannot be written is no hindrance: the next run unpacks again.
-                with contextlib.suppress(OSError):
-                    write_atomically(plain, content)
             return content
         first = first or f"{path} {wrong}: delete it or move it away, and run again to download MNIST's"
     if first:
@@ -167,17 +168,22 @@ def read_bytes(path: Path, file: IdxFile) -> tuple[bytes, str | None]:
 
     Reads one byte more than ``file`` has at most, however much a compressed file unpacks to.
     """
+    packed = path.name.removesuffix(".part").endswith(".gz")
     try:
-        with open(path, "rb") as plain, gzip.open(plain) if is_packed(path) else plain as stream:
-            content = stream.read(size(file) + 1)
+        with open(path, "rb") as plain, gzip.open(plain) if packed else plain as stream:
+            content = stream.read(file.size + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         return b"", f"is not a whole gzip file ({error})"
-    return content, fault(content, file)
-
-
-def is_packed(path: Path) -> bool:
-    """Return whether the name is that of a gzip file, finished or still downloading."""
-    return path.name.removesuffix(".part").endswith(".gz")
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found == file.md5:
+        return content, None
+    if content[:4] != bytes((0, 0, 8, len(file.shape))):
+        return content, f"is not an IDX file of bytes in {len(file.shape)} dimension(s)"
+    if len(content) < file.size:
+        return content, f"is cut short: {len(content):,} of {file.size:,} bytes"
+    if len(content) > file.size:
+        return content, f"is longer than {file.size:,} bytes"
+    return content, f"has the MD5 {found} instead of {file.md5}"
 
 
 def describe_similar(root: Path) -> str:
@@ -195,66 +201,21 @@ def describe_similar(root: Path) -> str:
     return f"; {names}" if similar else ""
 
 
-def fault(content: bytes, file: IdxFile) -> str | None:
-    """Return what is wrong with ``content`` as ``file``, in words that follow its name; None if nothing is."""
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found == file.md5:
-        return None
-    return difference(content, file) or f"has the MD5 {found} instead of {file.md5}"
-
-
-def size(file: IdxFile) -> int:
-    """Return the bytes of the whole uncompressed ``file``."""
-    return header_size(file) + math.prod(file.shape)
-
-
-def header_size(file: IdxFile) -> int:
-    """Return the bytes before the array: two zeros, the type, the number of dimensions, and four bytes a dimension."""
-    return 4 + 4 * len(file.shape)
-
-
-def difference(content: bytes, file: IdxFile) -> str | None:
-    """Describe how ``content`` departs from the form of ``file``; None if only some values differ."""
-    if not content:
-        return "is empty"
-    if content[:4] != bytes((0, 0, 8, len(file.shape)))[: len(content)]:
-        return f"is not an IDX file of bytes in {len(file.shape)} dimension(s)"
-    header = header_size(file)
-    if len(content) >= header:
-        shape = tuple(int(n) for n in np.frombuffer(content, dtype=">u4", count=len(file.shape), offset=4))
-        if shape != file.shape:
-            return f"holds an array of shape {shape} instead of {file.shape}"
-    if len(content) < size(file):
-        return f"is cut short: {len(content):,} of {size(file):,} bytes"
-    if len(content) > size(file):
-        return f"is longer than {size(file):,} bytes"
-    if len(file.shape) == 1 and (highest := max(content[header:])) > 9:
-        return f"holds the label {highest}, outside 0 to 9"
-    return None
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that no other process ever sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def download_file(root: Path, file: IdxFile, mirrors: str | Sequence[str] | None) -> bytes:
+def download_file(root: Path, file: IdxFile) -> bytes:
     """Download the compressed ``file`` and return its uncompressed bytes.
 
     The MD5 of the uncompressed bytes decides: a mirror that compressed them again serves the same data.
     Raises ``UnavailableError`` when no mirror has it.
     """
+    from torchvision.datasets import MNIST
+
+    mirrors = os.environ.get(MIRROR_VARIABLE, "").split() or MNIST.mirrors
     try:
-        fetch(
-            [f"{mirror.rstrip('/')}/{file.name}.gz" for mirror in mnist_mirrors(mirrors)],
+        path = fetch(
+            [f"{mirror.rstrip('/')}/{file.name}.gz" for mirror in mirrors],
             root / RAW / f"{file.name}.gz",
             verify=lambda path: read_bytes(path, file)[1],
-            max_bytes=size(file) + SLACK,
+            max_bytes=file.size + SLACK,
         )
     except UnavailableError as error:
         similar = describe_similar(root)
@@ -263,15 +224,4 @@ def download_file(root: Path, file: IdxFile, mirrors: str | Sequence[str] | None
             "another data root",
             reason=f"{error.reason}{similar}",
         ) from error
-    content = read_file(root, file)
-    assert content is not None
-    return content
-
-
-def mnist_mirrors(mirrors: str | Sequence[str] | None) -> list[str]:
-    """Return the base addresses of MNIST: ``mirrors``, else ``$CGAN_MNIST_MIRROR``, else torchvision's."""
-    if named := named_mirrors(mirrors, MIRROR_VARIABLE):
-        return named
-    from torchvision.datasets import MNIST
-
-    return list(MNIST.mirrors)
+    return read_bytes(path, file)[0]

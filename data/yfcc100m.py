@@ -8,7 +8,6 @@ from __future__ import annotations
 import bz2
 import glob
 import gzip
-import hashlib
 import io
 import re
 import string
@@ -17,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from data import DataError
@@ -61,7 +60,7 @@ class Tally:
     skipped: Counter[str] = field(default_factory=Counter)
     #: What stopped the decompression early; None for a sound file.
     damage: str | None = None
-    #: Bytes of the file (compressed as it lies) and their SHA-256.
+    #: Bytes read of the file (compressed as it lies; in the end all of it), and in the end their SHA-256.
     size: int = 0
     sha256: str = ""
 
@@ -136,8 +135,8 @@ def parse_row(row: str) -> Record:
     else:
         decoded = tuple(tags.replace("+", " ").split(",")) if tags else ()
     record = Record(photo_id, _url_decode(title), _url_decode(description), decoded)
-    if "%00" in row or "\0" in row:
-        _refuse_nul(record, row)
+    if "\0" in row or any("\0" in text for text in (record.title, record.description, *record.tags)):
+        raise RowError(NUL)
     return record
 
 
@@ -148,38 +147,32 @@ def read_batches(path: str | Path, tally: Tally | None = None, block: int = BLOC
     file whose packing breaks off gives the rows before the damage, and ``tally.damage`` says what happened.
     The tally's size and checksum are those of the file as it lies. Raises ``OSError`` when it cannot be read.
     """
+    import pooch
+
     tally = Tally() if tally is None else tally
-    with open(path, "rb", buffering=0) as file:
-        watched = _Watched(file, tally)
-        pending = b""
-        too_long = False
-        for data in _unpacked(watched, tally, block):
-            head, newline, rest = data.rpartition(b"\n")
-            if not newline:
-                pending += data
-            else:
-                rows = (pending + head).split(b"\n")
-                if too_long:
-                    del rows[0]
-                    too_long = False
-                yield _parse_rows(rows, tally)
-                pending = rest
-            if len(pending) > LONGEST_ROW and not too_long:
-                tally.skipped[TOO_LONG] += 1
-                too_long = True
+    pending = b""
+    too_long = False
+    for data in _unpacked(Path(path), tally, block):
+        head, newline, rest = data.rpartition(b"\n")
+        if not newline:
+            pending += data
+        else:
+            rows = (pending + head).split(b"\n")
             if too_long:
-                pending = b""
-        if pending and tally.damage:
-            tally.skipped[CUT_OFF] += 1
-        elif pending:
-            yield _parse_rows([pending], tally)
-        watched.finish()
-
-
-def read_records(path: str | Path, tally: Tally | None = None) -> Iterator[Record]:
-    """Yield the shard's records one by one; see ``read_batches``."""
-    for batch in read_batches(path, tally):
-        yield from batch
+                del rows[0]
+                too_long = False
+            yield _parse_rows(rows, tally)
+            pending = rest
+        if len(pending) > LONGEST_ROW and not too_long:
+            tally.skipped[TOO_LONG] += 1
+            too_long = True
+        if too_long:
+            pending = b""
+    if pending and tally.damage:
+        tally.skipped[CUT_OFF] += 1
+    elif pending:
+        yield _parse_rows([pending], tally)
+    tally.size, tally.sha256 = Path(path).stat().st_size, pooch.file_hash(str(path), alg="sha256")
 
 
 def _parse_rows(rows: list[bytes], tally: Tally) -> list[Record]:
@@ -207,12 +200,6 @@ def _url_decode(text: str) -> str:
     return unquote(text, encoding="utf-8", errors="strict")
 
 
-def _refuse_nul(record: Record, row: str) -> None:
-    """Raise for a NUL in the row as it lies, or in a text that was decoded from %00."""
-    if "\0" in row or any("\0" in text for text in (record.title, record.description, *record.tags)):
-        raise RowError(NUL)
-
-
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
@@ -226,54 +213,28 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
-class _Watched(io.RawIOBase):
-    """A file whose bytes are counted and hashed into a tally while a decompressor reads them."""
-
-    def __init__(self, file: IO[bytes], tally: Tally) -> None:
-        self._file = file
-        self._tally = tally
-        self._hash = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        self._hash.update(data)
-        self._tally.size += len(data)
-        return len(data)
-
-    def finish(self) -> None:
-        """Read on to the end, past any damage, and note the checksum of the whole."""
-        while self.read(BLOCK):
-            pass
-        self._tally.sha256 = self._hash.hexdigest()
-
-
-def _unpacked(watched: _Watched, tally: Tally, block: int) -> Iterator[bytes]:
+def _unpacked(path: Path, tally: Tally, block: int) -> Iterator[bytes]:
     """Yield the unpacked bytes in pieces of at most ``block``; damage ends them and is noted."""
-    raw: io.BufferedReader[_Watched] = io.BufferedReader(watched, max(block, 1 << 16))
-    magic = raw.peek(3)[:3]
-    packed: bz2.BZ2File | gzip.GzipFile | io.BufferedReader[_Watched]
-    if magic == b"BZh":
-        packed = bz2.BZ2File(raw)
-    elif magic[:2] == b"\x1f\x8b":
-        packed = gzip.GzipFile(fileobj=raw)
-    else:
-        packed = raw
-    while True:
-        try:
-            # read1 hands over what one step gave: read would lose it when the next step meets the damage.
-            data = packed.read1(block)
-        except EOFError:
-            tally.damage = f"the packed data ends early, after {tally.rows:,} usable rows"
-            return
-        except (OSError, zlib.error) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            tally.damage = f"the packed data is broken after {tally.rows:,} usable rows ({error})"
-            return
-        if not data:
-            return
-        yield data
+    with io.BufferedReader(io.FileIO(path), max(block, 1 << 16)) as file:
+        magic = file.peek(3)[:3]
+        packed: bz2.BZ2File | gzip.GzipFile | io.BufferedReader[io.FileIO] = file
+        if magic == b"BZh":
+            packed = bz2.BZ2File(file)
+        elif magic[:2] == b"\x1f\x8b":
+            packed = gzip.GzipFile(fileobj=file)
+        while True:
+            try:
+                # read1 hands over what one step gave: read would lose it when the next step meets the damage.
+                data = packed.read1(block)
+            except EOFError:
+                tally.damage = f"the packed data ends early, after {tally.rows:,} usable rows"
+                return
+            except (OSError, zlib.error) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                tally.damage = f"the packed data is broken after {tally.rows:,} usable rows ({error})"
+                return
+            if not data:
+                return
+            tally.size = file.tell()
+            yield data

@@ -57,18 +57,6 @@ _NO_TAG = bytes(code for code in range(256) if code not in _ALNUM and code != or
 _JOINERS = ("\u00ad", "\u200c", "\u200d", "\u2060", "\ufeff")
 
 
-def words(text: str) -> list[str]:
-    """Return the word tokens of a title or a description, in order, in lower case (Unicode NFC).
-
-    A word is a run of letters, their combining marks and digits, in any script, with at least one letter; text
-    of scripts that write no spaces stays in such runs. HTML tags, entities, URLs and bare numbers go.
-    gensim's ``tokenize`` is not used because it drops combining marks (which cuts Hindi or Thai words to pieces)
-    and cuts words at digits; its ``strip_tags`` because it joins the words beside a tag. On plain ASCII
-    letters the tokens are the same.
-    """
-    return _word_line(text).split()
-
-
 def tag_word(tag: str) -> str:
     """Return a user tag as ONE token: lower case, spaces and punctuation removed, as MIRFLICKR's cleaned tags.
 
@@ -82,13 +70,16 @@ def tag_word(tag: str) -> str:
     return word if _has_letter(word) else ""
 
 
-def tag_words(tags: Sequence[str]) -> list[str]:
-    """Return ``tag_word`` of every tag, without the empty ones."""
-    return _tag_line(tags).split()
-
-
 def token_line(title: str, description: str, tags: Sequence[str]) -> str:
-    """Return one photo's tokens, separated by single spaces: title, description, then tags. "" if nothing is left."""
+    """Return one photo's tokens, separated by single spaces: title, description, then tags. "" if nothing is left.
+
+    A word of a title or description is a run of letters, their combining marks and digits, in any script, with at
+    least one letter, in lower case (Unicode NFC); text of scripts that write no spaces stays in such runs. HTML tags,
+    entities, URLs and bare numbers go. A tag is one token: see ``tag_word``.
+    gensim's ``tokenize`` is not used because it drops combining marks (which cuts Hindi or Thai words to pieces)
+    and cuts words at digits; its ``strip_tags`` because it joins the words beside a tag. On plain ASCII
+    letters the tokens are the same.
+    """
     text = _word_line(f"{title}\n{description}")
     tagged = _tag_line(tags)
     return f"{text} {tagged}" if text and tagged else text or tagged
@@ -234,31 +225,19 @@ def write_lines(
     The files get their names only when all are whole; a killed process leaves hidden ``.tmp`` files.
     """
     written: list[CorpusFile] = []
-    with contextlib.ExitStack() as stack:
-        file: IO[bytes] | None = None
+    kept = (line for batch in batches for line in batch if line)
+    for number in itertools.count():
         lines = tokens = 0
-
-        def close() -> None:
-            nonlocal file, lines, tokens
-            if file is not None:
-                size = file.tell()
-                stack.close()
-                written.append(CorpusFile(folder / f"{stem}-{len(written)}.txt", size, lines, tokens))
-            file, lines, tokens = None, 0, 0
-
-        for batch in batches:
-            kept = [line for line in batch if line]
-            while kept:
-                if file is None:
-                    file = stack.enter_context(open(_temporary(folder, stem, len(written)), "wb"))
-                taken, kept = kept[: lines_per_file - lines], kept[lines_per_file - lines :]
-                text = "\n".join(taken) + "\n"
-                file.write(text.encode("utf-8"))
-                lines += len(taken)
-                tokens += len(taken) + text.count(" ")
-                if lines == lines_per_file:
-                    close()
-        close()
+        with open(_temporary(folder, stem, number), "wb") as file:
+            for line in itertools.islice(kept, lines_per_file):
+                file.write(line.encode("utf-8") + b"\n")
+                lines += 1
+                tokens += line.count(" ") + 1
+            size = file.tell()
+        if not lines:
+            _temporary(folder, stem, number).unlink()
+            break
+        written.append(CorpusFile(folder / f"{stem}-{number}.txt", size, lines, tokens))
     for number, done in enumerate(written):
         os.replace(_temporary(folder, stem, number), done.path)
     return written

@@ -46,7 +46,7 @@ class Scene:
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """All that is shown; a meadow has no name of its own."""
+        """Return all that is shown; a meadow has no name of its own."""
         shown = (self.light, self.ground if self.ground != "meadow" else None, self.thing)
         return tuple(concept for concept in shown if concept)
 

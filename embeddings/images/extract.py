@@ -1,7 +1,6 @@
-"""Photos to the vectors of a frozen network: finding, opening, computing in batches, and keeping what was computed.
+"""Turn photos into the vectors of a frozen network: find, open, compute in batches, and keep what was computed.
 
-Trains nothing, and knows nothing of tags. The networks are in ``embeddings.networks``, the files in
-``embeddings.feature_cache``.
+Trains nothing, and knows nothing of tags.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import itertools
 import multiprocessing
 import os
 import re
+import stat
 import sys
 import time
 import warnings
@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from embeddings import EmbeddingError
-from embeddings.images.cache import FeatureCache, checksums
+from embeddings.images.cache import FeatureCache
 from embeddings.images.networks import FrozenNetwork, load_network
 
 __all__ = ["FrozenNetwork", "ImageFeatures", "extract", "find_images", "load_network", "open_image"]
@@ -65,7 +65,7 @@ Found = tuple[list[int], np.ndarray, dict[int, str]]
 
 @dataclass(frozen=True, eq=False)
 class Passes:
-    """The forward passes that an extraction still has to make, for whoever makes them.
+    """Describe the forward passes that an extraction still has to make, for whoever makes them.
 
     Pass i takes the images from ``i * batch_size`` on, ``batch_size`` of them. Who makes them the same way, on the
     same kind of processor and in as many threads of torch, finds the same vectors to the bit.
@@ -84,12 +84,12 @@ class Passes:
         return -(-len(self.paths) // self.batch_size)
 
     def photos(self) -> Photos:
-        """The images, to be opened."""
+        """Return the images, to be opened."""
         preprocessing = self.network.preprocessing
         return Photos(self.paths, preprocessing.transform(), preprocessing.scaled())
 
     def make(self, which: Sequence[int], openers: Executor) -> list[Found]:
-        """The passes ``which``, while ``openers``, threads of this process, open their images."""
+        """Make the passes ``which``, while ``openers``, threads of this process, open their images."""
         photos, everything = self.photos(), range(len(self.paths))
         numbers = [everything[i * self.batch_size : (i + 1) * self.batch_size] for i in which]
         with _without_warnings():  # Around all threads: what it sets holds for the process.
@@ -97,7 +97,7 @@ class Passes:
             return [self.forward(*stack(list(itertools.islice(opened, len(those))))) for those in numbers]
 
     def forward(self, numbers: list[int], pixels: Tensor | None, failures: dict[int, str]) -> Found:
-        """One pass, of what ``stack`` gave; an image whose vector is not finite fails. Moves the module nowhere."""
+        """Make one pass, of what ``stack`` gave; an image whose vector is not finite fails."""
         vectors = np.empty((0, self.network.dim), dtype=np.float32)
         if pixels is not None:
             kind = torch.device(self.device).type
@@ -113,7 +113,7 @@ class Passes:
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The image files that ``paths`` name, each once: files as they are, folders with all below them.
+    """Return the image files that ``paths`` name, each once: files as they are, folders with all below them.
 
     Within a folder those with a known ending, in natural order (im2 before im10); hidden ones are left out.
     Raises ``EmbeddingError`` for a path that is not there, and for a folder without images.
@@ -150,7 +150,7 @@ def open_image(path: str | Path, scaled: int | None = None) -> Image.Image:
 
 
 def _open(path: str | Path, scaled: int | None) -> Image.Image:
-    """``open_image`` within ``_without_warnings``."""
+    """Return what ``open_image`` does, for callers within ``_without_warnings``."""
     try:
         if os.path.getsize(path) == 0:
             raise EmbeddingError("the file is empty")
@@ -188,7 +188,7 @@ def extract(
     progress: bool = True,
     compute: Callable[[Passes], Iterator[Found]] | None = None,
 ) -> ImageFeatures:
-    """The vectors of the images at ``paths``; those that cannot be read are skipped by name.
+    """Return the vectors of the images at ``paths``; those that cannot be read are skipped by name.
 
     ``cache`` is a folder. What it holds of this network (its weights, preprocessing and precision) for images of the
     same contents, whatever their names, is not computed again; what is computed is added to it about once a minute
@@ -206,24 +206,28 @@ def extract(
     if (workers is not None and workers < 0) or (batch_size is not None and batch_size < 1):
         raise EmbeddingError(f"workers is {workers} and batch_size {batch_size}: 0 or more and 1 or more are needed")
     files = [Path(path) for path in paths]
-    digests, unreadable = checksums(files, Path(cache) if cache else None, progress)
-    skipped = {str(path): reason for path, reason in unreadable.items()}
+    skipped: dict[str, str] = {}
     # One row for each different contents, in the order of the paths.
     rows: dict[bytes, int] = {}
-    for digest in digests:
-        if digest is not None:
-            rows.setdefault(digest, len(rows))
+    path_of_row: list[Path] = []
+    wanted: list[tuple[int, int]] = []
+    for i, path in enumerate(tqdm(files, "reading images", unit="image", delay=2, disable=None if progress else True)):
+        try:
+            digest = _digest(path)
+        except OSError as error:
+            skipped[str(path)] = error.strerror or str(error)
+            continue
+        if digest not in rows:
+            rows[digest] = len(rows)
+            path_of_row.append(path)
+        wanted.append((i, rows[digest]))
     matrix = np.empty((len(rows), network.dim), dtype=np.float32)
     precision = _precision(device)
     record = {**network.describe(), "precision": precision}
-    del record["weights"]  # The name of their file: what is in it is told by the checksum.
+    del record["weights"]  # The name of their file: the checksum stands for what is in it.
     store = FeatureCache(Path(cache), record, network.dim) if cache else None
     done = store.read(rows, matrix) if store else np.zeros(len(rows), dtype=bool)
 
-    path_of_row: dict[int, Path] = {}
-    for path, digest in zip(files, digests, strict=True):
-        if digest is not None:
-            path_of_row.setdefault(rows[digest], path)
     missing: np.ndarray = np.flatnonzero(~done)
     reasons: dict[int, str] = {}
     if len(missing):
@@ -256,7 +260,6 @@ def extract(
             if store and unsaved:
                 store.add([images[row] for row in unsaved], matrix[unsaved])
 
-    wanted = [(i, rows[digest]) for i, digest in enumerate(digests) if digest is not None]
     for i, row in wanted:
         if not done[row]:
             skipped[str(files[i])] = reasons[row]
@@ -265,8 +268,17 @@ def extract(
     return ImageFeatures(matrix if everything else matrix[kept[:, 1]], kept[:, 0], skipped)
 
 
+def _digest(path: Path) -> bytes:
+    """Return the SHA-256 of a regular file's bytes."""
+    import pooch
+
+    if not stat.S_ISREG(path.stat().st_mode):  # A pipe would never end.
+        raise OSError("not a file")
+    return bytes.fromhex(pooch.file_hash(str(path), alg="sha256"))
+
+
 class Photos(Dataset):
-    """Photo i as (i, pixels), or (i, why not). Goes to the loader processes, hence holds no network."""
+    """Give photo i as (i, pixels), or (i, why not). Goes to the loader processes, hence holds no network."""
 
     def __init__(self, paths: Sequence[Path], transform: Callable[[Image.Image], Tensor], scaled: int) -> None:
         self.paths, self.transform, self.scaled = paths, transform, scaled
@@ -279,7 +291,7 @@ class Photos(Dataset):
             return self.open(i)
 
     def open(self, i: int) -> tuple[int, Tensor | str]:
-        """For threads, within ``_without_warnings``."""
+        """Return photo i; for threads, within ``_without_warnings``."""
         try:
             image = _open(self.paths[i], self.scaled)
             longer, shorter = max(image.size), min(image.size)
@@ -294,7 +306,7 @@ class Photos(Dataset):
 
 
 def stack(items: Sequence[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor | None, dict[int, str]]:
-    """Numbers of the good images, their pixels (n, 3, h, w) uint8, and the others' reasons."""
+    """Return the numbers of the good images, their pixels (n, 3, h, w) uint8, and the others' reasons."""
     good = [(i, pixels) for i, pixels in items if isinstance(pixels, Tensor)]
     failures = {i: reason for i, reason in items if isinstance(reason, str)}
     # Bytes, not floats, go from process to process: containers often have only 64 MiB to share.
@@ -302,7 +314,7 @@ def stack(items: Sequence[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor 
 
 
 def _compute(passes: Passes) -> Iterator[Found]:
-    """Pass by pass, in this process, while others open the images."""
+    """Make pass by pass in this process, while others open the images."""
     processes = _choose_workers(len(passes.paths)) if passes.workers is None else passes.workers
     loader = DataLoader(
         passes.photos(),
@@ -328,7 +340,7 @@ def _compute(passes: Passes) -> Iterator[Found]:
 
 
 def _choose_workers(images: int) -> int:
-    """One for each core, as long as each has enough to do; none within a process that may start none."""
+    """Return one for each core, as long as each has enough to do; 0 within a process that may start none."""
     if multiprocessing.current_process().daemon:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -336,7 +348,7 @@ def _choose_workers(images: int) -> int:
 
 
 def _precision(device: str) -> str:
-    """bfloat16 on GPUs that compute in it. On a processor, even one with instructions for it, it gained nothing.
+    """Return bfloat16 on GPUs that compute in it. On a processor, even one with instructions for it, it gained nothing.
 
     (MobileNet, one core with AVX512-BF16, batches of 8: 22.2 ms an image, and 22.1 in float32.)
     """
@@ -355,7 +367,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of a decoded image of any mode."""
+    """Return a decoded image of any mode as 8-bit RGB."""
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float32)
         if not np.isfinite(values).all():
@@ -377,7 +389,7 @@ def _raise(error: OSError) -> None:
 
 
 def _natural(path: Path) -> list[list[tuple[int, str]]]:
-    """Sorts digits by the number they make, within each part of the path."""
+    """Return a sort key that takes digits by the number they make, within each part of the path."""
     return [
         [(int(digits or 0), text.lower()) for text, digits in re.findall(r"(\D*)(\d*)", part)] for part in path.parts
     ]

@@ -1,6 +1,6 @@
 """Frozen convolutional networks by name (torchvision, timm), with their weights and their own preprocessing.
 
-Opens no photos and stores no features; that is ``embeddings.images``.
+Opens no photos and stores no features.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ class Preprocessing:
     """"center" cuts the middle out, "squash" changes the photo's proportions first, "border" fills it up."""
 
     def scaled(self) -> int:
-        """Pixels of the photo's shorter side after scaling, and before cropping."""
+        """Return the pixels of the photo's shorter side after scaling, and before cropping."""
         return math.floor(max(self.input_size[1:]) / self.crop_pct)
 
     def transform(self) -> Callable[[Image.Image], Tensor]:
@@ -105,7 +105,8 @@ class FrozenNetwork:
 
     def describe(self) -> dict[str, Any]:
         """Return all that decides the vectors of a photo, ready for JSON."""
-        p = self.preprocessing
+        preprocessing = asdict(self.preprocessing)
+        lists = {key: list(value) for key, value in preprocessing.items() if isinstance(value, tuple)}
         return {
             "name": self.name,
             "dim": self.dim,
@@ -113,14 +114,7 @@ class FrozenNetwork:
             "weights": self.weights,
             "checksum": self.checksum,
             "settings": dict(self.settings),
-            "preprocessing": {
-                "input_size": list(p.input_size),
-                "mean": list(p.mean),
-                "std": list(p.std),
-                "interpolation": p.interpolation,
-                "crop_pct": p.crop_pct,
-                "crop_mode": p.crop_mode,
-            },
+            "preprocessing": preprocessing | lists,
         }
 
 
@@ -160,7 +154,8 @@ def load_network(
     if preprocessing.input_size[0] != 3:
         raise EmbeddingError(f"{full_name} takes images of {preprocessing.input_size[0]} channels: choose one for RGB")
     if state is not None:
-        ignored = _TORCHVISION_CLASSIFIER if library == "torchvision" else _timm_classifier(model)
+        config: Any = getattr(model, "pretrained_cfg", {"classifier": _TORCHVISION_CLASSIFIER})
+        ignored = config.get("classifier") or ()
         _fit(model, state, ignored, Path(str(weights)), full_name, metadata.get("architecture"))
     module = _Features(model, "features" if library == "torchvision" else "forward_features", grid)
     module = module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -281,20 +276,7 @@ def _from_timm(
         # The hub's client has many errors of its own, of no common kind.
         raise _no_download(f"timm/{name}", error) from None
     wanted = resolve_model_data_config(model)
-    return model, Preprocessing(
-        input_size=tuple(wanted["input_size"]),
-        mean=tuple(wanted["mean"]),
-        std=tuple(wanted["std"]),
-        interpolation=wanted["interpolation"],
-        crop_pct=wanted["crop_pct"],
-        crop_mode=wanted["crop_mode"],
-    )
-
-
-def _timm_classifier(model: nn.Module) -> str | tuple[str, ...]:
-    """Return the name of the classifier's layer (or layers), from timm's configuration."""
-    config: Any = model.pretrained_cfg
-    return config.get("classifier") or ()
+    return model, Preprocessing(**{field.name: wanted[field.name] for field in fields(Preprocessing)})
 
 
 def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
@@ -365,24 +347,23 @@ def _fit(
         for key, tensor in state.items()
         if key in expected or not (key.startswith(tuple(f"{layer}." for layer in layers)) or _is_count(key))
     }
-    misfit = None
-    for key, tensor in expected.items():
-        if key not in given:
-            if not _is_count(key):
-                misfit = f"{key} is missing"
-        elif given[key].shape != tensor.shape:
-            misfit = f"{key} is {_shape(given[key])} in the file and {_shape(tensor)} in the network"
-        elif given[key].is_floating_point() and not given[key].isfinite().all():
-            misfit = f"{key} holds numbers that are not finite"
-        if misfit:
-            break
-    else:
-        foreign = next((key for key in given if key not in expected), None)
-        misfit = f"the network has no {foreign}" if foreign else None
+    misfit = next(filter(None, (_misfit(key, tensor, given.get(key)) for key, tensor in expected.items())), None)
+    if not misfit and (foreign := next((key for key in given if key not in expected), None)):
+        misfit = f"the network has no {foreign}"
     if misfit:
         of = f" (the file says it is of {made_for})" if made_for else ""
         raise EmbeddingError(f"{path}: these weights do not fit {name}: {misfit}{of}; give the network's own file")
     model.load_state_dict({**expected, **given})
+
+
+def _misfit(key: str, expected: Tensor, given: Tensor | None) -> str | None:
+    if given is None:
+        return None if _is_count(key) else f"{key} is missing"
+    if given.shape != expected.shape:
+        return f"{key} is {_shape(given)} in the file and {_shape(expected)} in the network"
+    if given.is_floating_point() and not given.isfinite().all():
+        return f"{key} holds numbers that are not finite"
+    return None
 
 
 def _is_count(key: str) -> bool:
@@ -395,39 +376,30 @@ def _shape(tensor: Tensor) -> str:
 
 def _override(preprocessing: Preprocessing, metadata: Mapping[str, str], path: str | Path | None) -> Preprocessing:
     """Return ``preprocessing`` with what the weights file's metadata says instead."""
-    fields = {
-        "input_size": preprocessing.input_size,
-        "mean": preprocessing.mean,
-        "std": preprocessing.std,
-        "interpolation": preprocessing.interpolation,
-        "crop_pct": preprocessing.crop_pct,
-        "crop_mode": preprocessing.crop_mode,
-    }
-    said = {key: metadata[key] for key in fields if key in metadata}
+    said = {field.name: metadata[field.name] for field in fields(preprocessing) if field.name in metadata}
     short = re.fullmatch(r"RGB (\d+)x(\d+), \(x/255-([\d.]+)\)/([\d.]+)", metadata.get("input", ""))
     if short:
         size = f"3, {short[1]}, {short[2]}"
         said = {"input_size": size, "mean": short[3], "std": short[4], **said}
+    found: dict[str, Any] = {}
     for key, text in said.items():
         numbers = [float(number) for number in re.findall(r"-?\d+\.?\d*(?:[eE][+-]?\d+)?", text)]
-        good = False
+        good, found[key] = False, text
         if key == "interpolation":
-            fields[key], good = text, text in _INTERPOLATIONS
+            good = text in _INTERPOLATIONS
         elif key == "crop_mode":
-            fields[key], good = text, text in _CROP_MODES
+            good = text in _CROP_MODES
         elif key == "crop_pct" and len(numbers) == 1:
-            fields[key], good = numbers[0], 0 < numbers[0] <= 1
+            good, found[key] = 0 < numbers[0] <= 1, numbers[0]
         elif key == "input_size" and len(numbers) == 3:
-            fields[key] = tuple(int(number) for number in numbers)
-            good = all(number >= 1 for number in numbers)
+            good, found[key] = min(numbers) >= 1, tuple(map(int, numbers))
         elif key in ("mean", "std") and len(numbers) in (1, 3):
-            fields[key] = tuple(numbers * 3)[:3]
-            good = key == "mean" or min(numbers) > 0
+            good, found[key] = key == "mean" or min(numbers) > 0, tuple(numbers * 3)[:3]
         if not good:
             raise EmbeddingError(
                 f"{path}: its metadata gives {key} as {text!r}, which cannot be used; correct or remove it"
             )
-    return Preprocessing(**fields)  # type: ignore[arg-type]
+    return replace(preprocessing, **found)
 
 
 def _dimension(module: nn.Module, preprocessing: Preprocessing, name: str) -> int:

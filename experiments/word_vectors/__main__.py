@@ -303,7 +303,7 @@ def read_vectors(path: Path) -> np.ndarray:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # That there is no data is told below.
+            warnings.simplefilter("ignore")  # That there is no data is said below.
             vectors = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
     except (ValueError, EOFError) as error:
         if "pickle" in str(error):  # NumPy takes whatever is no array for a pickle, and says how to run the code in it.
@@ -371,7 +371,7 @@ def _patience(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _silenced(name: str) -> Iterator[None]:
-    """Keep a library from logging a traceback of what will be raised and told in a sentence."""
+    """Keep a library from logging a traceback of what will be raised and reported in a sentence."""
     import logging
 
     logger = logging.getLogger(name)

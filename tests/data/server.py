@@ -32,10 +32,7 @@ class Site:
     """What a server has and how it behaves; tests change it while it runs."""
 
     files: dict[str, bytes]
-    etag: str | None = '"1"'
     ranges: bool = True
-    #: Serves a range whatever If-Range says, as some servers do.
-    heeds_if_range: bool = True
     #: For each request to come, after how many bytes of content the connection breaks; then never.
     breaks: list[int] = field(default_factory=list)
     #: For each request to come, seconds of silence before the first byte of content.
@@ -71,8 +68,7 @@ def make_handler(site: Site) -> type[BaseHTTPRequestHandler]:
                 return
             total, start = len(content), 0
             wanted = re.fullmatch(r"bytes=(\d+)-", request.range or "")
-            condition = self.headers.get("If-Range")
-            if wanted and site.ranges and (not site.heeds_if_range or condition in (None, site.etag)):
+            if wanted and site.ranges:
                 start = int(wanted[1])
                 if start >= total:
                     request.status = 416
@@ -85,8 +81,6 @@ def make_handler(site: Site) -> type[BaseHTTPRequestHandler]:
             headers = {"Content-Length": str(total - start), "Connection": "close"}
             if start:
                 headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
-            if site.etag:
-                headers["ETag"] = site.etag
             self.send_response(request.status)
             for name, value in (headers | site.headers).items():
                 self.send_header(name, value)

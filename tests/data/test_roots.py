@@ -1,4 +1,4 @@
-"""``data.roots``: which folder is the data root, and that a mistyped one is told of."""
+"""``data.roots``: which folder is the data root, and that a mistyped one is an error."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import bz2
 import gzip
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -31,7 +31,6 @@ from data.yfcc100m import (
     find_shards,
     parse_row,
     read_batches,
-    read_records,
 )
 
 # Text typed by owners, as the web shows it; encoded by the standard library, which the reader does not use for it.
@@ -52,26 +51,10 @@ def row(
     title: str = "", description: str = "", tags: tuple[str, ...] = (), photo: str = "42", later: bool = False
 ) -> str:
     columns = [photo, "12345678@N00", "nick", "2010-01-01 10:00:00.0", "1262340000", "Canon+EOS"]
-    columns += [
-        quote_plus(title),
-        quote_plus(description),
-        ",".join(map(quote_plus, tags)),
-        "",
-        "-0.1",
-        "51.5",
-        "16",
-    ]
+    columns += [quote_plus(title), quote_plus(description), ",".join(map(quote_plus, tags))]
+    columns += ["", "-0.1", "51.5", "16"]
     columns += ["http://www.flickr.com/photos/1/42/", "http://farm1.staticflickr.com/1/42_a.jpg"]
-    columns += [
-        "Attribution+License",
-        "http://creativecommons.org/licenses/by/2.0/",
-        "1",
-        "1",
-        "a",
-        "b",
-        "jpg",
-        "0",
-    ]
+    columns += ["Attribution+License", "http://creativecommons.org/licenses/by/2.0/", "1", "1", "a", "b", "jpg", "0"]
     if later:
         columns[:1] = ["7", photo, "693b08cb0e693b08cb0e693b08cb0e69"]
     assert len(columns) == (25 if later else 23)
@@ -109,6 +92,11 @@ def test_a_bad_row_says_why(bad: str, kind: str) -> None:
     with pytest.raises(RowError) as caught:
         parse_row(bad)
     assert caught.value.kind == kind
+
+
+def read_records(path: Path, tally: Tally | None = None) -> Iterator[Record]:
+    for batch in read_batches(path, tally):
+        yield from batch
 
 
 def write(path: Path, *rows: str | bytes, pack: Callable[[bytes], bytes] = bytes) -> Path:
@@ -169,14 +157,14 @@ def test_damaged_packing_keeps_what_was_readable_and_says_so(
     tmp_path: Path, pack: Callable[[bytes], bytes], spoil: str
 ) -> None:
     # Random text keeps the packed file long: bz2 gives whole blocks of 900 kB only.
-    titles = [os.urandom(2000).hex() for _ in range(1000)]
+    titles = [os.urandom(2000).hex() for _ in range(700)]
     path = write(tmp_path / "shard", *map(row, titles), pack=pack)
     whole = path.read_bytes()
     cut = len(whole) * 2 // 3
     path.write_bytes(whole[:cut] if spoil == "truncated" else whole[:cut] + b"\x55" * 5000 + whole[cut + 5000 :])
     tally = Tally()
     read = [record.title for record in read_records(path, tally)]
-    assert 200 <= len(read) < 1000
+    assert 200 <= len(read) < 700
     # A flipped byte in gzip may still unpack to something before its check fails.
     sound = len(read) if spoil == "truncated" else 200
     assert read[:sound] == titles[:sound]
@@ -186,7 +174,7 @@ def test_damaged_packing_keeps_what_was_readable_and_says_so(
     assert tally.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=400), st.sampled_from([bytes, gzip.compress, bz2.compress]))
 def test_arbitrary_bytes_never_stop_the_reader(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, pack: Callable[[bytes], bytes]
@@ -201,7 +189,7 @@ def test_arbitrary_bytes_never_stop_the_reader(
         assert tally.rows + sum(tally.skipped.values()) == len(lines) - (not lines[-1])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=20, max_size=28))
 def test_arbitrary_columns_give_a_record_or_a_reason(columns: list[str]) -> None:
     try:
@@ -212,7 +200,7 @@ def test_arbitrary_columns_give_a_record_or_a_reason(columns: list[str]) -> None
     assert not any("\0" in text for text in (record.title, record.description, *record.tags))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
     st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), max_size=5),

@@ -248,7 +248,7 @@ def test_the_grid_of_penalties_follows_the_features_scale() -> None:
 
 
 def nonlinear_case(seed: int = 14) -> tuple[Vocabulary, list[np.ndarray], list[list[list[str]]]]:
-    """Tags told by the product of two features' signs, which no linear map can follow."""
+    """Tags that depend on the product of two features' signs, which no linear map can follow."""
     rng = np.random.default_rng(seed)
     vocabulary = vocabulary_of(["same", "other", *TAGS[:8]], dimension=6)
     features = [rng.standard_normal((n, 12)).astype(np.float32) * 0.2 + 3 for n in (600, 100, 60)]
