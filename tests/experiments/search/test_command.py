@@ -19,8 +19,11 @@ from PIL import Image
 
 from data.digits import load_digits_28
 from experiments.mnist.presets import MNIST_PRESETS, on_digits
+from experiments.runs import cli
 from experiments.runs.files import write_json
+from experiments.runs.folder import RunFolder
 from experiments.runs.records import DatasetRecord
+from experiments.search import __main__ as search
 from experiments.search.trials import Places, Plan, Trial, TrialRecord, read_trials, stopping_bar, winner
 from tests.experiments import commands, flickr_runs
 
@@ -94,7 +97,7 @@ def estimates(folder: Path) -> list[dict[str, str]]:
         return []
 
 
-def test_a_killed_worker_a_signal_and_a_killed_driver_lose_no_trial(tmp_path: Path) -> None:
+def test_killed_workers_a_signal_and_a_killed_driver_lose_no_trial(tmp_path: Path) -> None:
     file = tmp_path / "space.json"
     file.write_text(json.dumps(SPACE))
     ends = ["finished", "finished", "diverged", "crashed"]
@@ -108,11 +111,10 @@ def test_a_killed_worker_a_signal_and_a_killed_driver_lose_no_trial(tmp_path: Pa
     places = Places(folder, tmp_path, tmp_path)
     process = commands.start(*arguments)
     wait(process, lambda: all(estimates(places.trial(n)) for n in (1, 2)), "a first estimate of two trials at once")
-    wait(process, lambda: len(workers(process.pid)) == 2, "two workers")
-    commands.assert_one_sentence(commands.run(*arguments), str(folder), "another process")
-    killed = min(workers(process.pid))
-    os.kill(killed, signal.SIGKILL)
-    wait(process, lambda: len(workers(process.pid) - {killed}) == 2, "another worker in the killed one's place")
+    killed = workers(process.pid)
+    for worker in killed:
+        os.kill(worker, signal.SIGKILL)
+    wait(process, lambda: bool(workers(process.pid) - killed), "another worker in a killed one's place")
     process.send_signal(signal.SIGHUP)
     _, errors = process.communicate(timeout=500)
     assert process.returncode == 130 and "to continue:" in errors and "Traceback" not in errors, errors
@@ -172,6 +174,12 @@ def test_trials_may_have_gpus_where_the_command_has_none(tmp_path: Path) -> None
     commands.assert_one_sentence(done, "0.5 GPUs, but there are", "lower --cpus-per-trial or --gpus-per-trial")
     plan = json.loads((tmp_path / "search" / "gpus" / "search.json").read_text())
     assert plan["device"] == "cuda" and plan["precision"] == "float32"
+
+
+def test_two_searches_do_not_share_a_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with RunFolder(tmp_path / "search" / "mine").hold():
+        assert cli.run(search.main, ["mnist", "--fast", "--runs", str(tmp_path), "--name", "mine"]) == 2
+    assert "another process is at work there" in capfd.readouterr().err
 
 
 def test_no_trial_is_stopped_before_its_grace_or_before_others_came_as_far() -> None:
