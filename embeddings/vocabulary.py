@@ -1,15 +1,23 @@
 """A vocabulary: a gensim ``KeyedVectors`` with checked contents, and exact nearest words for many vectors at once.
 
-Trains and downloads nothing; ``embeddings.word_files`` reads the files.
+gensim reads and writes the files; what it reads wrongly or lets pass is checked here. Trains and downloads nothing.
 """
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import difflib
+import gzip
+import hashlib
+import logging
 import os
+import shutil
+import tempfile
+import zlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +25,6 @@ import msgspec
 import numpy as np
 
 from embeddings import EmbeddingError
-from embeddings.word_files import LeftOut, find_oddity, read_vectors
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -29,7 +36,9 @@ FORMAT = "word vectors 1"
 #: Numbers beyond this come from a file read out of step, not from training.
 LARGEST = 1e6
 
+_BLOCK = 1 << 20
 _ROWS = 1 << 14
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,25 @@ class Description:
     counts: list[Annotated[int, msgspec.Meta(ge=0, le=2**62)]] | None = None
 
 
+@dataclass
+class LeftOut:
+    """Words of a file that no vocabulary can hold, by reason."""
+
+    words: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, word: str) -> None:
+        """Note ``word``, left out for ``reason``."""
+        self.words.setdefault(reason, []).append(word)
+
+    def __str__(self) -> str:
+        """One line: how many words were left out for each reason, the first three by name; empty without any."""
+        parts = []
+        for reason, words in self.words.items():
+            named = ", ".join(ascii(word) for word in words[:3]) + (", ..." if len(words) > 3 else "")
+            parts.append(f"{len(words):,} {reason} ({named})")
+        return f"left out: {'; '.join(parts)}" if parts else ""
+
+
 class Vocabulary:
     """Words, most frequent first, each with its vector.
 
@@ -51,39 +79,15 @@ class Vocabulary:
     ``info``: what a saved vocabulary was saved with; ``left_out``: words that were left out, see ``LeftOut``.
     """
 
-    def __init__(self, keyed_vectors: KeyedVectors) -> None:
-        """Check ``keyed_vectors``, leave out words that no vocabulary can hold, and sort the others by count.
+    def __init__(self, keyed_vectors: KeyedVectors, info: dict[str, Any] | None = None) -> None:
+        """Check ``keyed_vectors`` and leave out words that are empty, hold white space or are no valid text.
 
         Raises ``EmbeddingError`` when no word is left, or a vector is not finite, zero or absurdly large.
         """
         self.left_out = LeftOut()
-        self.info: dict[str, Any] = {}
+        self.keyed_vectors = _checked(keyed_vectors, self.left_out)
+        self.info = dict(info or {})
         self._indexes: dict[str, exact.Index] = {}
-        words, kept = keyed_vectors.index_to_key, []
-        for rank, word in enumerate(words):
-            if word is None:  # Where gensim ignored a repeated word.
-                continue
-            if reason := find_oddity(word):
-                self.left_out.add(reason, word)
-            else:
-                kept.append(rank)
-        if not kept:
-            raise EmbeddingError("the vocabulary holds no word: give at least one word with its vector")
-        counts = keyed_vectors.expandos.get("count")
-        if counts is not None and len(words) > 1 and np.array_equal(counts, np.arange(len(words), 0, -1)):
-            counts = None  # Made up by gensim's reader.
-        if counts is not None:
-            kept.sort(key=lambda rank: -counts[rank])
-        vectors = np.asarray(keyed_vectors.vectors)
-        whole = kept == list(range(len(vectors)))
-        if not whole or vectors.dtype != np.float32:
-            vectors = np.ascontiguousarray(vectors[kept], dtype=np.float32)
-        _check_vectors([words[rank] for rank in kept], vectors)
-        if vectors is not keyed_vectors.vectors or (counts is None and "count" in keyed_vectors.expandos):
-            keyed_vectors = _keyed([words[rank] for rank in kept], vectors)
-            if counts is not None:
-                keyed_vectors.expandos["count"] = np.asarray(counts, dtype=np.int64)[kept]
-        self.keyed_vectors = keyed_vectors
 
     @classmethod
     def from_arrays(
@@ -97,7 +101,7 @@ class Vocabulary:
         if len(set(words)) < len(words):
             twice = Counter(words).most_common(1)[0][0]
             raise EmbeddingError(f"the word {twice!r} is given more than once: keep one of its vectors")
-        vocabulary = cls(_keyed(words, vectors))
+        vocabulary = cls(_keyed(words, vectors, None))
         if len(vocabulary) != len(words):
             raise EmbeddingError(f"no vocabulary holds such words: {vocabulary.left_out}")
         vocabulary._set_counts(counts)
@@ -183,27 +187,23 @@ class Vocabulary:
         return exact.search(self._indexes[device], unit_rows(queries), k)
 
     def save(self, path: str | Path, info: dict[str, Any] | None = None) -> None:
-        """Write ``path`` (.bin) in word2vec's binary format, and a JSON of the same name beside it.
+        """Write ``path`` (.bin) in word2vec's binary format by gensim, and a JSON of the same name beside it.
 
         The JSON holds counts, ``info`` and the other file's checksum, so that files of two different times are never
         taken for a pair. Each appears whole or not at all.
         """
-        import pooch
-
         path = Path(path)
         if path.suffix != ".bin":
             raise EmbeddingError(f"{path}: word vectors are saved in word2vec's binary format: end the name in .bin")
         temporary, described = (path.with_name(f".{path.name}.{os.getpid()}.{kind}.tmp") for kind in ("bin", "json"))
         try:
-            with open(temporary, "wb") as file:
-                file.write(f"{len(self)} {self.vectors.shape[1]}\n".encode())
-                for word, vector in zip(self.words, self.vectors.astype("<f4", copy=False), strict=True):
-                    file.write(word.encode() + b" " + vector.tobytes())
+            with _collected("not present in"):  # Words stand in their order already.
+                self.keyed_vectors.save_word2vec_format(str(temporary), binary=True, sort_attr="none")
             record = {
                 "format": FORMAT,
                 "words": len(self),
                 "dimension": self.vectors.shape[1],
-                "sha256": pooch.file_hash(str(temporary), alg="sha256"),
+                "sha256": _sha256(temporary),
                 **(info or {}),
                 "counts": None if self.counts is None else self.counts.tolist(),
             }
@@ -225,17 +225,22 @@ class Vocabulary:
         damaged or of another kind, ``OSError`` when it cannot be read.
         """
         path = Path(path)
-        words, vectors, left_out = read_vectors(path)
+        left_out = LeftOut()
+        with _plain(path) as plain:
+            keyed_vectors = _read(plain, path, left_out)
         counts: list[int] | None = None
-        info: dict[str, Any] = {}
+        info: dict[str, object] = {}
         described = path.with_suffix(".json")
         if path.suffix == ".bin" and described.is_file():
             counts, info = _read_description(described, path)
+        keyed_vectors.expandos.pop("count", None)  # gensim makes counts up where a file has none.
         try:
-            vocabulary = cls.from_arrays(words, vectors, counts)
+            vocabulary = cls(keyed_vectors, info)
+            vocabulary._set_counts(counts)
         except EmbeddingError as error:
             raise EmbeddingError(f"{path}: {error}") from None
-        vocabulary.info, vocabulary.left_out = info, left_out
+        for reason, words in left_out.words.items():
+            vocabulary.left_out.words.setdefault(reason, []).extend(words)
         return vocabulary
 
 
@@ -260,30 +265,241 @@ def unusable_row(vectors: np.ndarray) -> tuple[int, str] | None:
     return None
 
 
-def _keyed(words: list[str], vectors: np.ndarray) -> KeyedVectors:
+def _keyed(words: list[str], vectors: np.ndarray, counts: np.ndarray | None) -> KeyedVectors:
     from gensim.models import KeyedVectors
 
     keyed = KeyedVectors(vectors.shape[1])
     keyed.index_to_key, keyed.vectors = words, vectors
     keyed.key_to_index = {word: rank for rank, word in enumerate(words)}
+    if counts is not None:
+        keyed.expandos["count"] = counts
     return keyed
 
 
-def _check_vectors(words: Sequence[str], vectors: np.ndarray) -> None:
-    """Raise ``EmbeddingError`` about the first vector that has no direction, or numbers of no training."""
+def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
+    """Return ``keyed`` without odd words and sorted by count; the object itself where nothing changes."""
+    words, vectors = keyed.index_to_key, np.asarray(keyed.vectors)
+    kept = []
+    for rank, word in enumerate(words):
+        if word is None:  # Where gensim ignored a repeated word.
+            continue
+        if not word:
+            left_out.add("empty", word)
+        elif word != "".join(word.split()):
+            left_out.add("with white space", word)
+        elif not _is_text(word):
+            left_out.add("not UTF-8", word)
+        else:
+            kept.append(rank)
+    if not kept:
+        raise EmbeddingError("the vocabulary holds no word: give at least one word with its vector")
+    counts = keyed.expandos.get("count")
+    if counts is not None:
+        counts = np.asarray(counts, dtype=np.int64)
+        if np.array_equal(counts, np.arange(len(words), 0, -1)) and len(words) > 1:
+            counts = None  # Made up by gensim's reader.
+        elif (np.diff(counts[kept]) > 0).any():
+            kept = [kept[i] for i in np.argsort(-counts[kept], kind="stable")]
+    whole = kept == list(range(len(words)))
+    if not (whole and vectors.dtype == np.float32 and len(vectors) == len(words)):
+        vectors = np.ascontiguousarray(vectors[kept], dtype=np.float32)
     if (bad := unusable_row(vectors)) is not None:
-        raise EmbeddingError(f"the vector of the word {words[bad[0]]!r} {bad[1]}: leave the word out")
+        raise EmbeddingError(f"the vector of the word {words[kept[bad[0]]]!r} {bad[1]}: leave the word out")
     if (largest := float(np.abs(vectors).max())) > LARGEST:
         raise EmbeddingError(
             f"a vector holds the number {largest:.1e}: the file was read out of step, as happens where a word of a "
             "binary file holds a blank; write it again without such words, or as text"
         )
+    kept_counts = None if counts is None else counts[kept]
+    known = keyed.expandos.get("count")
+    if whole and vectors is keyed.vectors and (known is None) == (kept_counts is None):
+        return keyed
+    return _keyed([words[rank] for rank in kept], vectors, kept_counts)
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:  # What was not UTF-8 in a file, read with surrogates in its place.
+        return False
+    return True
+
+
+# ---- reading files
+
+
+@contextlib.contextmanager
+def _plain(path: Path) -> Iterator[Path]:
+    """Yield the file unpacked and without a byte order mark: itself where it is so already, else a temporary one."""
+    with open(path, "rb") as file:
+        head = file.read(3)
+    openers: dict[bytes, Any] = {b"BZh": bz2.open, b"\x1f\x8b": gzip.open}
+    opener = openers.get(head) or openers.get(head[:2])
+    if opener is None and head != _BOM:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "vectors"
+        try:
+            with (opener or open)(path, "rb") as packed, open(plain, "wb") as unpacked:
+                first = packed.read(_BLOCK)
+                first = first.removeprefix(_BOM)
+                room = min(_bound(first), shutil.disk_usage(folder).free)
+                unpacked.write(first)
+                while data := packed.read(_BLOCK):
+                    if unpacked.tell() + len(data) > room:
+                        raise EmbeddingError(f"{path}: unpacks to more than its header promises: download it again")
+                    unpacked.write(data)
+        except (EOFError, OSError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise EmbeddingError(f"{path}: the packed file is damaged ({error}): download it again") from None
+        yield plain
+
+
+def _header(first: bytes) -> tuple[int, int] | None:
+    """Return the word count and the dimension that a first line states, or None if it is no header."""
+    fields = first.split()
+    if len(fields) != 2 or not all(number.isdigit() for number in fields):
+        return None
+    # Numbers of thousands of digits are no sizes, and Python refuses to convert them.
+    count, dimension = (int(number) if len(number) <= 15 else 10**15 for number in fields)
+    return count, dimension
+
+
+def _bound(head: bytes) -> int:
+    """Return a generous bound of the bytes of a file that begins with ``head``."""
+    header = _header(head.partition(b"\n")[0])
+    return 1 << 50 if header is None else header[0] * (header[1] * 32 + 4096) + 4096
+
+
+def _numbers(line: bytes) -> list[bytes] | None:
+    """Return the fields of a line of text, if all but the first are numbers; else None."""
+    fields = line.split()
+    try:
+        [float(number) for number in fields[1:]]
+    except ValueError:
+        return None
+    return fields
+
+
+def _read(plain: Path, path: Path, left_out: LeftOut) -> KeyedVectors:
+    """Let gensim read an unpacked file; ``path`` names it in errors."""
+    size = plain.stat().st_size
+    with open(plain, "rb") as file:
+        first, second = file.readline(_BLOCK), file.readline(_BLOCK)
+    header = _header(first)
+    if header is None:
+        fields = _numbers(first)
+        if fields is None or len(fields) < 2:
+            raise EmbeddingError(f"{path} holds no word vectors in word2vec's or GloVe's format: name another file")
+        return _read_text(plain, path, None, len(fields) - 1, left_out)
+    count, dimension = header
+    text = (fields := _numbers(second)) is not None and len(fields) > dimension > 0
+    least = count * ((2 if text else 4) * dimension + 1)
+    if not count or not dimension or least > size:
+        raise EmbeddingError(
+            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes: download it again"
+        )
+    if text:
+        return _read_text(plain, path, count, dimension, left_out)
+    return _read_binary(plain, path, count, dimension, left_out)
+
+
+def _read_binary(plain: Path, path: Path, count: int, dimension: int, left_out: LeftOut) -> KeyedVectors:
+    keyed, repeated = _load(plain, path, binary=True)
+    for word in repeated:
+        left_out.add("repeated", word)
+    if any(character < " " for word in keyed.index_to_key if word for character in word):
+        raise EmbeddingError(
+            f"{path}: not read in step, since some word holds a blank: write it again without such words, or as text"
+        )
+    words = sum(
+        len(word.encode("utf-8", "surrogateescape")) + 1 for word in [*filter(None, keyed.index_to_key), *repeated]
+    )
+    with open(plain, "rb") as file:
+        read = len(file.readline()) + words + count * 4 * dimension
+        # Some writers end each vector with a newline, and then perhaps not the last.
+        rest = plain.stat().st_size - read
+        file.seek(-min(max(rest, 0), _BLOCK) or 0, os.SEEK_END)
+        tail = file.read() if rest > 0 else b""
+    if not (rest in (0, count, count - 1) or (rest > 0 and not tail.strip())):
+        raise EmbeddingError(
+            f"{path} holds {rest:,} bytes behind the {count:,} words it promises: its header is wrong, or it is "
+            "damaged; download it again"
+        )
+    return keyed
+
+
+def _read_text(plain: Path, path: Path, count: int | None, dimension: int, left_out: LeftOut) -> KeyedVectors:
+    """Let gensim read lines of ``word number ...``, after a pass that leaves out odd ones and counts the rest."""
+    with tempfile.TemporaryDirectory() as folder:
+        cleaned = Path(folder) / "vectors.txt"
+        kept = lines = 0
+        with open(plain, "rb") as source, open(cleaned, "wb") as target:
+            if count is not None:
+                source.readline()
+            for number, line in enumerate(source, start=1 if count is None else 2):
+                if not line.strip():
+                    continue
+                lines += 1
+                fields = line.split()
+                values = fields[-dimension:]
+                try:
+                    [float(value) for value in values]
+                    if len(fields) < dimension:
+                        raise ValueError
+                except ValueError:
+                    fault = "decimal commas; write points" if b"," in line else f"not a word with {dimension:,} numbers"
+                    raise EmbeddingError(f"{path}, line {number:,}: {fault}; download the file again") from None
+                if len(fields) != dimension + 1:
+                    word = b" ".join(fields[:-dimension]).decode("utf-8", "surrogateescape")
+                    left_out.add("with white space" if word else "empty", word)
+                    continue
+                kept += 1
+                target.write(b" ".join(fields) + b"\n")
+        if count not in (None, lines):
+            raise EmbeddingError(f"{path} holds {lines:,} words where it promises {count:,}: download it again")
+        if not kept:
+            raise EmbeddingError(f"{path} holds no word: name another file")
+        keyed, repeated = _load(cleaned, path, binary=False)
+    for word in repeated:
+        left_out.add("repeated", word)
+    return keyed
+
+
+def _load(file: Path, path: Path, binary: bool) -> tuple[KeyedVectors, list[str]]:
+    """Read by gensim; return the vectors and the words that it ignored because they came again."""
+    from gensim.models import KeyedVectors
+
+    with _collected("duplicate word") as records:
+        try:
+            keyed = KeyedVectors.load_word2vec_format(
+                str(file), binary=binary, no_header=not binary, unicode_errors="surrogateescape"
+            )
+        except (EOFError, ValueError) as error:
+            raise EmbeddingError(f"{path}: ends early or is damaged ({error}): download it again") from None
+    return keyed, [str(record.args[0]) for record in records if isinstance(record.args, tuple)]
+
+
+@contextlib.contextmanager
+def _collected(text: str) -> Iterator[list[logging.LogRecord]]:
+    """Collect gensim's log records that contain ``text``, and keep all of them off the terminal."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record) if text in str(record.msg) else None  # type: ignore[method-assign]
+    logger = logging.getLogger("gensim.models.keyedvectors")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield records
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
 
 
 def _read_description(described: Path, path: Path) -> tuple[list[int] | None, dict[str, Any]]:
     """Return counts and further fields of the JSON beside a saved file; nothing of a JSON of another kind."""
-    import pooch
-
     try:
         record = msgspec.json.decode(described.read_bytes(), type=dict[str, Any])
         if record.get("format") != FORMAT:
@@ -293,7 +509,15 @@ def _read_description(described: Path, path: Path) -> tuple[list[int] | None, di
         raise EmbeddingError(
             f"{described}: not readable as the account of {path.name} ({error}): delete it, or restore both"
         ) from None
-    if pooch.file_hash(str(path), alg="sha256") != description.sha256:
+    if _sha256(path) != description.sha256:
         raise EmbeddingError(f"{described} is not of {path.name} (its checksum differs): delete it, or restore both")
     record.pop("counts", None)
     return description.counts, record
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while data := file.read(_BLOCK):
+            digest.update(data)
+    return digest.hexdigest()

@@ -80,7 +80,7 @@ def test_unusable_queries_are_refused(queries: np.ndarray, k: int, says: str) ->
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_is_an_error() -> None:
+def test_a_missing_gpu_is_one_sentence() -> None:
     with pytest.raises(EmbeddingError, match="torch finds no GPU"):
         Vocabulary.from_arrays(WORDS, vectors()).nearest(vectors(), 2, "cuda")
 
@@ -136,7 +136,7 @@ def test_a_saved_vocabulary_reads_back_here_and_in_gensim(tmp_path: Path) -> Non
     assert part.words == ["dog", "東京"] and part.counts.tolist() == [5, 2] and part.info == loaded.info
 
 
-def test_a_description_of_another_file_is_refused(tmp_path: Path) -> None:
+def test_files_of_two_different_times_are_no_pair(tmp_path: Path) -> None:
     path, described = tmp_path / "v.bin", tmp_path / "v.json"
     Vocabulary.from_arrays(WORDS, vectors(), [6, 5, 4, 3, 2, 1]).save(path)
     old, record = described.read_text(), json.loads(described.read_text())
@@ -220,13 +220,12 @@ def test_odd_words_are_left_out_and_counted(tmp_path: Path) -> None:
         (b"2 2\nmy dog " + ONES + b"cat " + ONES, "in step|behind|ends early|not finite"),
         (b"1 2\ndog " + b"\x00\x00\xc0\x7f" * 2, "'dog' is not finite"),
         (b"dog 1 2\ncat 0 0\n", "'cat' is zero"),
-        (b"1 2\nmy dog 1 2\n", "holds no word"),
         (gzip.compress(b"dog 1 2\n" * 9, mtime=0)[:-12], "damaged"),
-        (gzip.compress(b"1 2\ndog 1 2\n" + b" " * 3 * 10**6, mtime=0), "a line of more than"),
+        (gzip.compress(b"1 2\ndog 1 2\n" + b" " * 3 * 10**6, mtime=0), "more than its header promises"),
         (b"BZh9 nothing", "damaged"),
     ],
 )
-def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+def test_a_damaged_or_foreign_file_is_one_sentence(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "vectors"
     path.write_bytes(content)
     with pytest.raises(EmbeddingError, match=says) as caught:
@@ -241,7 +240,7 @@ def test_random_damage_never_gives_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "v.json").unlink()
     keyed(WORDS, vectors()).save_word2vec_format(str(tmp_path / "v.txt"), binary=False)
     for whole in (path.read_bytes(), (tmp_path / "v.txt").read_bytes()):
-        for _ in range(60):
+        for _ in range(150):
             damaged = bytearray(whole)
             damaged[rng.integers(len(damaged))] = rng.integers(256)
             path.write_bytes(damaged[: rng.integers(1, len(damaged) + 1)] if rng.random() < 0.3 else damaged)
