@@ -159,8 +159,8 @@ def packed(rows: Tensor, pack: int) -> Tensor:
 
 
 def wrong_conditions(y: Tensor, offset: Tensor | None, classes: int) -> Tensor:
-    """Return a wrong condition for each row: of a label the one ``offset`` (1 to classes - 1) classes further, of a
-    vector that of the row before."""
+    """Return a wrong condition for each row: a label moved by ``offset`` (1 to classes - 1), or the vector of the row
+    before."""
     return y.roll(1, -2) if offset is None else (y + offset) % classes
 
 

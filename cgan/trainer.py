@@ -111,7 +111,7 @@ class Trainer:
         )
 
     def step(self) -> None:
-        """Make one update of D and of G. Never waits for the device."""
+        """Make one update of D and of G. On CUDA it returns before the kernels finish."""
         if self.fast_update_supported:
             if self._fast_update is None:
                 self._fast_update = FastUpdate(

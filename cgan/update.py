@@ -66,7 +66,7 @@ def discriminate(D: nn.Module, batch: Batch, fake: Tensor) -> tuple[Tensor, Tens
     x, conditions = [batch.x, fake], [batch.y, batch.y_fake]
     if batch.y_wrong is not None:
         x, conditions = [*x, batch.x], [*conditions, batch.y_wrong]
-    y = [each for each in conditions if each is not None]  # none of an unconditional network
+    y = [each for each in conditions if each is not None]  # Without conditions in the training set all are None.
     logits = D(torch.cat(x), torch.cat(y) if y else None).split(len(batch.x))
     return logits[0], logits[1], logits[2] if batch.y_wrong is not None else None
 

@@ -5,6 +5,8 @@ Downloads nothing; knows no dataset.
 
 from __future__ import annotations
 
+import errno
+import lzma
 import os
 import shutil
 import stat
@@ -20,7 +22,10 @@ from data.download import exclusive
 _SLACK = 1 << 24
 
 #: What reading a damaged or foreign zip raises; RuntimeError is an encrypted one.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError, OSError),
+)
 
 
 class Archive(NamedTuple):
@@ -53,6 +58,8 @@ def find_fault(path: Path, archive: Archive) -> str | None:
                 return f"unpacks to more than {archive.max_bytes:,} bytes, so it is not the published file"
             torn = packed.testzip()
     except _ZIP_ERRORS as error:
+        if _is_of_the_disk(error):
+            raise
         return f"is not a whole zip file ({error})"
     return f"is damaged at {torn}" if torn else None
 
@@ -83,6 +90,8 @@ def unpack(archive: Path, target: Path) -> None:
                 for entry in tqdm(entries, desc=f"unpacking {archive.name}", unit="file", disable=None, leave=False):
                     packed.extract(entry, gathered)  # Reading to the end compares the checksum.
         except _ZIP_ERRORS as error:
+            if _is_of_the_disk(error):
+                raise
             raise DataError(
                 f"{archive} cannot be unpacked ({error}): delete it and run again to download it again"
             ) from error
@@ -94,6 +103,11 @@ def unpack(archive: Path, target: Path) -> None:
         inside = gathered / target.name
         os.replace(inside if inside.is_dir() else gathered, target)
         shutil.rmtree(gathered, ignore_errors=True)
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Return whether the disk, not the zip, is at fault: bzip2 and offsets that lead nowhere raise OSError as well."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def _stays_inside(entry: zipfile.ZipInfo) -> bool:

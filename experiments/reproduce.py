@@ -25,7 +25,7 @@ from cgan import CganError
 from experiments import UsageError
 from experiments.runs.cli import clock, printed_command, run, sentence
 from experiments.runs.files import flat, read_record
-from experiments.runs.folder import LOCATIONS, RunFolder
+from experiments.runs.folder import ADDED, LOCATIONS, RunFolder
 from experiments.runs.records import DivergedResult
 
 PLANS = Path(__file__).resolve().parent / "plans"
@@ -43,6 +43,9 @@ OVERVIEWS = ("tables", "report")
 #: The option that names what a command makes, by which it is known to be done.
 PRODUCTS = {"parzen": "--json", "sample": "--npy", "bench": "--out"}
 PRODUCTS |= {"word_vectors corpus": "--corpus", "word_vectors train": "--out"}
+
+#: Settings of estimates and of the stopping point that are part of a run's name.
+NAMED = ("--stopping.keep", "--estimate.dropout", "--estimate.no-dropout")
 
 #: Settings that a preset leaves to what the command finds.
 FOUND = ("features.network", "features.grid", "features.random_weights", *LOCATIONS)
@@ -116,6 +119,10 @@ class Step:
     """The folders of a training, one a seed."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of a training: the settings that its runs must have to count as done, by dotted name."""
+    precision: str = "auto"
+    """Of a training: the precision that its runs must have; auto takes any."""
+    embedded: bool | None = None
+    """Of a training: whether its data are embedded; None takes any."""
     needs: tuple[str, ...] = ()
     """Names of the commands whose files it takes."""
 
@@ -130,21 +137,28 @@ class Step:
             return all(self._is_done(folder) for folder in self.runs)
         if self.product is None or not self.product.is_file():
             return False
+        if self.product.suffix != ".json":
+            return True
         try:
-            return self.product.suffix != ".json" or bool(read_record(self.product, dict[str, Any]))
+            record = read_record(self.product, dict[str, Any])
         except (UsageError, OSError):
             return False
+        command = shlex.join(["python", "-m", f"experiments.{self.module}", *self.arguments])
+        return bool(record) and (self.module != "parzen" or record.get("command") == command)
 
     def _is_done(self, folder: RunFolder) -> bool:
         try:
-            result, recorded = folder.read_result(), flat(folder.read_config().settings)
+            result, config = folder.read_result(), folder.read_config()
         except (UsageError, CganError, OSError):
             return False
+        recorded = {**ADDED, **flat(config.settings)}
         same = all(
-            recorded.get(name, value) == value
+            recorded.get(name) == value
             for name, value in self.settings.items()
-            if name not in FOUND and not name.startswith("stopping.")
+            if name not in FOUND and (name == "stopping.keep" or not name.startswith("stopping."))
         )
+        same = same and self.precision in ("auto", config.precision)
+        same = same and self.embedded in (None, config.dataset.embedded)
         if isinstance(result, DivergedResult):
             return same
         return same and (result.stopped_by == "patience" or result.updates >= self.settings["stopping.max_updates"])
@@ -220,13 +234,10 @@ def plan(command: Command) -> list[Step]:
         try:
             words = shlex.split(line, comments=True)
             for made in steps_of(words, command) if words else ():
-                made = replace(made, needs=tuple(step.name for step in steps if is_taken(step, made)))
+                made = replace(made, needs=tuple(step.name for step in steps if depends_on(made, step)))
                 if made.name in {step.name for step in steps}:
                     raise UsageError(f"{made.name} is there already; name one of them by --name")
                 steps.append(made)
-        except KeyError as name:
-            known = ", ".join(f"{{{place}}}" for place in command.places)
-            raise UsageError(f"{path}, line {number}: nothing is named {name}; there are {known}") from None
         except (ValueError, UsageError, CganError) as error:
             raise UsageError(f"{path}, line {number}: {sentence(error)}") from None
         except SystemExit:
@@ -239,7 +250,16 @@ def plan(command: Command) -> list[Step]:
 def steps_of(words: Sequence[str], command: Command) -> list[Step]:
     """Return the steps of one line of a plan, one a seed."""
     places = command.places
-    module, *arguments = (word.format(**places) for word in words)
+
+    def filled(match: re.Match[str]) -> str:
+        if match[1] not in places:
+            known = ", ".join(f"{{{name}}}" for name in places)
+            raise UsageError(f"nothing is named {match[0]}; there are {known}")
+        return places[match[1]]
+
+    # Options as two words: --seed=3 is --seed 3.
+    words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    module, *arguments = (re.sub(r"\{(\w*)\}", filled, word) for word in words)
     if module in TRAINING_SECONDS:
         return trainings(module, arguments, command)
     if module in ("pytest", "bench", "sample", "parzen", "word_vectors", *OVERVIEWS):
@@ -279,6 +299,7 @@ def trainings(module: str, arguments: list[str], command: Command) -> list[Step]
     if parsed.dataset == "digits":
         config = on_digits(config, parsed.given)
     settings = flat(json.loads(json.dumps(config.as_dict())))  # As the recorded ones are: tuples become lists.
+    embedded = None if parsed.dataset == "auto" else parsed.dataset in ("digits", "scenes")
     name = parsed.name or run_name(module, parsed, arguments)
     options = ["--runs", command.places["runs"], "--device", command.device, "--resume"]
     options += ["--data-root", command.places["data"]] if command.data_root else []
@@ -296,6 +317,8 @@ def trainings(module: str, arguments: list[str], command: Command) -> list[Step]
                 seconds=rest + settings["stopping.max_updates"] * update * replicas,
                 runs=tuple(RunFolder(folder / f"{name}-seed{seed + i}") for i in range(replicas)),
                 settings=settings,
+                precision=parsed.precision,
+                embedded=embedded,
             )
         )
     return steps
@@ -303,8 +326,9 @@ def trainings(module: str, arguments: list[str], command: Command) -> list[Step]
 
 def run_name(module: str, parsed: Any, arguments: Sequence[str]) -> str:
     """Return the run's name without its seed: preset, data set of photos, and whatever options change."""
-    plain = ("--dataset", "--images", "--precision", "--replicas", "--words.vectors", "--name")
-    changed = [word for word in without(arguments[1:], *plain) if not word.startswith(("--stopping.", "--estimate.s"))]
+    plain = ["--dataset", "--images", "--precision", "--replicas", "--words.vectors", "--name"]
+    plain += [word for word in arguments if word.startswith(("--stopping.", "--estimate.")) and word not in NAMED]
+    changed = without(arguments[1:], *plain)
     changes = re.sub(r"[^a-z0-9.]+", "-", " ".join(word.split(".", 1)[-1] if word[:2] == "--" else word
                      for word in changed).lower()).strip("-")  # fmt: skip
     photos = Path(parsed.dataset).name if module == "flickr_tags" else ""
@@ -317,11 +341,11 @@ def without(arguments: Sequence[str], *options: str) -> list[str]:
     return [word for before, word in pairs if before not in options and word not in options]
 
 
-def is_taken(step: Step, by: Step) -> bool:
-    """Return whether ``by`` names what ``step`` makes among its arguments."""
-    made = [step.product, *(folder.path for folder in step.runs)]
+def depends_on(step: Step, other: Step) -> bool:
+    """Return whether ``step`` names what ``other`` makes among its arguments."""
+    made = [other.product, *(folder.path for folder in other.runs)]
     names = {str(path.parent if path.name == "manifest.json" else path) for path in made if path}
-    return by.module not in OVERVIEWS and not names.isdisjoint(by.arguments)
+    return step.module not in OVERVIEWS and not names.isdisjoint(step.arguments)
 
 
 def overview(steps: Sequence[Step], jobs: int) -> str:
@@ -347,7 +371,10 @@ def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, State]:
     from tqdm import tqdm
 
     logs.mkdir(parents=True, exist_ok=True)
-    states: dict[str, State] = {step.name: "skipped" for step in steps if step.is_done()}
+    states: dict[str, State] = {}
+    for step in steps:  # What is made of files that are made anew is made anew as well.
+        if all(name in states for name in step.needs) and step.is_done():
+            states[step.name] = "skipped"
     todo, running = [step for step in steps if step.name not in states], dict[str, _Running]()
     # Weighted by time, so that the bar's own estimate corrects itself by the finished steps.
     form = "{percentage:3.0f}%|{bar}| {elapsed}, about {remaining} left{postfix}"
@@ -385,14 +412,17 @@ def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, State]:
                 bar.update(max(0.0, now - shown))
                 shown = max(shown, now)
                 time.sleep(0.2 if len(states) + len(running) < 3 else 1)
-        except KeyboardInterrupt:
+        except BaseException as error:
             bar.set_postfix_str("saving")
-            # The trainings run in sessions of their own: the terminal's interrupt has not reached them.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # The commands run in sessions of their own: the terminal's interrupt has not reached them.
             for work in running.values():
                 work.process.send_signal(signal.SIGINT)
             for name, work in running.items():
                 work.process.wait()
                 states[name] = "stopped"
+            if not isinstance(error, KeyboardInterrupt):
+                raise
     return states
 
 
@@ -405,6 +435,7 @@ class _Running:
     started: float
     first: float
     """Share that was done before."""
+    log: Path
 
     @classmethod
     def start(cls, step: Step, logs: Path) -> _Running:
@@ -412,7 +443,8 @@ class _Running:
             if path:
                 path.parent.mkdir(parents=True, exist_ok=True)
         first = step.share()
-        with open(log_path(step, logs), "a", encoding="utf-8") as log:
+        path = log_path(step, logs)
+        with open(path, "a", encoding="utf-8") as log:
             print(f"$ {step.typed}", file=log, flush=True)
             module = step.module if step.module == "pytest" else f"experiments.{step.module}"
             process = subprocess.Popen(
@@ -422,7 +454,7 @@ class _Running:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return cls(step, process, time.monotonic(), first)
+        return cls(step, process, time.monotonic(), first, path)
 
     def done(self) -> float:
         """Return the estimated seconds of work done: by estimates where there are some, else by the clock."""
@@ -431,9 +463,13 @@ class _Running:
 
     def state(self) -> State:
         """Return how the ended process ended."""
-        if self.process.returncode == 0:
+        if self.process.returncode:
+            return "diverged" if self.step.has_diverged() else "failed"
+        if not self.step.runs or self.step.is_done():
             return "done"
-        return "diverged" if self.step.has_diverged() else "failed"
+        with open(self.log, "a", encoding="utf-8") as log:
+            print("the run of this name has other settings, or was cut short: give it another name", file=log)
+        return "failed"
 
 
 def log_path(step: Step, logs: Path) -> Path:
@@ -465,6 +501,8 @@ def summary(steps: Sequence[Step], states: Mapping[str, State], seconds: float, 
 # ---------------------------------------------------------------------------------------------------------------------
 # Reference results
 
+PUBLISHED = ("samples.png", "curves.png", "precision.png", "precision_user_tags.png", "reliability.png", "table2.md")
+
 
 def publish(steps: Sequence[Step], out: Path) -> int:
     """Copy what is done into ``out``, as reference results; print what was copied and what is not done."""
@@ -474,7 +512,7 @@ def publish(steps: Sequence[Step], out: Path) -> int:
         if not step.is_done():
             print(f"not done: {step.name}")
             continue
-        if step.product is not None and step.product.suffix == ".json":
+        if step.module == "parzen" and step.product is not None:
             target = out / step.product.parent.name / step.product.name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(cleaned(step.product.read_text(encoding="utf-8")), encoding="utf-8")
@@ -485,17 +523,16 @@ def publish(steps: Sequence[Step], out: Path) -> int:
             for path in sorted(folder.path.iterdir()):
                 if path.name in ("config.json", "result.json", "metrics.csv"):
                     (target / path.name).write_text(cleaned(path.read_text(encoding="utf-8")), encoding="utf-8")
-                elif path.name in ("samples.png", "curves.png"):
+                elif path.name in PUBLISHED:
                     shutil.copyfile(path, target / path.name)
             print(f"{target}")
     return 0
 
 
 def cleaned(text: str) -> str:
-    """Return a record without the folders of this machine: neither in recorded commands nor in places of files."""
-    options = "runs|data-root|name|json|out|corpus|words.vectors|features.weights|device|threads"
-    text = re.sub(rf' --({options})[ =][^ "]+', "", text)
-    return re.sub(r'("(?:weights|vectors)": )"[^"]*/([^"/]+)"', r'\1"\2"', text)
+    """Return a record without the folders of this machine: of an absolute path the last part is left."""
+    text = re.sub(r' --(runs|data-root|name|json|device|threads)[ =][^ "]+', "", text)
+    return re.sub(r'(?<=[\s="])/(?:[^\s"/]+/)+', "", text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The update of ``cgan.update``, quicker: one optimisation a file, each tested for equality with the plain update.
+"""The update of ``cgan.update``, quicker: one optimisation per file, each tested for equality with the plain update.
 
 ``masks``        dropout masks cut from random bits
 ``layers``       ReLU and maxout fused with dropout
@@ -9,5 +9,5 @@
 ``graph``        the update captured as a CUDA graph
 ``seeds``        several seeds trained at once
 
-Nothing outside this folder needs it: without it, or with ``--no-fast``, training uses ``cgan.update``.
+``--no-fast`` trains with ``cgan.update`` alone.
 """

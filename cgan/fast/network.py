@@ -61,7 +61,7 @@ class FastNetwork:
         shifts: Sequence[int] = (0,),
         gradient_rows: slice = ALL,
     ) -> Tensor:
-        """(n, input_width) inputs and conditions to what the plain network returns.
+        """Return what the plain network returns for (n, input_width) inputs and their conditions.
 
         ``shifts``: the rows come in as many equal blocks, and y holds the conditions of one block; block k takes them
         moved down by shifts[k] rows. The first condition layer then multiplies each condition once.

@@ -75,7 +75,7 @@ class SeedsTrainer:
         self._buffers = [self._update.buffers.of_seed(i) for i in range(len(trainers))]
 
     def step(self) -> None:
-        """Make one update of every seed. Never waits for the device."""
+        """Make one update of every seed. On CUDA it returns before the kernels finish."""
         for trainer, buffers in zip(self.trainers, self._buffers, strict=True):
             trainer.fill(self._update, buffers)
         self._update(*self.trainers[0].rates())
@@ -139,5 +139,5 @@ def fit_seeds(
 
 
 def _sgd(trainer: Trainer, network: str) -> MomentumSGD:
-    """Return the optimizer of G or D; ``check_alike`` has refused any other kind."""
+    """Return the optimiser of G or D; ``check_alike`` has refused any other kind."""
     return cast(MomentumSGD, trainer.optimisers[network])

@@ -1,4 +1,4 @@
-"""The simultaneous update of ``cgan.update`` made of everything in this folder.
+"""The simultaneous update of ``cgan.update``, built from the other modules of this folder.
 
 It reads the batch from buffers that stay in place and draws no random number, so that it can be captured as a CUDA
 graph (``graph``) and serve several seeds at once (``seeds``), all buffers then having a leading axis.
@@ -100,7 +100,7 @@ class FastUpdate:
         fill_bits_(buffers.d_words, rng)
 
     def __call__(self, lr: float, momentum: float) -> None:
-        """Make the update with what ``buffers`` hold. Never waits for the device."""
+        """Make the update with what ``buffers`` hold. On CUDA it returns before the kernels finish."""
         self._update(lr, momentum)
 
     def _run(self, lr: Rate, momentum: Rate) -> None:
@@ -130,7 +130,7 @@ class FastUpdate:
         """Return D's logits of the real, the generated and, if matching-aware, the mismatched rows, from one pass."""
         n, offset = x.shape[-2], self.buffers.wrong_offset
         rows, shifts = ([x, fake, x], [0, 0, 1]) if self.matching else ([x, fake], [0, 0])
-        if y is not None and (y_fake is not y or offset is not None):  # The blocks' conditions differ: none is shared.
+        if y is not None and (y_fake is not y or offset is not None):  # Conditions differ between blocks: pass one per row.
             conditions = [y, y_fake]
             if self.matching:
                 conditions.append(wrong_conditions(y, offset, self.D.network.spec.condition_dim))

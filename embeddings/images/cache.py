@@ -54,6 +54,10 @@ class FeatureCache:
                 if hashlib.sha256(contents).hexdigest() != path.stem:
                     raise SafetensorError("its checksum is not that of its name")
                 arrays = load(contents)
+                if not self._is_whole(arrays):
+                    raise SafetensorError("it does not hold the features of such a network")
+            except FileNotFoundError:  # Another process removed it.
+                continue
             except SafetensorError as error:
                 print(
                     f"note: {path}: damaged ({error}); removed, and its features are computed again",
@@ -66,6 +70,17 @@ class FeatureCache:
                 if (row := rows.get(image)) is not None:
                     matrix[row], found[row] = vector, True
         return found
+
+    def _is_whole(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        """Return whether a file's arrays are of the form that ``add`` writes."""
+        images, vectors = arrays.get("images"), arrays.get("vectors")
+        return (
+            images is not None
+            and vectors is not None
+            and (images.dtype, images.shape[1:]) == (np.uint8, (32,))
+            and (vectors.dtype, vectors.shape) == (np.float32, (len(images), self.dim))
+            and bool(np.isfinite(vectors).all())
+        )
 
     def add(self, images: Sequence[bytes], vectors: np.ndarray) -> None:
         """Write the ``vectors``, (n, dim) float32, of ``images``, in new files that are there whole or not at all.

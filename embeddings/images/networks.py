@@ -36,6 +36,9 @@ _TORCHVISION_CLASSIFIER = "classifier.6"
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 _CROP_MODES = ("center", "squash", "border")
 
+#: Pixels on a side that a weights file may ask for.
+LARGEST_SIDE = 4_096
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -392,9 +395,11 @@ def _override(preprocessing: Preprocessing, metadata: Mapping[str, str], path: s
         elif key == "crop_pct" and len(numbers) == 1:
             good, found[key] = 0 < numbers[0] <= 1, numbers[0]
         elif key == "input_size" and len(numbers) == 3:
-            good, found[key] = min(numbers) >= 1, tuple(map(int, numbers))
+            good = 1 <= min(numbers) <= max(numbers) <= LARGEST_SIDE
+            found[key] = tuple(map(int, numbers)) if good else text
         elif key in ("mean", "std") and len(numbers) in (1, 3):
-            good, found[key] = key == "mean" or min(numbers) > 0, tuple(numbers * 3)[:3]
+            good = all(map(math.isfinite, numbers)) and (key == "mean" or min(numbers) > 0)
+            found[key] = tuple(numbers * 3)[:3]
         if not good:
             raise EmbeddingError(
                 f"{path}: its metadata gives {key} as {text!r}, which cannot be used; correct or remove it"

@@ -215,10 +215,13 @@ def compare(
     return result
 
 
-def highest_precision(truth: Sequence[Sequence[str]], vocabulary: Vocabulary, words: int) -> float:
-    """Return the precision at ``words`` that the best possible choice among ``vocabulary`` reaches, on average."""
+def highest_precision(truth: Sequence[Sequence[str]], vocabulary: Vocabulary, words: int) -> float | None:
+    """Return the precision at ``words`` that the best possible choice among ``vocabulary`` reaches, on average.
+
+    None where no photo has a true tag.
+    """
     right = [min(words, sum(tag in vocabulary for tag in set(tags))) for tags in truth if tags]
-    return float(np.mean(right)) / words if right else math.nan
+    return float(np.mean(right)) / words if right else None
 
 
 def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResult:
@@ -240,7 +243,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
     of_baselines, chosen, regressor = rank_by_baselines(data, vocabulary, record.seed, score)
     rankings = {"cgan": found.rankings, **of_baselines}
     truth, user_tags = ([tags[i] for i in test.tolist()] for tags in (data.tags, data.user_tags))
-    highest = highest_precision(truth, vocabulary, words)
+    highest, highest_alone = (highest_precision(tags, vocabulary, words) for tags in (truth, user_tags))
     result = FlickrResult(
         preset=record.preset,
         stopped_by=end.stopped_by,
@@ -254,7 +257,8 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         test_images=len(test),
         pairs=len(data.pairs.images),
         vocabulary={"words": len(data.vocabulary), "decoding": len(vocabulary)},
-        highest_precision=None if math.isnan(highest) else highest,
+        highest_precision=highest,
+        highest_precision_user_tags=highest_alone,
         left_out=data.counts,
         network=data.network,
         measures=compare(rankings, truth, data.vocabulary, words, found.diversity),
@@ -337,6 +341,8 @@ def write_figures(
         if bars:  # Without any where no test photo has such a tag.
             axis = f"precision at {settings.words} against {what} (95% interval over {result.test_images} photos)"
             figures.interval_bars(bars, folder / file, axis=axis, title=f"Which method tags best? — {name}")
+    if result.weights is not None:
+        figures.stamp(folder.glob("*.png"), result.weights)
 
 
 def table2_rows(data: FlickrData, found: Tagged, words: int) -> list[Any]:
@@ -380,6 +386,7 @@ def summary(result: Result) -> str:
         lines.append(
             f"with the {result.vocabulary['decoding']} words that can be generated, no method exceeds a precision at "
             f"10 of {result.highest_precision:.3f} against user tags and annotations"
+            + (f", {alone:.3f} against user tags alone" if (alone := result.highest_precision_user_tags) else "")
         )
     if result.notice:
         lines.append(f"NOTE: {result.notice}.")

@@ -6,6 +6,7 @@ measures them; ranks nothing.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import numpy as np
 
 from experiments.flickr_tags import baselines
 from experiments.flickr_tags.baselines import Regressor, Tags
+from experiments.flickr_tags.dataset import Pairs, make_pairs
 from experiments.flickr_tags.measures import Truth, bootstrap, sample_diversity
 from experiments.runs.records import SOURCES, CalibrationBin, OneToMany
 
@@ -94,35 +96,34 @@ def similar_tags(
 ) -> list[list[str]]:
     """Return ``samples`` real tags for each photo, drawn from all tags of the ``neighbours`` nearest training photos.
 
-    A tag comes as often as these photos have it. Raises ``UsageError`` when the arrays do not fit.
+    A tag comes as often as these photos have it; every training photo must have one. Raises ``UsageError`` when the
+    arrays do not fit.
     """
     nearest, _ = baselines.nearest_images(train_features, features, neighbours)
     drawn = []
     for row in nearest.tolist():
         tags = [tag for image in row for tag in sorted(set(train_tags[image]))]
-        drawn.append(rng.choice(tags, samples).tolist() if tags else [""] * samples)
+        drawn.append(rng.choice(tags, samples).tolist())
     return drawn
 
 
 def ridge_with_noise(
-    train_features: np.ndarray,
-    train_vectors: np.ndarray,
-    pairs: tuple[np.ndarray, np.ndarray],
-    features: np.ndarray,
-    alpha: float,
+    predicted: np.ndarray,
+    fitted: np.ndarray,
+    pairs: Pairs,
+    units: np.ndarray,
     samples: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Return (n, samples, d): the linear map's vector of each photo plus Gaussian noise of the residuals' covariance.
+    """Return (n, samples, d): vectors that ridge predicts plus Gaussian noise of its residuals' covariance.
 
-    ``train_features``, ``train_vectors`` and ``alpha`` are those of ``baselines.ridge``. ``pairs`` are features (m, f)
-    and unit word vectors (m, d) of (photo, tag) pairs: a residual is what a tag differs from its photo's prediction.
+    ``predicted`` (n, d) is of the photos asked for, ``fitted`` (m, d) of the training photos. A residual is what the
+    unit vector of a training photo's tag differs from the photo's prediction; ``pairs`` lists (photo, tag), ``units``
+    (V, d) the vectors.
     """
-    predicted = baselines.ridge_vectors(train_features, train_vectors, np.concatenate([features, pairs[0]]), alpha)
-    mean, fitted = predicted[: len(features)], predicted[len(features) :]
-    covariance = np.cov(pairs[1].astype(np.float64) - fitted, rowvar=False)
-    noise = rng.multivariate_normal(np.zeros(len(covariance)), covariance, (len(features), samples), method="eigh")
-    return (mean[:, None] + noise).astype(np.float32)
+    covariance = np.cov(units[pairs.words].astype(np.float64) - fitted[pairs.images], rowvar=False)
+    noise = rng.multivariate_normal(np.zeros(len(covariance)), covariance, (len(predicted), samples), method="eigh")
+    return (predicted[:, None] + noise).astype(np.float32)
 
 
 def real_diversity(tags: Tags, vocabulary: Vocabulary) -> np.ndarray:
@@ -146,23 +147,25 @@ def compare(
 ) -> dict[str, OneToMany]:
     """Return the measures of every source of ``SOURCES`` on the test photos.
 
-    ``vectors`` are the cGAN's samples (n, samples, d) by source; ``voters`` and ``alpha`` are the settings of the
-    baselines of the same kind, ``regressor`` the trained MLP. True tags are those that ``vocabulary`` can give.
+    ``vocabulary`` holds the words that can be drawn, ``data.vocabulary`` all. ``vectors`` are the cGAN's samples
+    (n, samples, d) by source; ``voters`` and ``alpha`` are the settings of the baselines of the same kind,
+    ``regressor`` the trained MLP. True tags are those that can be drawn.
     """
     from embeddings.vocabulary import unit_rows
 
-    train, test = data.splits.train, data.splits.test
+    test = data.splits.test
     truth = [[tag for tag in data.tags[i] if tag in vocabulary] for i in test.tolist()]
-    known = [[tag for tag in data.tags[i] if tag in vocabulary] for i in train.tolist()]
-    x, test_x, samples = data.features[train], data.features[test], next(iter(vectors.values())).shape[1]
-    having, means = baselines.mean_tag_vectors(known, data.vocabulary)
-    rng = np.random.default_rng(seed)
-    units = unit_rows(data.vocabulary.vectors)
-    pairs = [(i, data.vocabulary.index(tag)) for i, tags in enumerate(known) for tag in tags]
-    of_pairs = x[[i for i, _ in pairs]], units[[rank for _, rank in pairs]]
+    # Training photos that have a tag which can be drawn; ``taggable`` sees to it that there are some.
+    tagged = [i for i in data.splits.train.tolist() if any(tag in vocabulary for tag in data.tags[i])]
+    known = [[tag for tag in data.tags[i] if tag in vocabulary] for i in tagged]
+    x, test_x, samples = data.features[tagged], data.features[test], next(iter(vectors.values())).shape[1]
+    _, means = baselines.mean_tag_vectors(known, data.vocabulary)
+    units, rng = unit_rows(data.vocabulary.vectors), np.random.default_rng(seed % 2**64)
+    predicted = baselines.ridge_vectors(x, means, np.concatenate([test_x, x]), alpha)
+    pairs = make_pairs(known, np.arange(len(known)), data.vocabulary, sys.maxsize)
     drawn = {
         **vectors,
-        "ridge_noise": ridge_with_noise(x[having], means, of_pairs, test_x, alpha, samples, rng),
+        "ridge_noise": ridge_with_noise(predicted[: len(test)], predicted[len(test) :], pairs, units, samples, rng),
         "mlp_dropout": regressor.sample(test_x, samples, seed),
     }
     found = {
@@ -170,7 +173,7 @@ def compare(
         for source, block in drawn.items()
     }
     similar = similar_tags(x, known, test_x, voters, samples, rng)
-    of_words = np.array([[units[data.vocabulary.index(word)] for word in row] for row in similar])
+    of_words = units[[[data.vocabulary.index(word) for word in row] for row in similar]]
     found["similar"] = measure(similar, sample_diversity(of_words), truth)
     found["real"] = OneToMany(diversity=bootstrap(real_diversity(truth, data.vocabulary)))
     return {source: found[source] for source in SOURCES if source in found}

@@ -97,7 +97,8 @@ class Estimator:
     def measure_acceptance(self, trainer: Trainer) -> dict[str, float]:
         """Return the shares of validation images and of the last samples that D accepts, by label shown.
 
-        Keys are ``accept_real``, ``accept_real_wrong``, ``accept_fake`` and ``accept_fake_wrong``; every tenth sample.
+        Keys are ``accept_real``, ``accept_real_wrong``, ``accept_fake`` and ``accept_fake_wrong``; every tenth sample
+        or pack of samples. Nothing where there are too few images for a pack.
         """
         import torch
 
@@ -108,13 +109,15 @@ class Estimator:
         output, D, classes = trainer.G.spec.output, trainer.D, self.dataset.classes
         pack = D.spec.pack
         labels = torch.from_numpy(self.dataset.valid.labels[: len(self.valid)]).to(self.device)
+        real = packs_of_labels(self.valid, labels, pack)
+        fake = [part[::10] for part in packs_of_labels(self.samples, self.labels.to(self.device), pack)]
+        if not (len(real[0]) and len(fake[0])):
+            return {}
         training = D.training
         D.eval()
         shares = acceptance_matrix(
             lambda images, shown: D(from_pixels(images, output), shown),
-            *packs_of_labels(self.valid, labels, pack),
-            *packs_of_labels(self.samples[::10], self.labels[::10].to(self.device), pack),
-            classes,
+            *(*real, fake[0], fake[1], classes),
             generator=seeded(trainer.seed, "wrong labels"),
             per_class=0,
         ).accepted
@@ -237,7 +240,7 @@ def measure_dropout_on(loaded: LoadedRun, estimator: Estimator, valid: Tensor, t
     )
 
 
-def measure_acceptance(loaded: LoadedRun, estimator: Estimator, samples: Tensor) -> AcceptanceMatrix:
+def measure_acceptance(loaded: LoadedRun, estimator: Estimator, samples: Tensor) -> AcceptanceMatrix | None:
     """Return what the run's D accepts: real test images and ``samples``, with their own and with wrong labels.
 
     A D that judges packs is shown packs.
@@ -255,6 +258,8 @@ def measure_acceptance(loaded: LoadedRun, estimator: Estimator, samples: Tensor)
     pack = loaded.discriminator.spec.pack
     real = packs_of_labels(torch.from_numpy(dataset.test.images), torch.from_numpy(dataset.test.labels), pack)
     fake = packs_of_labels(samples, estimator.labels, pack)
+    if not (len(real[0]) and len(fake[0])):  # Too few for a pack.
+        return None
     return acceptance_matrix(logits, *real, *fake, dataset.classes, generator=rng)
 
 
@@ -308,7 +313,8 @@ def draw_figures(
     from experiments.runs import figures
 
     folder, dataset = loaded.folder.path, estimator.dataset
-    draw_grid(samples, estimator, folder, f"best validation likelihood, update {loaded.update:,}")
+    which = "best validation likelihood" if result.kept == "best" else "last weights"
+    draw_grid(samples, estimator, folder, f"{which}, update {loaded.update:,}")
     draw_neighbours(samples, estimator, folder)
     draw_interpolations(loaded, estimator, folder)
     figures.curves(history, folder / "curves.png", chosen=best_epoch, title=titled("Training", dataset))
@@ -320,6 +326,8 @@ def draw_figures(
         figures.acceptance(result.acceptance, folder / "acceptance.png", title=title)
         title = titled("How often samples are read as the label asked for", dataset)
         figures.fidelity_bars(result.label_fidelity, folder / "label_fidelity.png", title=title)
+    if result.weights is not None:
+        figures.stamp(folder.glob("*.png"), result.weights)
 
 
 def titled(text: str, dataset: ImageDataset) -> str:

@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         row_labels=labels or None,
         title=f"trained on {dataset.name}" if dataset.embedded else None,
     )
+    figures.stamp([command.out], loaded.folder.best_weights())
     dropout = ", dropout on" if command.dropout else ""
     print(f"{command.out}: {len(images)} images, trained on {dataset.name}, update {loaded.update:,}{dropout}")
     if command.npy:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from experiments.runs.records import Weights
+
 #: Larger figures than any that a run draws.
 MAX_BYTES = 4 * 2**20
 
@@ -42,8 +44,11 @@ class Picture:
     """What it shows, for a reader who cannot see it."""
 
 
-def read_png(path: Path, alt: str) -> Picture:
-    """Return a PNG file as it is; raises ``OSError`` or ``ValueError`` if it is missing, damaged or too large."""
+def read_png(path: Path, alt: str, weights: Weights | None = None) -> Picture:
+    """Return a PNG file as it is; raises ``OSError`` or ``ValueError`` if it is missing, damaged or too large.
+
+    Also if it says that it was drawn from other ``weights``, those of the result beside it.
+    """
     from PIL import Image
 
     if path.stat().st_size > MAX_BYTES or not path.is_file():
@@ -53,8 +58,11 @@ def read_png(path: Path, alt: str) -> Picture:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             image.load()
             width, height = image.size
+            drawn_from = getattr(image, "text", {}).get("sha256")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not readable as PNG ({type(error).__name__})") from None
+    if weights is not None and drawn_from not in (None, weights.sha256):
+        raise ValueError(f"{path}: drawn from other weights than the result beside it")
     return Picture(_uri("image/png", content), width, height, alt)
 
 

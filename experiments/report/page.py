@@ -124,7 +124,7 @@ def _png(run: Any, name: str, alt: str, notes: list[str]) -> figures.Picture | N
     if not (run.folder / name).exists():
         return None
     try:
-        return figures.read_png(run.folder / name, alt)
+        return figures.read_png(run.folder / name, alt, getattr(run.result, "weights", None))
     except (OSError, ValueError) as error:
         notes.append(f"{error}; the figure is left out")
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cgan.metrics.acceptance import AcceptanceMatrix
     from cgan.metrics.label_fidelity import LabelFidelity
-    from experiments.runs.records import AcceptanceRecord, CalibrationBin, FidelityRecord
+    from experiments.runs.records import AcceptanceRecord, CalibrationBin, FidelityRecord, Weights
 
 #: Okabe and Ito's palette without its yellow, which is too light for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -359,6 +359,20 @@ def save(figure: Figure, path: str | Path, title: str | None = None, *, grey: bo
     drawn.save(png, format="PNG", optimize=True)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_bytes(Path(path), png.getvalue())
+
+
+def stamp(paths: Iterable[Path], weights: Weights) -> None:
+    """Write into PNG files which weights they were drawn from: the texts ``update`` and ``sha256``."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    for path in paths:
+        info, png = PngInfo(), io.BytesIO()
+        info.add_text("update", str(weights.update))
+        info.add_text("sha256", weights.sha256)
+        with Image.open(path) as image:
+            image.save(png, format="PNG", optimize=True, pnginfo=info)
+        write_bytes(path, png.getvalue())
 
 
 def _line(plot: Axes, x: Any, y: Any, number: int, label: str, marker: str | None) -> None:

@@ -54,7 +54,12 @@ DERIVED = (RESULT, "*.png", "table2.*")
 LOCATIONS = ("features.weights", "words.vectors")
 
 #: Settings added since the first committed results, with the value that runs without them had.
-ADDED: dict[str, Any] = {"estimate.dropout": False, "discriminator.pack": 1, "decoding.dropout": False}
+ADDED: dict[str, Any] = {
+    "estimate.dropout": False,
+    "discriminator.pack": 1,
+    "decoding.dropout": False,
+    "stopping.keep": "best",
+}
 
 Experiment = Literal["mnist", "flickr-tags"]
 Result = MnistResult | FlickrResult | DivergedResult
@@ -146,7 +151,8 @@ class RunFolder:
         import io
 
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        names = list(dict.fromkeys(name for row in rows for name in row))  # An older session may have had fewer.
+        writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.metrics_path, text.getvalue())
@@ -252,8 +258,10 @@ class _ResultHead:
 def identity(config: RunConfig) -> dict[str, Any]:
     """Return what two runs share if they are the same: all that changes numbers beyond rounding.
 
-    That is neither where files lie, nor the number of threads, nor when training stops.
+    That is neither where files lie, nor the number of threads, nor when training stops, but for which weights are kept.
     """
+    stopping = config.settings.get("stopping")
+    keep = stopping.get("keep", "best") if isinstance(stopping, Mapping) else "best"
     settings = {
         section: {
             name: value
@@ -272,6 +280,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
         "device": device_kind(config.device),
         "fast": config.fast,
         "numerics": config.numerics,
+        **({"keep": keep} if keep != "best" else {}),
     }
 
 

@@ -316,6 +316,8 @@ class FlickrResult:
     """``words``: word vectors; ``decoding``: words that can be generated."""
     highest_precision: Share | None = None
     """Precision at 10, against user tags and annotations, of the best possible choice among the words."""
+    highest_precision_user_tags: Share | None = None
+    """The same against user tags alone."""
     left_out: dict[str, int]
     network: dict[str, Any]
     measures: dict[str, MethodMeasures]

@@ -118,7 +118,9 @@ def open_run(
         changes={
             name: value
             for name, value in flat((asked or settings).as_dict()).items()
-            if own.get(name) != value and not name.startswith("stopping.") and name not in LOCATIONS
+            if own.get(name) != value
+            and name not in LOCATIONS
+            and (name == "stopping.keep" or not name.startswith("stopping."))
         },
         preset_updates=own.get("stopping.max_updates"),
         fast=command.fast,

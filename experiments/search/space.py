@@ -126,7 +126,7 @@ def propose(
 ) -> dict[str, Any]:
     """Return settings for trial ``number``, a function of the arguments alone, so that resuming repeats it.
 
-    ``tpe`` is Bergstra et al.'s tree-structured Parzen estimator as Optuna has it, told of trials that were stopped
+    ``tpe`` is Bergstra et al.'s tree-structured Parzen estimator as Optuna has it, given the trials that were stopped
     (the best ``column`` at each estimate) and of those that train now, and at random for the first ``STARTUP``.
     """
     draws = random.Random(f"{seed}/{number}").getrandbits(32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import signal
 import stat
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 import data.download
 from data import DataError
-from data.archives import Archive, unpack
+from data.archives import Archive, find_fault, unpack
 from data.download import UnavailableError
 from data.mirflickr import ANNOTATIONS, download_mirflickr, load_photos
 from tests.data.server import closed_port, serve
@@ -131,6 +132,22 @@ def test_a_damaged_zip_is_refused_and_stays(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"(has the MD5|is damaged at|is not a whole zip file) .*delete it and run"):
         download_mirflickr(tmp_path, SMALL)
     assert path.read_bytes() == damaged and not (path.parent / "mirflickr").exists()
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_changed_zips_of_every_kind_have_a_fault_or_none(kind: int, tmp_path: Path) -> None:
+    """Damage of bzip2's and LZMA's data is reported by errors of other classes than zlib's."""
+    rng, whole, faults = random.Random(kind), zipped(LABELS | {"long.txt": bytes(5_000)}, kind), 0
+    for number in range(300):
+        changed = bytearray(whole)
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+        path = write(tmp_path / "changed.zip", bytes(changed))
+        faults += find_fault(path, SMALL[0]) is not None
+        try:
+            unpack(path, tmp_path / str(number))
+        except DataError as error:
+            assert str(path) in str(error)
+    assert faults > 100
 
 
 def test_other_bytes_from_a_mirror_are_refused_and_not_kept(tmp_path: Path, mirror: Callable[[str], None]) -> None:

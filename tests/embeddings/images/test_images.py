@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -21,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.numpy import load_file
+from safetensors.numpy import save as packed_tensors
 from safetensors.torch import save_file
 
 from embeddings import EmbeddingError
@@ -369,7 +371,18 @@ def test_a_damaged_file_is_named_and_replaced(
     [part] = tmp_path.rglob("*.safetensors")
     whole = part.read_bytes()
     middle = whole.rindex(first[5].tobytes()) + 10
-    for damaged in (b"", whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]):
+    foreign = packed_tensors(
+        {"images": np.zeros((2, 32), np.uint8), "vectors": np.full((2, network.dim), np.nan, np.float32)}
+    )
+    for damaged in (
+        b"",
+        whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        packed_tensors({}),
+        foreign,
+    ):
+        part.unlink()
+        if damaged in (packed_tensors({}), foreign):  # Whole, but not of this program.
+            part = part.with_stem(hashlib.sha256(damaged).hexdigest())
         part.write_bytes(damaged)
         features, forwards = counting(network, photos, cache=tmp_path)
         assert forwards == 12
@@ -377,6 +390,7 @@ def test_a_damaged_file_is_named_and_replaced(
         note = capsys.readouterr().err
         assert note.count("\n") == 1 and note.startswith(f"note: {part}: ") and "damaged" in note
         assert counting(network, photos, cache=tmp_path)[1] == 0
+        [part] = tmp_path.rglob("*.safetensors")
 
 
 def test_many_images_take_many_files(tmp_path: Path, network, photos: list[Path], monkeypatch) -> None:
@@ -478,6 +492,8 @@ def test_weights_that_do_not_fit(tmp_path: Path, network: FrozenNetwork, change,
         {"mean": "0.1, 0.2"},
         {"std": "0"},
         {"input_size": "3, 0, 10"},
+        {"input_size": "3, 1e999, 10"},
+        {"mean": "1e999"},
         {"input_size": "1, 160, 160"},
         {"crop_pct": "-1"},
         {"interpolation": "best"},

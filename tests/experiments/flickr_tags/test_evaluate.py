@@ -130,7 +130,7 @@ def test_the_highest_precision_is_that_of_the_best_choice_of_words() -> None:
     truth = [("word0", "word1", "word9"), (), tuple(WORDS[:8]), ("word7",)]
     # 2, 5 and 0 of the tags can be generated; the photo without a tag does not count.
     assert highest_precision(truth, vocabulary, 4) == pytest.approx((2 + 4 + 0) / 3 / 4)
-    assert math.isnan(highest_precision([()], vocabulary, 4))
+    assert highest_precision([()], vocabulary, 4) is None
 
 
 # ---- estimates while it trains

@@ -12,6 +12,7 @@ from cgan.networks import Generator
 from cgan.specs import Layer, parse_layers
 from embeddings.vocabulary import Vocabulary
 from experiments.flickr_tags import baselines, one_to_many
+from experiments.flickr_tags.dataset import Pairs
 from experiments.flickr_tags.presets import flickr_paper
 from experiments.runs.records import SOURCES
 from tests.experiments.flickr_tags.test_evaluate import made_data
@@ -47,13 +48,12 @@ def test_similar_photos_give_their_tags_as_often_as_they_have_them() -> None:
 
 def test_noise_around_the_linear_map_has_the_residuals_covariance() -> None:
     rng = np.random.default_rng(1)
-    x = rng.standard_normal((2_000, 4))
-    truth = rng.standard_normal((4, 3))
-    mixing = np.array([[1, 0, 0], [0.5, 0.2, 0], [0, 0, 0.1]])
-    vectors = x @ truth + rng.standard_normal((2_000, 3)) @ mixing.T
-    drawn = one_to_many.ridge_with_noise(x, vectors, (x, vectors), x[:5], 1e-6, 20_000, rng)
+    fitted, mixing = rng.standard_normal((50, 3)), np.array([[1, 0, 0], [0.5, 0.2, 0], [0, 0, 0.1]])
+    pairs = Pairs(np.repeat(np.arange(50), 60), np.arange(3_000))
+    words = fitted[pairs.images] + rng.standard_normal((3_000, 3)) @ mixing.T
+    drawn = one_to_many.ridge_with_noise(fitted[:5], fitted, pairs, words, 20_000, rng)
     assert drawn.shape == (5, 20_000, 3)
-    np.testing.assert_allclose(drawn.mean(1), x[:5] @ truth, atol=0.15)
+    np.testing.assert_allclose(drawn.mean(1), fitted[:5], atol=0.05)
     np.testing.assert_allclose(np.cov(drawn[2], rowvar=False), mixing @ mixing.T, atol=0.08)
 
 
@@ -75,6 +75,9 @@ def test_every_source_is_measured_on_the_test_photos() -> None:
     different = 1 - (4 * 7 * 6 + 2 * 6 * 5) / (40 * 39)
     assert found["cgan"].diversity.value == pytest.approx(different * found["real"].diversity.value, abs=0.02)
     assert found["cgan_dropout"].correctness.value < 0.4
+    # Where few words can be drawn, most photos have none of them.
+    few = one_to_many.compare(data, vocabulary.subset([0, 1]), {"cgan": perfect}, 2, 1.0, regressor, seed=-1)
+    assert few["similar"].coverage is not None and "cgan_dropout" not in few
     one = regressor.sample(x[test], 30, seed=3)
     assert np.array_equal(one, regressor.sample(x[test], 30, seed=3)) and one.std(1).min() > 0
     assert np.array_equal(regressor.vectors(x[test]), regressor.vectors(x[test])), "dropout is off again"

@@ -17,8 +17,9 @@ from PIL import Image
 from sklearn import datasets
 
 from experiments import UsageError
+from experiments.report.figures import read_png
 from experiments.runs import figures
-from experiments.runs.records import AcceptanceRecord, FidelityRecord, MnistResult
+from experiments.runs.records import AcceptanceRecord, FidelityRecord, MnistResult, Weights
 
 RESULT = Path(__file__).resolve().parents[3] / "experiments" / "results" / "mnist" / "paper-seed1" / "result.json"
 
@@ -227,6 +228,19 @@ def test_interval_bars_are_as_long_as_their_values(tmp_path: Path) -> None:
         figures.interval_bars({}, tmp_path / "none.png", axis="precision")
     figures.interval_bars({"all wrong": (0.0, 0.0, 0.0)}, tmp_path / "zero.png", axis="precision")
     read(tmp_path / "zero.png")
+
+
+def test_a_stamped_figure_names_its_weights_and_is_left_out_beside_others(digits: np.ndarray, tmp_path: Path) -> None:
+    path, weights = tmp_path / "grid.png", Weights(update=500, sha256="ab" * 32)
+    figures.image_grid(digits[:4].reshape(2, 2, -1), path, (8, 8))
+    before = np.asarray(Image.open(path))
+    figures.stamp([path], weights)
+    with Image.open(path) as image:
+        assert image.text == {"update": "500", "sha256": weights.sha256}
+        assert np.array_equal(np.asarray(image), before)
+    assert read_png(path, "digits", weights).alt == read_png(path, "digits").alt == "digits"
+    with pytest.raises(ValueError, match="other weights"):
+        read_png(path, "digits", Weights(update=500, sha256="cd" * 32))
 
 
 def test_import_is_light_and_pyplot_is_never_loaded(tmp_path: Path) -> None:
