@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,10 @@ def test_a_command_needs_those_whose_files_it_names(tmp_path: Path) -> None:
         ("mnist paper --seed 3-1", "such as 1-5"),
         ("mnist paper\nmnist paper", "line 2: mnist paper-seed1 is there already"),
         ("rm -rf /", "'rm' is no command of a plan"),
-        ("mnist paper --runs {home}", "line 1: nothing is named 'home'; there are {runs}"),
+        ("mnist paper --runs {home}", "line 1: nothing is named {home}; there are {runs}"),
         ("mnist paper --learning-rate 3", "line 1: not a command"),
         ("mnist paper --estimate.images 0", "line 1: estimate.images is 0"),
+        ("mnist paper --seed=3-1", "such as 1-5"),
         ("# nothing", "there is no command in it"),
         ('mnist "paper', "No closing quotation"),
     ],
@@ -108,6 +110,13 @@ def test_every_line_of_the_plans_is_a_command_that_exists(path: Path, tmp_path: 
         "        except SystemExit as end: assert not end.code, (module, end.code)\n"
         "        else: raise AssertionError(module)\n"
     )
+    folders = {str(tmp_path), *(a for step in found for option, a in pairwise(step.arguments) if option == "--out")}
+    for step in found:  # What lies below the folder of runs is made by a line above.
+        made = {reproduce.PRODUCTS.get(step.module), reproduce.PRODUCTS.get(f"{step.module} {step.arguments[0]}")}
+        taken = [
+            a for option, a in pairwise(("", *step.arguments)) if option not in made and a.startswith(f"{tmp_path}/")
+        ]
+        assert step.needs or not set(taken) - folders - {str(tmp_path / "yfcc100m")}, (step.name, taken)
     listed = json.dumps([[module, step.arguments] for module, step in others.items()])
     done = subprocess.run(
         [sys.executable, "-c", program], input=listed, cwd=commands.ROOT, capture_output=True, text=True, timeout=120
@@ -142,6 +151,10 @@ def test_what_counts_as_done(tmp_path: Path) -> None:
 
     assert done() and step.share() == 1 and done(stopped_by="patience", updates=100)
     assert not done(updates=62_108), "cut short"
+    for line, same in (("--precision bfloat16", False), ("--dataset digits", False), ("--precision float32", True)):
+        (asked,) = steps(tmp_path, f"mnist paper --name paper {line}").values()
+        assert done() and asked.is_done() == same, line
+    assert not done({**CONFIG.settings, "stopping": {**CONFIG.settings["stopping"], "keep": "last"}})
     other = {**CONFIG.settings, "training": {**CONFIG.settings["training"], "learning_rate": 0.5}}
     assert not done(other), "another run of the same name"
     assert done()
@@ -259,8 +272,10 @@ def test_interrupt_kill_and_going_on(tmp_path: Path) -> None:
     assert last_update(folder) > saved
 
 
-def test_a_record_that_is_damaged_is_not_done(tmp_path: Path) -> None:
+def test_a_score_that_is_damaged_or_of_another_command_is_not_done(tmp_path: Path) -> None:
     (step,) = steps(tmp_path, f"parzen --samples x.npy --json {tmp_path}/score.json").values()
-    for record, done in (({"test_mean": 1.0}, True), ({}, False), ([1], False)):
+    typed = f"python -m experiments.parzen --samples x.npy --json {tmp_path}/score.json"
+    other = f"{typed} --density-coverage"
+    for record, done in (({"command": typed}, True), ({"command": other}, False), ({}, False), ([1], False)):
         write_json(tmp_path / "score.json", record)
         assert step.is_done() == done

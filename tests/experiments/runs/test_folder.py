@@ -81,7 +81,7 @@ def test_identity_holds_what_changes_numbers_and_nothing_else() -> None:
     same = [
         replace(CONFIG, threads=7, preset="other", sessions=[], notice="x"),
         replace(CONFIG, device="cpu (Some name)"),
-        with_settings(stopping={"patience": 1000}),
+        with_settings(stopping={"patience": 1000, "keep": "best"}),
     ]
     other = [
         replace(CONFIG, seed=2),
@@ -91,12 +91,19 @@ def test_identity_holds_what_changes_numbers_and_nothing_else() -> None:
         replace(CONFIG, numerics=CONFIG.numerics + 1),
         replace(CONFIG, dataset=replace(CONFIG.dataset, images=10)),
         with_settings(training={"learning_rate": 0.2}),
+        with_settings(stopping={"keep": "last"}),
     ]
     assert all(identity(config) == identity(CONFIG) for config in same)
     assert all(identity(config) != identity(CONFIG) for config in other)
     placed = with_settings(features={"weights": "/a", "network": "x"})
     assert identity(placed) == identity(with_settings(features={"weights": "/b", "network": "x"}))
     assert identity(placed) != identity(with_settings(features={"weights": "/a", "network": "y"}))
+
+
+def test_rows_of_an_older_session_may_have_fewer_columns(tmp_path: Path) -> None:
+    RunFolder(tmp_path).write_metrics([{"update": 1}, {"update": 2, "accept_real": 0.5}])
+    table = RunFolder(tmp_path).read_metrics()
+    assert table["update"].tolist() == [1, 2] and table["accept_real"].isna().tolist() == [True, False]
 
 
 def test_metrics_are_a_table(tmp_path: Path) -> None:
