@@ -130,7 +130,7 @@ class FastUpdate:
         """Return D's logits of the real, the generated and, if matching-aware, the mismatched rows, from one pass."""
         n, offset = x.shape[-2], self.buffers.wrong_offset
         rows, shifts = ([x, fake, x], [0, 0, 1]) if self.matching else ([x, fake], [0, 0])
-        if y is not None and (y_fake is not y or offset is not None):  # Conditions differ between blocks: pass one per row.
+        if y is not None and (y_fake is not y or offset is not None):  # They differ between blocks: one per row.
             conditions = [y, y_fake]
             if self.matching:
                 conditions.append(wrong_conditions(y, offset, self.D.network.spec.condition_dim))
