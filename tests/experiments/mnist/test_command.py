@@ -28,7 +28,7 @@ from experiments.runs.records import NUMERICS, DivergedResult, MnistResult
 from tests.experiments import commands
 from tests.experiments.commands import assert_one_sentence, wait_until
 from tests.experiments.conftest import Call
-from tests.experiments.mutations import mutate_text
+from tests.experiments.mutations import fuzz_count, mutate_text
 
 SMALL, LENGTH = commands.SMALL_NETS, commands.SHORT
 
@@ -301,7 +301,7 @@ def test_changed_records_are_resumed_or_refused_and_left(
     else:
         tensors, record = checkpoint.load(mnist_run / name)
         files = ["config.json", "best.safetensors", "classifier.safetensors"]
-    for _ in range(60 if name.endswith("json") else 25):
+    for _ in range(fuzz_count(60 if name.endswith("json") else 25)):
         for file in files:
             shutil.copy(mnist_run / file, folder / file)
         changed = mutate_text(record, rng)

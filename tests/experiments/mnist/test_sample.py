@@ -20,7 +20,7 @@ from experiments.mnist.sample import parse_labels
 from experiments.mnist.sampling import load_run
 from tests.experiments import commands
 from tests.experiments.conftest import Call
-from tests.experiments.mutations import mutate
+from tests.experiments.mutations import fuzz_count, mutate
 
 
 def test_a_row_per_label(mnist_run: Path, call: Call, tmp_path: Path) -> None:
@@ -113,13 +113,13 @@ def test_damaged_and_foreign_runs_are_refused(mnist_run: Path, call: Call, tmp_p
     refused(("best.safetensors", "config.json describes nets of"), weights=None, settings=large, numerics=0)
 
 
-def test_five_hundred_changed_runs_are_sampled_or_refused(mnist_run: Path, tmp_path: Path) -> None:
+def test_changed_runs_are_sampled_or_refused(mnist_run: Path, tmp_path: Path) -> None:
     """One field of ``config.json`` or of the record in ``best.safetensors`` changed, by accident or by a stranger."""
     rng = random.Random(2)
     tensors, record = checkpoint.load(mnist_run / "best.safetensors")
     config = json.loads((mnist_run / "config.json").read_text())
     refused = 0
-    for number in range(500):
+    for number in range(count := fuzz_count(500)):
         shutil.copy(mnist_run / "best.safetensors", tmp_path)
         (tmp_path / "config.json").write_text(json.dumps(mutate(config, rng) if number % 2 else config))
         if number % 2 == 0:
@@ -129,7 +129,7 @@ def test_five_hundred_changed_runs_are_sampled_or_refused(mnist_run: Path, tmp_p
         except (UsageError, CganError) as error:
             refused += 1
             assert "\n" not in str(error) and str(tmp_path) in str(error)
-    assert refused > 200
+    assert refused > 0.4 * count
 
 
 def test_labels_in_words() -> None:

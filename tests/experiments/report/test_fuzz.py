@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from pathlib import Path
@@ -14,13 +13,13 @@ from experiments.report import __main__ as report
 from experiments.report import tables
 from experiments.report.records import load
 from experiments.runs.photo_table import PhotoRow, write_table2
-from tests.experiments.mutations import mutate_text
+from tests.experiments.mutations import fuzz_count, mutate_text
 from tests.experiments.report.builders import REFERENCE, flickr_run, mnist_run
 
 METRICS = "update,epoch,valid_log_likelihood,valid_average_precision,label_fidelity\n1,1,-5,0.1,0.1\n2,2,7.5,0.2,0.9\n"
 
 #: Changed records of each kind that are read, and those that go through the tables and the page as well.
-READ, SHOWN = int(os.environ.get("CGAN_FUZZ", "2000")), 100
+READ, SHOWN = fuzz_count(2_000), 100
 
 
 @pytest.mark.parametrize(
