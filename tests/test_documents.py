@@ -155,6 +155,7 @@ def test_controls(name: str, file: str) -> None:
     [
         ("`gan`", "gan-seed1"),
         ("`paper`", "paper-seed1"),
+        ("`paper`, older revision", "paper-seed1-stopped-by-hand"),
         ("`paper`, first 30 epochs", "paper-seed1-at-epoch-30"),
         ("`paper-literal`", "paper-literal-seed1"),
         ("`tutorial`", "tutorial-seed1"),
@@ -168,7 +169,7 @@ def test_how_each_row_was_measured_and_what_d_accepts(name: str, folder: str) ->
     expected = [nats(found["parzen"]), f"{found['parzen']['sigma']:.3f}", *updates, f"{found['seconds'] / 60:.0f} min"]
     assert cells[0] == expected
     if "acceptance" in found:
-        assert cells[1] == [f"{100 * share:.1f}%" for pair in found["acceptance"]["accepted"] for share in pair]
+        assert cells[-1] == [f"{100 * share:.1f}%" for pair in found["acceptance"]["accepted"] for share in pair]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -211,7 +212,7 @@ def test_the_paper_presets_tags() -> None:
 
 
 DETAILS = {
-    "(nothing changed)": "paper-seed1",
+    "(nothing changed)": "paper-seed1-stopped-by-hand",
     "random numbers: the same settings and seed after the code that draws dropout masks had changed": (
         "detail-precision-float32"
     ),
@@ -251,13 +252,39 @@ def test_details_of_tags() -> None:
 
 
 def test_dropout_while_sampling() -> None:
-    early, late = result("mnist/detail-precision-float32"), result("mnist/paper-seed1")
+    early, late = result("mnist/detail-precision-float32"), result("mnist/paper-seed1-stopped-by-hand")
     on = json.loads((RESULTS / "mnist-dropout-on" / "paper-seed1.json").read_text(encoding="utf-8"))
     expected = [f"{nats(r['parzen'])}, {r['diversity']['overall']:.2f}, {labels(r)}" for r in (early, late)]
     with_dropout = early["dropout_on"]
     with_dropout = f"{nats(with_dropout['parzen'])}, {with_dropout['diversity']['overall']:.2f}, {labels(with_dropout)}"
     assert row("docs/results.md", "`paper`, epoch 25")[1:] == [expected[0], with_dropout]
-    assert row("docs/results.md", "`paper`, epoch 115")[1:] == [expected[1], nats(on)]
+    assert row("docs/results.md", "`paper`, epoch 115 (older revision)")[1:] == [expected[1], nats(on)]
+    found = result("mnist/paper-seed1")
+    both = [f"{nats(r['parzen'])}, {r['diversity']['overall']:.2f}, {labels(r)}" for r in (found, found["dropout_on"])]
+    lines = [line for line in text_of("docs/results.md").splitlines() if line.startswith("| `paper` |")]
+    assert f"| `paper` | {both[0]} | {both[1]} |" in lines
+
+
+def test_density_and_coverage() -> None:
+    control = json.loads((RESULTS / "mnist-controls" / "real-images.json").read_text(encoding="utf-8"))
+    ours, real = result("mnist/paper-seed1")["density_coverage"], control["density_coverage"]
+    names = ("precision", "density", "coverage", "recall")
+    ours_features, real_features = ([f"{each['features']['overall'][n]:.2f}" for n in names] for each in (ours, real))
+    text = " ".join(text_of("docs/results.md").split())
+    assert "precision {} and density {}, but coverage {} and recall {}".format(*ours_features) in text
+    pixels = [f"{each['pixels']['overall']['coverage']:.2f}" for each in (ours, real)]
+    assert "have {}, {}, {} and {} (on pixels".format(*real_features) in text
+    assert f"coverage {pixels[0]} beside {pixels[1]}" in text
+
+
+def test_what_d_accepts_over_training() -> None:
+    metrics = pd.read_csv(RESULTS / "mnist" / "paper-seed1" / "metrics.csv").set_index("epoch")
+    text = " ".join(text_of("docs/results.md").split())
+    for epoch in (10, 15, 30, 70, 95):
+        assert (
+            f"{100 * metrics['accept_real_wrong'][epoch]:.0f}%" + (" of the real images" if epoch == 10 else "") in text
+        )
+        assert f"at epoch {epoch}" in text
 
 
 # Header starts of all tables with numbers: those compared above, and those whose numbers have no test yet.

@@ -21,7 +21,14 @@ from experiments.report.figures import read_png
 from experiments.runs import figures
 from experiments.runs.records import AcceptanceRecord, FidelityRecord, MnistResult, Weights
 
-RESULT = Path(__file__).resolve().parents[3] / "experiments" / "results" / "mnist" / "paper-seed1" / "result.json"
+RESULT = (
+    Path(__file__).resolve().parents[3]
+    / "experiments"
+    / "results"
+    / "mnist"
+    / "paper-seed1-stopped-by-hand"
+    / "result.json"
+)
 
 
 def read(path: Path) -> np.ndarray:
