@@ -99,7 +99,7 @@ def test_the_reference_page(tmp_path: Path) -> None:
     assert result["environment"]["command"] in page.text("provenance")
     # Figure 2 comes first, as the run drew it, at its real size.
     first = page.all("img")[0]
-    file = (REFERENCE / "mnist" / "paper-seed1-stopped-by-hand" / "samples.png").read_bytes()
+    file = (REFERENCE / "mnist" / "paper-seed1" / "samples.png").read_bytes()
     assert first["src"] == f"data:image/png;base64,{base64.b64encode(file).decode()}"
     assert (int(first["width"]), int(first["height"])) == Image.open(io.BytesIO(file)).size
     assert "a row a label from 0 to 9" in first["alt"]
