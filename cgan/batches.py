@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cgan import CganError
 from cgan.networks import sample_noise
+from cgan.packing import CHOICES, Groups
 from cgan.settings import TrainingSettings
 from cgan.specs import DiscriminatorSpec, GeneratorSpec
 
@@ -33,7 +34,7 @@ class TrainingSet:
 
     @cached_property
     def groups(self) -> Groups:
-        """Which examples share a condition."""
+        """The examples by condition."""
         if self.y is None:
             key = torch.zeros(self.count, dtype=torch.int64, device=self.x.device)
         elif self.y_index is not None:
@@ -42,14 +43,14 @@ class TrainingSet:
             key = torch.arange(self.count, device=self.y.device) if self.y.is_floating_point() else self.y
         return Groups.of(key)
 
-    def packs(self, examples: Tensor, draws: Tensor | None) -> Tensor:
-        """Return data (..., pack * d): each example beside others of its condition, chosen by ``draws``.
+    def packs(self, examples: Tensor, choices: Tensor | None) -> Tensor:
+        """Return data (..., pack * d): each example beside others of its condition.
 
-        ``draws`` (..., pack - 1) are random integers of at least 0 (``Groups.companions``); None for packs of one.
+        ``choices`` (..., pack - 1) are the random integers of ``Groups.companions``; None for packs of one.
         """
-        if draws is None:
+        if choices is None:
             return self.data(examples)
-        return self.data(torch.cat([examples[..., None], self.groups.companions(examples, draws)], -1)).flatten(-2)
+        return self.data(torch.cat([examples[..., None], self.groups.companions(examples, choices)], -1)).flatten(-2)
 
     def data(self, examples: Tensor) -> Tensor:
         """Return x (..., d) of the examples with the numbers ``examples`` (...)."""
@@ -60,46 +61,6 @@ class TrainingSet:
         if self.y is None:
             return None
         return _rows(self.y, examples if self.y_index is None else self.y_index[examples])
-
-
-@dataclass(frozen=True, eq=False)
-class Groups:
-    """Examples sorted by condition: those of example i are ``order[start[i] : start[i] + size[i]]``."""
-
-    order: Tensor
-    start: Tensor
-    size: Tensor
-    place: Tensor
-    """Where example i stands among those of its condition, from 0."""
-
-    @classmethod
-    def of(cls, key: Tensor) -> Groups:
-        """Return the groups of the examples with equal integers ``key`` (examples,)."""
-        order = key.argsort(stable=True)
-        _, group, counts = key.unique(return_inverse=True, return_counts=True)
-        start = (counts.cumsum(0) - counts)[group]
-        place = torch.empty_like(order)
-        place[order] = torch.arange(len(key), device=key.device)
-        return cls(order, start, counts[group], place - start)
-
-    def companions(self, examples: Tensor, draws: Tensor) -> Tensor:
-        """Return, for each of ``examples`` (...), as many others of its condition as ``draws`` (..., k) are given.
-
-        All differ where the condition has more than k examples; where it has fewer they are drawn again.
-        """
-        size, chosen = self.size[examples], list[Tensor]()
-        for k, draw in enumerate(draws.unbind(-1)):
-            # Among the places 1 to size - 1 after the example's own that are not taken yet, each as likely.
-            offset = draw % (size - 1 - k).clamp(min=1) + 1
-            for taken in torch.stack(chosen, -1).sort(-1).values.unbind(-1) if chosen else ():
-                offset = offset + (offset >= taken)
-            chosen.append(torch.where(size > k + 1, offset, draw % size))
-        places = (self.place[examples][..., None] + torch.stack(chosen, -1)) % size[..., None]
-        return self.order[self.start[examples][..., None] + places]
-
-
-#: Draws of companions are below this: far above the size of any group, so that every companion is as likely.
-DRAWS = 2**40
 
 
 @dataclass(frozen=True)
@@ -128,10 +89,10 @@ def draw_batch(
 ) -> Batch:
     """Return the batch of the examples with the numbers ``examples`` (n,); everything random comes from ``rng``."""
     y, n, pack = training_set.conditions(examples), len(examples), discriminator.pack
-    draws = None
+    choices = None
     if pack > 1:
-        draws = torch.randint(DRAWS, (n, pack - 1), generator=rng, device=examples.device)
-    x = training_set.packs(examples, draws)
+        choices = torch.randint(CHOICES, (n, pack - 1), generator=rng, device=examples.device)
+    x = training_set.packs(examples, choices)
     y_fake = y
     if y is not None and settings.fake_conditions == "fresh":
         drawn = torch.randint(training_set.count, (n,), generator=rng, device=x.device)
@@ -144,18 +105,6 @@ def draw_batch(
             offset = torch.randint(1, classes, (n,), generator=rng, device=x.device)
         y_wrong = wrong_conditions(y, offset, classes)
     return Batch(x, y, z, y_fake, y_wrong)
-
-
-def repeated(y: Tensor | None, pack: int) -> Tensor | None:
-    """Return each condition ``pack`` times in a row: labels (..., n), vectors (..., n, k), or None."""
-    if y is None or pack == 1:
-        return y
-    return y.repeat_interleave(pack, -2 if y.is_floating_point() else -1)
-
-
-def packed(rows: Tensor, pack: int) -> Tensor:
-    """Return rows (..., n * pack, d) as (..., n, pack * d): ``pack`` successive rows side by side."""
-    return rows if pack == 1 else rows.unflatten(-2, (-1, pack)).flatten(-2)
 
 
 def wrong_conditions(y: Tensor, offset: Tensor | None, classes: int) -> Tensor:

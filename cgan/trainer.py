@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,12 @@ from torch.optim.swa_utils import AveragedModel
 from cgan import CganError, checkpoint, optim
 from cgan.batches import TrainingSet, draw_batch
 from cgan.devices import Precision, seeded
-from cgan.fast.network import FastNetwork
-from cgan.fast.update import Buffers, FastUpdate, is_supported
 from cgan.networks import Discriminator, Generator
 from cgan.settings import StoppingSettings, TrainingSettings
 from cgan.update import alternating_update, simultaneous_update
+
+if TYPE_CHECKING:
+    from cgan.fast.update import Buffers, FastUpdate
 
 #: Form of the checkpoints written here; another one is refused.
 CHECKPOINT_FORMAT = 2
@@ -71,7 +72,7 @@ class Trainer:
         self.rng = seeded(seed, "training", device=self.device)
         self.average = averaged(generator, settings.averaging) if settings.averaging else None
         self.optimisers = {"G": self._optimiser(generator), "D": self._optimiser(discriminator)}
-        self.fast_update_supported = fast and is_supported(generator, discriminator, settings)
+        self.fast_update_supported = fast and self._is_supported()
         can_capture = self.fast_update_supported and self.device.type == "cuda"
         if use_graph and not can_capture:
             raise CganError(
@@ -86,6 +87,12 @@ class Trainer:
         self._order: tuple[int, Tensor] | None = None
         generator.use_generator(self.rng)
         discriminator.use_generator(self.rng)
+
+    def _is_supported(self) -> bool:
+        """Return whether the fast update can make this training's updates."""
+        from cgan.fast.update import is_supported  # Where it is used: the plain update needs nothing of ``cgan.fast``.
+
+        return is_supported(self.G, self.D, self.settings)
 
     @property
     def sampler(self) -> Generator:
@@ -114,6 +121,8 @@ class Trainer:
         """Make one update of D and of G. On CUDA it returns before the kernels finish."""
         if self.fast_update_supported:
             if self._fast_update is None:
+                from cgan.fast.update import FastUpdate
+
                 self._fast_update = FastUpdate(
                     self.G,
                     self.D,
@@ -155,6 +164,8 @@ class Trainer:
         G: Any
         D: Any
         if self.fast:
+            from cgan.fast.network import FastNetwork
+
             G, D = (FastNetwork(n, product_dtype=self.product_dtype, generator=self.rng) for n in (self.G, self.D))
         elif self.precision == "bfloat16":
             G, D = Bfloat16Products(self.G), Bfloat16Products(self.D)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cgan.batches import Batch, packed, repeated
+from cgan.batches import Batch
 from cgan.losses import discriminator_loss, generator_loss
+from cgan.packing import pack_rows, repeat_conditions
 from cgan.settings import GeneratorLoss
 
 Losses = tuple[Tensor, Tensor]
@@ -58,7 +59,7 @@ def alternating_update(
 def generate(G: nn.Module, batch: Batch) -> Tensor:
     """Return the generated rows (n, d), or packs of them (n, pack * d), as D takes them."""
     pack = len(batch.z) // len(batch.x)
-    return packed(G(batch.z, repeated(batch.y_fake, pack)), pack)
+    return pack_rows(G(batch.z, repeat_conditions(batch.y_fake, pack)), pack)
 
 
 def discriminate(D: nn.Module, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

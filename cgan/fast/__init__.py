@@ -9,5 +9,5 @@
 ``graph``        the update captured as a CUDA graph
 ``seeds``        several seeds trained at once
 
-``--no-fast`` trains with ``cgan.update`` alone.
+``--no-fast`` trains with ``cgan.update`` alone, and imports nothing from here.
 """

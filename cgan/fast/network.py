@@ -42,7 +42,7 @@ class FastNetwork:
         """Iterate over the network's parameters."""
         return self.network.parameters()
 
-    def mask_words(self, rows: int) -> int:
+    def mask_bit_words(self, rows: int) -> int:
         """Return the 64-bit words that the masks of a pass over ``rows`` rows take, in the order of the pass."""
         spec = self.network.spec
         places = [
@@ -58,13 +58,13 @@ class FastNetwork:
         y: Tensor | None = None,
         *,
         masks: TakeMask | None = None,
-        shifts: Sequence[int] = (0,),
+        condition_shifts: Sequence[int] = (0,),
         gradient_rows: slice = ALL,
     ) -> Tensor:
         """Return what the plain network returns for (n, input_width) inputs and their conditions.
 
-        ``shifts``: the rows come in as many equal blocks, and y holds the conditions of one block; block k takes them
-        moved down by shifts[k] rows. The first condition layer then multiplies each condition once.
+        ``condition_shifts``: the rows are so many equal blocks, and y holds the conditions of one block; block k takes
+        y rolled by condition_shifts[k] rows. The first condition layer then multiplies each condition once.
         ``gradient_rows``: the rows of x that need a gradient; only they get one.
         """
         network, spec = self.network, self.network.spec
@@ -74,7 +74,7 @@ class FastNetwork:
             h = self._hidden(layer, h, take, gradient_rows)
             gradient_rows = ALL
         if spec.condition != "none":
-            h = torch.cat([h, self._conditions(y, take, shifts)], -1)
+            h = torch.cat([h, self._conditions(y, take, condition_shifts)], -1)
             gradient_rows = ALL  # The conditions' layers take gradients from every row.
         for layer in network.joint:
             h = self._hidden(layer, h, take, gradient_rows)
@@ -82,11 +82,15 @@ class FastNetwork:
         out = self._linear(network.output, h, gradient_rows)
         return network.output_activation(out) if isinstance(network, Generator) else out.squeeze(-1)
 
-    def _conditions(self, y: Tensor | None, take: TakeMask, shifts: Sequence[int]) -> Tensor:
+    def _conditions(self, y: Tensor | None, take: TakeMask, condition_shifts: Sequence[int]) -> Tensor:
         network, spec = self.network, self.network.spec
 
         def spread(c: Tensor) -> Tensor:
-            return c if len(shifts) == 1 else torch.cat([c.roll(shift, -2) if shift else c for shift in shifts], -2)
+            return (
+                c
+                if len(condition_shifts) == 1
+                else torch.cat([c.roll(shift, -2) if shift else c for shift in condition_shifts], -2)
+            )
 
         c, layers = network.condition_encoder(y), list(network.condition_branch)
         c = c.to(network.output.bias.dtype)

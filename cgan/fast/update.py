@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cgan.batches import DRAWS, TrainingSet, packed, repeated, wrong_conditions
+from cgan.batches import TrainingSet, wrong_conditions
 from cgan.fast.accumulate import Accumulator, Rate
 from cgan.fast.graph import CapturedUpdate
 from cgan.fast.masks import MaskBuffer, fill_bits_
@@ -21,6 +21,7 @@ from cgan.fast.shared_pass import gradient_ratio
 from cgan.losses import discriminator_loss, generator_loss
 from cgan.networks import Discriminator, Generator, fill_noise_
 from cgan.optim import MomentumSGD
+from cgan.packing import CHOICES, pack_rows, repeat_conditions
 from cgan.settings import TrainingSettings
 from cgan.specs import GeneratorSpec
 
@@ -42,11 +43,11 @@ class Buffers:
     """(n,) int64: numbers of the batch's training examples."""
     noise: Tensor
     """(n * pack, input_dim of G)."""
-    g_words: Tensor
+    g_bits: Tensor
     """int64: random bits of the masks of G's pass."""
-    d_words: Tensor
+    d_bits: Tensor
     """int64: random bits of the masks of D's pass."""
-    draws: Tensor | None = None
+    choices: Tensor | None = None
     """(n, pack - 1) int64: random integers that choose the other data of each real pack."""
     fake_examples: Tensor | None = None
     """(n,) int64: examples whose conditions the generated rows take, where these are drawn afresh."""
@@ -89,15 +90,15 @@ class FastUpdate:
     def fill(self, buffers: Buffers, examples: Tensor, rng: torch.Generator) -> None:
         """Put the batch of ``examples`` (n,) and, from ``rng``, everything random into ``buffers``."""
         buffers.examples.copy_(examples)
-        if buffers.draws is not None:
-            buffers.draws.random_(0, DRAWS, generator=rng)
+        if buffers.choices is not None:
+            buffers.choices.random_(0, CHOICES, generator=rng)
         if buffers.fake_examples is not None:
             buffers.fake_examples.random_(0, self.training_set.count, generator=rng)
         fill_noise_(buffers.noise, cast(GeneratorSpec, self.G.network.spec).noise, rng)
         if buffers.wrong_offset is not None:
             buffers.wrong_offset.random_(1, self.D.network.spec.condition_dim, generator=rng)
-        fill_bits_(buffers.g_words, rng)
-        fill_bits_(buffers.d_words, rng)
+        fill_bits_(buffers.g_bits, rng)
+        fill_bits_(buffers.d_bits, rng)
 
     def __call__(self, lr: float, momentum: float) -> None:
         """Make the update with what ``buffers`` hold. On CUDA it returns before the kernels finish."""
@@ -107,11 +108,12 @@ class FastUpdate:
         for accumulator in self.accumulators:
             accumulator.set_rates(lr, momentum)
         buffers, loss, pack = self.buffers, self.settings.generator_loss, self.pack
-        x = self.training_set.packs(buffers.examples, buffers.draws)
+        x = self.training_set.packs(buffers.examples, buffers.choices)
         y = self.training_set.conditions(buffers.examples)
         y_fake = y if buffers.fake_examples is None else self.training_set.conditions(buffers.fake_examples)
 
-        fake = packed(self.G(buffers.noise, repeated(y_fake, pack), masks=MaskBuffer(buffers.g_words).take), pack)
+        generated = self.G(buffers.noise, repeat_conditions(y_fake, pack), masks=MaskBuffer(buffers.g_bits).take)
+        fake = pack_rows(generated, pack)
         leaf = fake.detach().requires_grad_()  # D's backward pass ends here, and G's starts from its gradient.
         real_logit, fake_logit, wrong_logit = self._discriminate(x, y, leaf, y_fake)
         d_loss = discriminator_loss(real_logit, fake_logit, wrong_logit)
@@ -129,18 +131,18 @@ class FastUpdate:
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return D's logits of the real, the generated and, if matching-aware, the mismatched rows, from one pass."""
         n, offset = x.shape[-2], self.buffers.wrong_offset
-        rows, shifts = ([x, fake, x], [0, 0, 1]) if self.matching else ([x, fake], [0, 0])
+        rows, condition_shifts = ([x, fake, x], [0, 0, 1]) if self.matching else ([x, fake], [0, 0])
         if y is not None and (y_fake is not y or offset is not None):  # They differ between blocks: one per row.
             conditions = [y, y_fake]
             if self.matching:
                 conditions.append(wrong_conditions(y, offset, self.D.network.spec.condition_dim))
             y = torch.cat([each for each in conditions if each is not None], -2 if y.is_floating_point() else -1)
-            shifts = [0]
+            condition_shifts = [0]
         logits = self.D(
             torch.cat(rows, -2),
             y,
-            masks=MaskBuffer(self.buffers.d_words).take,
-            shifts=shifts,
+            masks=MaskBuffer(self.buffers.d_bits).take,
+            condition_shifts=condition_shifts,
             gradient_rows=slice(n, 2 * n),
         ).split(n, -1)
         return logits[0], logits[1], logits[2] if self.matching else None
@@ -156,9 +158,9 @@ class FastUpdate:
         return Buffers(
             examples=integers(n),
             noise=torch.empty((*lead, n * pack, self.G.network.spec.input_dim), device=device),
-            g_words=integers(self.G.mask_words(n * pack)),
-            d_words=integers(self.D.mask_words(n * (3 if self.matching else 2))),
-            draws=integers(n * (pack - 1)).unflatten(-1, (n, pack - 1)) if pack > 1 else None,
+            g_bits=integers(self.G.mask_bit_words(n * pack)),
+            d_bits=integers(self.D.mask_bit_words(n * (3 if self.matching else 2))),
+            choices=integers(n * (pack - 1)).unflatten(-1, (n, pack - 1)) if pack > 1 else None,
             fake_examples=integers(n) if self.settings.fake_conditions == "fresh" and conditional else None,
             wrong_offset=integers(n) if self.matching and self.D.network.spec.condition != "real" else None,
         )

@@ -256,12 +256,12 @@ def second_pass(self: FastUpdate, lr: Rate, momentum: Rate) -> None:
     for accumulator in self.accumulators:
         accumulator.set_rates(lr, momentum)
     x, y = self.training_set.data(self.buffers.examples), self.training_set.conditions(self.buffers.examples)
-    fake = self.G(self.buffers.noise, y, masks=MaskBuffer(self.buffers.g_words).take)
+    fake = self.G(self.buffers.noise, y, masks=MaskBuffer(self.buffers.g_bits).take)
     real_logit, fake_logit, _ = self._discriminate(x, y, fake.detach().requires_grad_(), y)
     d_loss = discriminator_loss(real_logit, fake_logit)
     d_loss.backward()
     self.accumulators[1].set_rates(1e-30, 1.0)  # At a rate of 0 the product would be left out.
-    logit = self.D(fake, y, masks=MaskBuffer(self.buffers.d_words).take)
+    logit = self.D(fake, y, masks=MaskBuffer(self.buffers.d_bits).take)
     g_loss = generator_loss(logit, self.settings.generator_loss)
     g_loss.backward()
     for accumulator in self.accumulators:

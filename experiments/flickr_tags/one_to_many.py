@@ -1,7 +1,7 @@
 """One photo, many words: do the samples of a photo differ as its real tags do, and are they right? (section 2)
 
-Every method draws equally many words for each photo: a sampled vector's nearest word, or a real tag. Draws words and
-measures them; ranks nothing.
+Every method draws equally many words for each photo: a sampled vector's nearest word, or a real tag. Samples
+words and measures them; ranks nothing.
 """
 
 from __future__ import annotations

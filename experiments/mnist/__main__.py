@@ -114,12 +114,13 @@ def open_run(command: Command, dataset: ImageDataset, seed: int, held: ExitStack
 def train(command: Command, runs: Sequence[training.Run], dataset: ImageDataset) -> dict[Path, str]:
     """Train to the stopping points, or on from the last checkpoints; return the runs that diverged, and why."""
     from cgan.devices import resolve_device
-    from cgan.fast.seeds import check_alike
 
     config, record, device = command.config, runs[0].config, resolve_device(command.device)
     seeds = [this.config.seed for this in runs]
     trainers = build(config, seeds, dataset, device, record.precision, command.fast)
     if len(runs) > 1:
+        from cgan.fast.seeds import check_alike
+
         check_alike(trainers)
     if dataset.notice:
         print(f"NOTE: {dataset.notice}.\n")

@@ -220,7 +220,6 @@ def _train(
     from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
-    from cgan.fast.seeds import fit_seeds
     from cgan.trainer import Diverged, TrainingRun
 
     reports = [_Report(run, len(runs) > 1, after_estimate) for run in runs]
@@ -245,6 +244,8 @@ def _train(
         for report in reports:
             report.bar, report.writer = bar, SummaryWriter(report.run.folder.path)
         if len(runs) > 1:
+            from cgan.fast.seeds import fit_seeds
+
             return fit_seeds(training, lambda batch: bar.update(max(0, batch[0].trainer.t - bar.n)))
         training[0].train(lambda trainer: bar.update(1))
         return [None]
