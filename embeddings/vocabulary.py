@@ -348,12 +348,16 @@ def _plain(path: Path) -> Iterator[Path]:
                 unpacked.write(first)
                 while data := packed.read(_BLOCK):
                     if unpacked.tell() + len(data) > room:
-                        raise EmbeddingError(f"{path}: unpacks to more than its header promises: download it again")
+                        raise EmbeddingError(
+                            f"{path}: unpacks to more than its header promises: restore it, or download it again"
+                        )
                     unpacked.write(data)
         except (EOFError, OSError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise EmbeddingError(f"{path}: the packed file is damaged ({error}): download it again") from None
+            raise EmbeddingError(
+                f"{path}: the packed file is damaged ({error}): restore it, or download it again"
+            ) from None
         yield plain
 
 
@@ -399,7 +403,8 @@ def _read(plain: Path, path: Path, left_out: LeftOut) -> KeyedVectors:
     least = count * ((2 if text else 4) * dimension + 1)
     if not count or not dimension or least > size:
         raise EmbeddingError(
-            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes: download it again"
+            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes: restore it, or download "
+            "it again"
         )
     if text:
         return _read_text(plain, path, count, dimension, left_out)
@@ -426,7 +431,7 @@ def _read_binary(plain: Path, path: Path, count: int, dimension: int, left_out: 
     if not (rest in (0, count, count - 1) or (rest > 0 and not tail.strip())):
         raise EmbeddingError(
             f"{path} holds {rest:,} bytes behind the {count:,} words it promises: its header is wrong, or it is "
-            "damaged; download it again"
+            "damaged; restore it, or download it again"
         )
     return keyed
 
@@ -459,7 +464,9 @@ def _read_text(plain: Path, path: Path, count: int | None, dimension: int, left_
                 kept += 1
                 target.write(b" ".join(fields) + b"\n")
         if count not in (None, lines):
-            raise EmbeddingError(f"{path} holds {lines:,} words where it promises {count:,}: download it again")
+            raise EmbeddingError(
+                f"{path} holds {lines:,} words where it promises {count:,}: restore it, or download it again"
+            )
         if not kept:
             raise EmbeddingError(f"{path} holds no word: name another file")
         keyed, repeated = _load(cleaned, path, binary=False)
@@ -478,7 +485,9 @@ def _load(file: Path, path: Path, binary: bool) -> tuple[KeyedVectors, list[str]
                 str(file), binary=binary, no_header=not binary, unicode_errors="surrogateescape"
             )
         except (EOFError, ValueError) as error:
-            raise EmbeddingError(f"{path}: ends early or is damaged ({error}): download it again") from None
+            raise EmbeddingError(
+                f"{path}: ends early or is damaged ({error}): restore it, or download it again"
+            ) from None
     return keyed, [str(record.args[0]) for record in records if isinstance(record.args, tuple)]
 
 

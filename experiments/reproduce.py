@@ -1,6 +1,6 @@
 """Run a plan of commands to its end: ``python -m experiments.reproduce [--plan FILE] [--fast] [--dry-run]``.
 
-A plan is a text file, a command a line. Trains nothing itself: every command runs in a process of its own.
+A plan is a text file, one command per line. Trains nothing itself: every command runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import tyro
 from cgan import CganError
 from experiments import UsageError
 from experiments.runs.cli import clock, printed_command, run, sentence
-from experiments.runs.files import flat, read_record
-from experiments.runs.folder import ADDED, LOCATIONS, RunFolder
+from experiments.runs.files import flat, read_record, write_bytes, write_text
+from experiments.runs.folder import ADDED, RunFolder, is_of_the_run
 from experiments.runs.records import DivergedResult
 
 PLANS = Path(__file__).resolve().parent / "plans"
@@ -48,7 +48,10 @@ PRODUCTS |= {"word_vectors corpus": "--corpus", "word_vectors train": "--out"}
 NAMED = ("--stopping.keep", "--estimate.dropout", "--estimate.no-dropout")
 
 #: Settings that a preset leaves to what the command finds.
-FOUND = ("features.network", "features.grid", "features.random_weights", *LOCATIONS)
+FOUND = ("features.network", "features.grid", "features.random_weights")
+
+#: Signals that end a plan as Ctrl-C does.
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 State = Literal["done", "diverged", "skipped", "failed", "left out", "stopped"]
 
@@ -155,7 +158,7 @@ class Step:
         same = all(
             recorded.get(name) == value
             for name, value in self.settings.items()
-            if name not in FOUND and (name == "stopping.keep" or not name.startswith("stopping."))
+            if name not in FOUND and is_of_the_run(name)
         )
         same = same and self.precision in ("auto", config.precision)
         same = same and self.embedded in (None, config.dataset.embedded)
@@ -194,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command.dry_run:
         return 0
     # Background jobs of a shell have interrupts ignored, and so would all that they start.
-    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+    for number in INTERRUPTS:
         signal.signal(number, signal.default_int_handler)
     folder, started = Path(command.places["runs"]), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,8 +231,10 @@ def plan(command: Command) -> list[Step]:
     path, steps = command.plan_file, list[Step]()
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--plan {path}: not readable as text ({error}); give a file of commands") from None
+    except OSError as error:
+        raise UsageError(f"--plan {sentence(error)}; give a file of commands") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--plan {path}: not a text in UTF-8; give a file of commands") from None
     for number, line in enumerate(lines, start=1):
         try:
             words = shlex.split(line, comments=True)
@@ -328,11 +333,10 @@ def run_name(module: str, parsed: Any, arguments: Sequence[str]) -> str:
     """Return the run's name without its seed: preset, data set of photos, and whatever options change."""
     plain = ["--dataset", "--images", "--precision", "--replicas", "--words.vectors", "--name"]
     plain += [word for word in arguments if word.startswith(("--stopping.", "--estimate.")) and word not in NAMED]
-    changed = without(arguments[1:], *plain)
-    changes = re.sub(r"[^a-z0-9.]+", "-", " ".join(word.split(".", 1)[-1] if word[:2] == "--" else word
-                     for word in changed).lower()).strip("-")  # fmt: skip
+    changed = [re.sub(r"^--(\w+\.)?", "", word) for word in without(arguments[1:], *plain)]
+    changes = re.sub(r"[^a-z0-9.]+", "-", "-".join(changed).lower()).strip("-")[:80]
     photos = Path(parsed.dataset).name if module == "flickr_tags" else ""
-    return "-".join(filter(None, [Path(parsed.preset).name, photos, changes[:80]]))
+    return "-".join(filter(None, [parsed.preset, photos, changes]))
 
 
 def without(arguments: Sequence[str], *options: str) -> list[str]:
@@ -414,7 +418,8 @@ def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, State]:
                 time.sleep(0.2 if len(states) + len(running) < 3 else 1)
         except BaseException as error:
             bar.set_postfix_str("saving")
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for number in INTERRUPTS:  # Another one must not keep these commands from saving.
+                signal.signal(number, signal.SIG_IGN)
             # The commands run in sessions of their own: the terminal's interrupt has not reached them.
             for work in running.values():
                 work.process.send_signal(signal.SIGINT)
@@ -506,8 +511,6 @@ PUBLISHED = ("samples.png", "curves.png", "precision.png", "precision_user_tags.
 
 def publish(steps: Sequence[Step], out: Path) -> int:
     """Copy what is done into ``out``, as reference results; print what was copied and what is not done."""
-    import shutil
-
     for step in steps:
         if not step.is_done():
             print(f"not done: {step.name}")
@@ -515,16 +518,16 @@ def publish(steps: Sequence[Step], out: Path) -> int:
         if step.module == "parzen" and step.product is not None:
             target = out / step.product.parent.name / step.product.name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(cleaned(step.product.read_text(encoding="utf-8")), encoding="utf-8")
+            write_text(target, cleaned(step.product.read_text(encoding="utf-8")))
             print(f"{target}")
         for folder in step.runs:
             target = out / step.module.replace("_", "-") / folder.path.name
             target.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.path.iterdir()):
                 if path.name in ("config.json", "result.json", "metrics.csv"):
-                    (target / path.name).write_text(cleaned(path.read_text(encoding="utf-8")), encoding="utf-8")
+                    write_text(target / path.name, cleaned(path.read_text(encoding="utf-8")))
                 elif path.name in PUBLISHED:
-                    shutil.copyfile(path, target / path.name)
+                    write_bytes(target / path.name, path.read_bytes())
             print(f"{target}")
     return 0
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cgan.metrics.classifier import Classifier
     from cgan.metrics.diversity import IntraClassDiversity
     from cgan.metrics.label_fidelity import LabelFidelity
+    from cgan.networks import Discriminator
     from cgan.trainer import Estimate, Trainer
     from data.labelled import ImageDataset
     from experiments.mnist.sampling import LoadedRun
@@ -95,35 +96,28 @@ class Estimator:
         return Estimate(score.mean, columns, f"{line}  diversity {diversity.overall:.2f}")
 
     def measure_acceptance(self, trainer: Trainer) -> dict[str, float]:
-        """Return the shares of validation images and of the last samples that D accepts, by label shown.
+        """Return the shares of validation images and of every tenth of the last samples that D accepts, by label shown.
 
-        Keys are ``accept_real``, ``accept_real_wrong``, ``accept_fake`` and ``accept_fake_wrong``; every tenth sample
-        or pack of samples. Nothing where there are too few images for a pack.
+        Keys are ``accept_real``, ``accept_real_wrong``, ``accept_fake`` and ``accept_fake_wrong``; none where there are
+        too few images for a pack.
         """
         import torch
 
-        from cgan.devices import seeded
-        from cgan.metrics.acceptance import acceptance_matrix, packs_of_labels
-        from experiments.mnist.sampling import from_pixels
-
-        output, D, classes = trainer.G.spec.output, trainer.D, self.dataset.classes
-        pack = D.spec.pack
         labels = torch.from_numpy(self.dataset.valid.labels[: len(self.valid)]).to(self.device)
-        real = packs_of_labels(self.valid, labels, pack)
-        fake = [part[::10] for part in packs_of_labels(self.samples, self.labels.to(self.device), pack)]
-        if not (len(real[0]) and len(fake[0])):
-            return {}
-        training = D.training
-        D.eval()
-        shares = acceptance_matrix(
-            lambda images, shown: D(from_pixels(images, output), shown),
-            *(*real, fake[0], fake[1], classes),
-            generator=seeded(trainer.seed, "wrong labels"),
+        training = trainer.D.training
+        trainer.D.eval()
+        found = acceptance_of(
+            trainer.D,
+            (self.valid, labels),
+            (self.samples, self.labels.to(self.device)),
+            trainer.G.spec.output,
+            trainer.seed,
+            every=10,
             per_class=0,
-        ).accepted
-        D.train(training)
+        )
+        trainer.D.train(training)
         names = ("accept_real", "accept_real_wrong", "accept_fake", "accept_fake_wrong")
-        return dict(zip(names, shares.flatten().tolist(), strict=True))
+        return {} if found is None else dict(zip(names, found.accepted.flatten().tolist(), strict=True))
 
     @property
     def row_labels(self) -> list[int] | None:
@@ -241,26 +235,43 @@ def measure_dropout_on(loaded: LoadedRun, estimator: Estimator, valid: Tensor, t
 
 
 def measure_acceptance(loaded: LoadedRun, estimator: Estimator, samples: Tensor) -> AcceptanceMatrix | None:
-    """Return what the run's D accepts: real test images and ``samples``, with their own and with wrong labels.
-
-    A D that judges packs is shown packs.
-    """
+    """Return what the run's D accepts of the real test images and of ``samples``."""
     import torch
 
+    test, output = estimator.dataset.test, loaded.config.generator.output
+    real = torch.from_numpy(test.images), torch.from_numpy(test.labels)
+    return acceptance_of(loaded.discriminator, real, (samples, estimator.labels), output, loaded.record.seed)
+
+
+def acceptance_of(
+    D: Discriminator,
+    real: tuple[Tensor, Tensor],
+    fake: tuple[Tensor, Tensor],
+    output: str,
+    seed: int,
+    every: int = 1,
+    per_class: int = 100,
+) -> AcceptanceMatrix | None:
+    """Return what D accepts of images (n, pixels) in [0, 1] with labels (n,): with their own, and with wrong ones.
+
+    ``output`` is G's, whose range D takes. A D that judges packs is shown packs of one label; of the generated ones
+    one in ``every`` is. None where there are too few images for a pack.
+    """
     from cgan.devices import seeded
     from cgan.metrics.acceptance import acceptance_matrix, packs_of_labels
     from experiments.mnist.sampling import from_pixels
 
-    def logits(images: Tensor, labels: Tensor) -> Tensor:
-        return loaded.discriminator(from_pixels(images, loaded.config.generator.output), labels)
-
-    dataset, rng = estimator.dataset, seeded(loaded.record.seed, "wrong labels")
-    pack = loaded.discriminator.spec.pack
-    real = packs_of_labels(torch.from_numpy(dataset.test.images), torch.from_numpy(dataset.test.labels), pack)
-    fake = packs_of_labels(samples, estimator.labels, pack)
-    if not (len(real[0]) and len(fake[0])):  # Too few for a pack.
+    spec = D.spec
+    shown = [packs_of_labels(*images, spec.pack) for images in (real, fake)]
+    shown[1] = shown[1][0][::every], shown[1][1][::every]
+    if not all(len(packs) for packs, _ in shown):
         return None
-    return acceptance_matrix(logits, *real, *fake, dataset.classes, generator=rng)
+    return acceptance_matrix(
+        lambda images, labels: D(from_pixels(images, output), labels),
+        *(*shown[0], *shown[1], spec.condition_dim),
+        generator=seeded(seed, "wrong labels"),
+        per_class=per_class,
+    )
 
 
 def measure_density_coverage(samples: Tensor, estimator: Estimator) -> DensityCoverage:

@@ -255,21 +255,31 @@ class _ResultHead:
     status: Literal["finished", "diverged"]
 
 
+def is_of_the_run(name: str) -> bool:
+    """Return whether the setting of a dotted name makes a run another one.
+
+    Places of files do not, nor what says when training stops; which weights are kept does.
+    """
+    return name not in LOCATIONS and (name == "stopping.keep" or not name.startswith("stopping."))
+
+
 def identity(config: RunConfig) -> dict[str, Any]:
     """Return what two runs share if they are the same: all that changes numbers beyond rounding.
 
-    That is neither where files lie, nor the number of threads, nor when training stops, but for which weights are kept.
+    That is neither where files lie (``is_of_the_run``), nor the number of threads. Settings ``ADDED`` later are left
+    out while they have the value of runs without them.
     """
-    stopping = config.settings.get("stopping")
-    keep = stopping.get("keep", "best") if isinstance(stopping, Mapping) else "best"
     settings = {
-        section: {
-            name: value
-            for name, value in values.items()
-            if (full := f"{section}.{name}") not in LOCATIONS and not (full in ADDED and value == ADDED[full])
-        }
+        section: kept
         for section, values in config.settings.items()
-        if section != "stopping" and isinstance(values, Mapping)
+        if isinstance(values, Mapping)
+        and (
+            kept := {
+                name: value
+                for name, value in values.items()
+                if is_of_the_run(full := f"{section}.{name}") and (full, value) not in ADDED.items()
+            }
+        )
     }
     return {
         "settings": settings,
@@ -280,7 +290,6 @@ def identity(config: RunConfig) -> dict[str, Any]:
         "device": device_kind(config.device),
         "fast": config.fast,
         "numerics": config.numerics,
-        **({"keep": keep} if keep != "best" else {}),
     }
 
 

@@ -19,12 +19,12 @@ from experiments import UsageError
 from experiments.runs.cli import Options, printed_command, sentence
 from experiments.runs.files import convert_record, flat
 from experiments.runs.folder import (
-    LOCATIONS,
     Experiment,
     Result,
     RunFolder,
     environment,
     identity,
+    is_of_the_run,
     new_session,
 )
 from experiments.runs.records import NUMERICS, DatasetRecord, DivergedResult, RunConfig
@@ -118,9 +118,7 @@ def open_run(
         changes={
             name: value
             for name, value in flat((asked or settings).as_dict()).items()
-            if own.get(name) != value
-            and name not in LOCATIONS
-            and (name == "stopping.keep" or not name.startswith("stopping."))
+            if own.get(name) != value and is_of_the_run(name)
         },
         preset_updates=own.get("stopping.max_updates"),
         fast=command.fast,

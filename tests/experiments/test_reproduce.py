@@ -92,8 +92,11 @@ def test_a_command_needs_those_whose_files_it_names(tmp_path: Path) -> None:
 def test_mistakes_in_a_plan_name_the_line(line: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=words):
         steps(tmp_path, line)
-    with pytest.raises(UsageError, match="not readable"):
+    with pytest.raises(UsageError, match=r"none.txt: No such file.*; give a file of commands"):
         plan(Command(plan=tmp_path / "none.txt"))
+    (tmp_path / "binary.txt").write_bytes(b"\x93NUMPY")
+    with pytest.raises(UsageError, match="not a text in UTF-8"):
+        plan(Command(plan=tmp_path / "binary.txt"))
 
 
 @pytest.mark.parametrize("path", sorted(PLANS.glob("*.txt")), ids=lambda path: path.stem)
