@@ -213,6 +213,7 @@ def test_the_paper_presets_tags() -> None:
 
 DETAILS = {
     "(nothing changed)": "paper-seed1-stopped-by-hand",
+    "random numbers once more: the present code, to its full length": "paper-seed1",
     "random numbers: the same settings and seed after the code that draws dropout masks had changed": (
         "detail-precision-float32"
     ),
@@ -285,6 +286,7 @@ def test_what_d_accepts_over_training() -> None:
             f"{100 * metrics['accept_real_wrong'][epoch]:.0f}%" + (" of the real images" if epoch == 10 else "") in text
         )
         assert f"at epoch {epoch}" in text
+    assert "90% and more are accepted under their own" in text and metrics.loc[10:, "accept_real"].min() >= 0.9
 
 
 # Header starts of all tables with numbers: those compared above, and those whose numbers have no test yet.
