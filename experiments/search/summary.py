@@ -13,6 +13,7 @@ import pandas as pd
 from optuna.distributions import BaseDistribution
 from optuna.trial import create_trial
 
+from experiments.report.forms import as_csv
 from experiments.runs import figures
 from experiments.runs.cli import write_preset
 from experiments.runs.files import write_text
@@ -30,7 +31,7 @@ GREY = "#BBBBBB"
 
 def write_summary(folder: Path, plan: Plan, space: Space, trials: Sequence[Trial], notice: str | None) -> None:
     """Write ``trials.csv``, ``trials.md`` and, once a trial has a score, ``trials.png`` and ``best.json``."""
-    write_text(folder / TABLE, table(plan, space, trials).to_csv(index=False))
+    write_text(folder / TABLE, as_csv(table(plan, space, trials)))
     write_text(folder / MARKDOWN, markdown(folder.name, plan, space, trials, notice))
     if any(trial.history for trial in trials):
         title = f"Search {folder.name} on {plan.dataset.name}: {len(trials)} trials"
