@@ -159,7 +159,7 @@ def train_and_measure(
     diverged = training.train([this], [trainer], estimator, module=MODULE)
     for reason in diverged.values():
         raise CganError(reason)
-    print("tagging the test photos by the net and by the baselines ...")
+    print(f"tagging the {config.pairs.measured_on} photos by the net and by the baselines ...")
     print(summary(measure_run(this, config, data)))
     print(f"figures, table2.html, result.json and weights are in {folder}")
     print(f"to tag your own photos: {printed_command('experiments.tag', folder, 'photo.jpg')}")

@@ -9,7 +9,8 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +50,8 @@ VOTERS = (5, 10, 20, 40, 80)
 FEW_PHOTOS = 0.02
 #: Photos shown in Table 2.
 SHOWN = 24
+#: Photos beside the words of their samples, and the file.
+CLOUD_PHOTOS, WORD_CLOUD = 8, "words.png"
 
 
 def taggable(data: FlickrData, config: FlickrConfig) -> Vocabulary:
@@ -225,10 +228,15 @@ def highest_precision(truth: Sequence[Sequence[str]], vocabulary: Vocabulary, wo
 
 
 def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResult:
-    """Tag the test images by the net of the stopping point and by the baselines; write tables, figures, the result."""
+    """Tag the test images by the net of the stopping point and by the baselines; write tables, figures, the result.
+
+    With ``pairs.measured_on`` validation, the validation images take the place of the test images.
+    """
     from cgan.devices import seeded
     from experiments.flickr_tags.measures import average_precision
 
+    if config.pairs.measured_on == "validation":
+        data = replace(data, splits=replace(data.splits, test=data.splits.valid))
     folder, record = this.folder, this.config
     end = training_end(folder, this.stopping)
     generator, _, update = load_networks(folder, record, config.generator, config.discriminator)
@@ -243,6 +251,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
     of_baselines, chosen, regressor = rank_by_baselines(data, vocabulary, record.seed, score)
     rankings = {"cgan": found.rankings, **of_baselines}
     truth, user_tags = ([tags[i] for i in test.tolist()] for tags in (data.tags, data.user_tags))
+    vectors = both_ways(generator, data.features[test], config, record.seed)
     highest, highest_alone = (highest_precision(tags, vocabulary, words) for tags in (truth, user_tags))
     result = FlickrResult(
         preset=record.preset,
@@ -254,6 +263,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         seconds=end.seconds,
         weights=folder.best_weights(),
         images={name: len(getattr(data.splits, name)) for name in ("train", "valid", "test")},
+        measured_on=config.pairs.measured_on,
         test_images=len(test),
         pairs=len(data.pairs.images),
         vocabulary={"words": len(data.vocabulary), "decoding": len(vocabulary)},
@@ -266,7 +276,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         one_to_many=one_to_many.compare(
             data,
             vocabulary,
-            both_ways(generator, data.features[test], config, record.seed),
+            vectors,
             int(chosen["vote_neighbours"]),
             chosen["ridge_alpha"],
             regressor,
@@ -280,6 +290,8 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         notice=record.notice,
         environment=environment(),
     )
+    drawn = vectors["cgan_dropout" if config.decoding.dropout else "cgan"]
+    write_word_cloud(folder.path / WORD_CLOUD, data, vocabulary, drawn, f"{record.preset}, {record.dataset.name}")
     write_figures(this, config, data, found, result, end.history, end.best_epoch)
     folder.write_result(result)
     return result
@@ -295,6 +307,25 @@ def both_ways(generator: Generator, features: np.ndarray, config: FlickrConfig, 
         )
         for name, dropout in (("cgan", False), ("cgan_dropout", True))
     }
+
+
+def write_word_cloud(path: Path, data: FlickrData, vocabulary: Vocabulary, vectors: np.ndarray, of: str) -> None:
+    """Draw some test photos beside the nearest words of their samples ``vectors`` (n, samples, d)."""
+    from experiments.flickr_tags import word_cloud
+
+    shown = spread(len(vectors), CLOUD_PHOTOS)
+    words = one_to_many.nearest_word(vectors[shown], vocabulary)
+    images = data.splits.test[shown].tolist()
+    rows = [
+        word_cloud.PhotoWords(data.photos.paths[int(data.rows[image])], data.tags[image], drawn)
+        for image, drawn in zip(images, words, strict=True)
+    ]
+    word_cloud.draw(rows, path, title=f"One photo, many words: {vectors.shape[1]} samples of each photo — {of}")
+
+
+def spread(count: int, shown: int) -> list[int]:
+    """Return at most ``shown`` numbers of ``range(count)``, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(shown, count)).round().astype(int)).tolist()
 
 
 def write_figures(
@@ -318,8 +349,9 @@ def write_figures(
         notice=result.notice,
         weights=result.weights,
         caption=(
-            f"Held-out photos. For each, {settings.samples} vectors are drawn; of the {settings.neighbours} words "
-            f"nearest to each vector, the {settings.words} commonest are shown, with the share of samples near them."
+            f"Held-out photos ({result.measured_on} split). For each, {settings.samples} vectors are drawn; of the "
+            f"{settings.neighbours} words nearest to each vector, the {settings.words} commonest are shown, with the "
+            "share of samples near them."
         ),
     )
     panels = (
@@ -350,7 +382,7 @@ def table2_rows(data: FlickrData, found: Tagged, words: int) -> list[Any]:
     from experiments.runs.photo_table import PhotoRow
 
     test, rows = data.splits.test, []
-    for at in np.unique(np.linspace(0, len(test) - 1, min(SHOWN, len(test))).round().astype(int)).tolist():
+    for at in spread(len(test), SHOWN):
         image = int(test[at])
         photo = int(data.rows[image])
         shares = found.decoded.shares[at].tolist()
@@ -374,7 +406,8 @@ def summary(result: Result) -> str:
     assert isinstance(result, FlickrResult)
     lines = [
         f"dataset {result.dataset.name}; kept the weights of update {result.best_update:,} of {result.updates:,} "
-        f"({result.seconds / 60:.1f} min of training, stopped by {result.stopped_by}); {result.test_images} test photos"
+        f"({result.seconds / 60:.1f} min of training, stopped by {result.stopped_by}); {result.test_images} "
+        f"{result.measured_on} photos"
     ]
     for measures, what in (
         (result.measures, "user tags and annotations"),

@@ -22,10 +22,14 @@ class PairSettings:
     """The first so many pairs, in the order of the images, train (section 4.2)."""
     train_share: float = 0.7
     """At most this share of the images trains; half of the others validates, half tests. Open in the paper."""
+    measured_on: Literal["test", "validation"] = "test"
+    """Photos that the result is measured on; validation: to choose settings without a look at the test photos."""
 
     def __post_init__(self) -> None:
         if self.annotations not in ("potential", "relevant", "none"):
             raise UsageError(f"pairs.annotations is {self.annotations!r}: choose potential, relevant or none")
+        if self.measured_on not in ("test", "validation"):
+            raise UsageError(f"pairs.measured_on is {self.measured_on!r}: choose test or validation")
         if self.train < 1 or not 0 < self.train_share < 1:
             raise UsageError(
                 f"pairs.train is {self.train} and pairs.train_share {self.train_share}: at least one pair must train, "

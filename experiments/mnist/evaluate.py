@@ -5,7 +5,7 @@ Trains nothing but the classifier that reads the samples.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +163,10 @@ def digit_classifier(dataset: ImageDataset, folder: Path) -> Classifier:
 
 
 def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
-    """Measure the run at its stopping point, draw its figures, write and return ``result.json``."""
+    """Measure the run at its stopping point, draw its figures, write and return ``result.json``.
+
+    With ``estimate.measured_on`` validation, the validation images take the place of the test images.
+    """
     import torch
 
     from cgan.metrics import parzen
@@ -172,6 +175,9 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
     from experiments.runs.training import training_end
 
     loaded = load_run(folder.path)
+    measured_on = loaded.config.estimate.measured_on
+    if measured_on == "validation":
+        dataset = replace(dataset, test=dataset.valid)
     end = training_end(folder, loaded.config.stopping)
     estimator = Estimator(loaded.config, dataset, digit_classifier(dataset, folder.path), torch.device("cpu"))
     samples = final_samples(loaded, estimator)
@@ -192,6 +198,7 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
         kept=loaded.config.stopping.keep,
         seconds=end.seconds,
         weights=folder.best_weights(),
+        measured_on=measured_on,
         parzen=_record(asdict(score), ParzenScore),
         faults=faults,
         diversity=_record(diversity.as_dict(), DiversityRecord),
@@ -404,18 +411,21 @@ def summary(result: Result) -> str:
     paper = "" if result.dataset.embedded else f"; in the paper's Table 1: {published}"
     rows = [
         (
-            "test log-likelihood",
+            f"{result.measured_on} log-likelihood",
             f"{p.test_mean:.1f} ± {p.test_se:.1f} nats (Parzen window, sigma {p.sigma:.3f}{edge}{paper})",
         ),
-        ("validation", f"{p.valid_mean:.1f} ± {p.valid_se:.1f} nats"),
+        ("choice of sigma", f"{p.valid_mean:.1f} ± {p.valid_se:.1f} nats on the validation images"),
         ("intra-class diversity", f"{_number(result.diversity.overall)} of real digits'"),
     ]
     if result.label_fidelity is not None:
-        real = f"the classifier reads {result.classifier_accuracy:.1%} of real test digits"
+        real = f"the classifier reads {result.classifier_accuracy:.1%} of real {result.measured_on} digits"
         rows.append(("labels as asked", f"{_share(result.label_fidelity.share)} ({real})"))
     if (trained := result.train_on_generated) is not None:
         rows.append(
-            ("trained on samples", f"{trained.generated:.1%} of real test digits (on real: {trained.real:.1%})")
+            (
+                "trained on samples",
+                f"{trained.generated:.1%} of real {result.measured_on} digits (on real: {trained.real:.1%})",
+            )
         )
     if (quality := (result.density_coverage or {}).get("features")) is not None:
         rows.append(("density, coverage", f"{quality.overall.density:.2f}, {quality.overall.coverage:.2f} of features"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from cgan.settings import StoppingSettings, TrainingSettings
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init
@@ -27,6 +27,8 @@ class EstimateSettings:
     dropout: bool = False
     """Leave G's dropout on while sampling for estimates, which choose the stopping point: open in the paper. The result
     has figures of both kinds of samples in any case."""
+    measured_on: Literal["test", "validation"] = "test"
+    """Images that the result is measured on; validation: to choose settings without a look at the test images."""
 
     def __post_init__(self) -> None:
         if not 10 <= self.samples_per_class <= 100_000:
@@ -35,6 +37,8 @@ class EstimateSettings:
             )
         if self.images < 1:
             raise UsageError(f"estimate.images is {self.images}: at least one image must be scored")
+        if self.measured_on not in ("test", "validation"):
+            raise UsageError(f"estimate.measured_on is {self.measured_on!r}: choose test or validation")
 
 
 @dataclass(frozen=True)

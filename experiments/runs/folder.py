@@ -59,6 +59,8 @@ ADDED: dict[str, Any] = {
     "discriminator.pack": 1,
     "decoding.dropout": False,
     "stopping.keep": "best",
+    "pairs.measured_on": "test",
+    "estimate.measured_on": "test",
 }
 
 Experiment = Literal["mnist", "flickr-tags"]

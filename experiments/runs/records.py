@@ -225,6 +225,8 @@ class MnistResult:
     seconds: float
     """Wall time of training, estimates included."""
     weights: Weights | None = None
+    measured_on: Literal["test", "validation"] = "test"
+    """The images that stand for test images below; a run on validation images serves the choice of settings alone."""
     parzen: ParzenScore
     faults: list[str]
     diversity: DiversityRecord
@@ -310,7 +312,10 @@ class FlickrResult:
     weights: Weights | None = None
     images: dict[str, int]
     """Photos by split: train, valid, test."""
+    measured_on: Literal["test", "validation"] = "test"
+    """The split that the measures below are of; a run on validation photos serves the choice of settings alone."""
     test_images: Count
+    """Number of photos in it."""
     pairs: Count
     vocabulary: dict[str, int]
     """``words``: word vectors; ``decoding``: words that can be generated."""

@@ -49,7 +49,7 @@ def metrics(folder: Path) -> list[dict[str, str]]:
 
 def test_a_run_leaves_the_folder_that_the_design_names(flickr_run: FlickrRun) -> None:
     names = {path.name for path in flickr_run.folder.iterdir()}
-    pictures = {"curves.png", "precision.png", "precision_user_tags.png"}
+    pictures = {"curves.png", "precision.png", "precision_user_tags.png", "reliability.png", "words.png"}
     assert names >= {"config.json", "metrics.csv", "checkpoint.safetensors", "best.safetensors", "result.json"}
     assert names >= {"table2.md", "table2.html", "table2.json", "vocabulary.bin", "vocabulary.json"} | pictures
     assert any(name.startswith("events.out.tfevents") for name in names)
@@ -101,6 +101,22 @@ def test_overrides_reach_the_record(flickr_run: FlickrRun) -> None:
     assert settings["generator"]["condition_dim"] == 64 and settings["words"]["epochs"] == 1
     assert settings["discriminator"]["joint"] == ["maxout:16x3,dropout=0.5"]
     assert settings["stopping"]["max_updates"] == 240 and settings["features"]["network"] == "test_vit"
+
+
+def test_settings_are_chosen_without_a_look_at_the_test_photos(flickr_run: FlickrRun, call: Call) -> None:
+    done = call(main, *again(flickr_run, "--pairs.measured-on", "validation", "--name", "chosen-by-validation"))
+    assert done.returncode == 0 and "6 validation photos" in done.stdout
+    folder = flickr_run.folder.with_name("chosen-by-validation")
+    result, of_test = json.loads((folder / "result.json").read_text()), result_of(flickr_run)
+    assert result["measured_on"] == "validation" and of_test["measured_on"] == "test"
+    # The same net, since training knows nothing of it; the photos shown are others.
+    assert metrics(folder) == metrics(flickr_run.folder)
+    shown, of_test_shown = (
+        {photo["number"] for photo in json.loads((where / "table2.json").read_text())["photos"]}
+        for where in (folder, flickr_run.folder)
+    )
+    assert len(shown) == len(of_test_shown) == 6 and not shown & of_test_shown
+    assert "test photos" not in done.stdout
 
 
 def again(run: FlickrRun, *more: object) -> tuple[object, ...]:

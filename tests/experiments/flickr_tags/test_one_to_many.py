@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cgan.networks import Generator
 from cgan.specs import Layer, parse_layers
 from embeddings.vocabulary import Vocabulary
-from experiments.flickr_tags import baselines, one_to_many
+from experiments.flickr_tags import baselines, one_to_many, word_cloud
 from experiments.flickr_tags.dataset import Pairs
 from experiments.flickr_tags.presets import flickr_paper
 from experiments.runs.records import SOURCES
@@ -100,3 +102,21 @@ def test_what_noise_adds_is_the_same_for_every_photo_without_a_joint_hidden_laye
             torch.testing.assert_close(generator(z[:1].expand(5, -1), y), first[0] @ a.T + second @ b.T + output.bias)
         else:
             assert difference.std(0).mean() > 0.05 * difference.abs().mean()
+
+
+def test_words_drawn_often_are_large_and_true_ones_are_coloured(tmp_path: Path) -> None:
+    def drawn(words: list[str], tags: list[str]) -> tuple[list[int], bool]:
+        """Heights of the lines of text, and whether any is blue."""
+        missing = tmp_path / "missing.jpg"
+        word_cloud.draw([word_cloud.PhotoWords(missing, tags, words)], tmp_path / "words.png", "title")
+        with Image.open(tmp_path / "words.png") as image:
+            pixels = np.asarray(image.convert("RGB")).astype(int)
+        ends = np.flatnonzero(np.diff((pixels < 200).any((1, 2)), prepend=False, append=False))
+        return (ends[1::2] - ends[::2]).tolist(), bool((pixels[..., 2] - pixels[..., 0] > 100).any())
+
+    always, coloured = drawn(["dog"] * 100, [])
+    assert not coloured and len(always) == 3  # Title, headings, the word.
+    seldom, _ = drawn([f"dog{i}" for i in range(100)], [])
+    assert always[2] > 2 * seldom[2]
+    assert drawn(["dog"] * 100, ["dog"])[1]
+    assert drawn(["$x^2", "$", "a" * 300], [])[0]  # Hostile words are printed as they are.

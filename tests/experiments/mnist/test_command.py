@@ -86,6 +86,20 @@ def test_records_hold_what_was_trained_and_measured(mnist_run: Path) -> None:
     assert config.preset_updates is not None and config.preset_updates > 360
 
 
+def test_settings_are_chosen_without_a_look_at_the_test_images(mnist_run: Path, call: Call, tmp_path: Path) -> None:
+    """A run like any other, but that its figures are of the validation images; training knows nothing of it."""
+    folder = folder_with_classifier(mnist_run, tmp_path, "chosen")
+    chosen = "--estimate.measured-on", "validation", "--name", "chosen", "--runs", tmp_path
+    done = call(mnist.main, "paper", *SMALL, *LENGTH, *chosen)
+    assert done.returncode == 0 and "validation log-likelihood" in done.stdout and "test" not in done.stdout
+    found, of_test = result(folder), result(mnist_run)
+    assert (found.measured_on, of_test.measured_on) == ("validation", "test")
+    pd.testing.assert_frame_equal(metrics(folder), metrics(mnist_run))
+    assert found.parzen.test_mean == pytest.approx(found.parzen.valid_mean, abs=1e-9)
+    assert of_test.parzen.valid_mean == pytest.approx(found.parzen.valid_mean, abs=1e-9)
+    assert of_test.parzen.test_mean != pytest.approx(of_test.parzen.valid_mean, abs=1e-3)
+
+
 def test_a_finished_run_is_shown_and_never_trained_on_unasked(mnist_run: Path, call: Call) -> None:
     before, root = (mnist_run / "result.json").read_bytes(), mnist_run.parents[1]
     # Also where the stopping options are left out: those of the run hold.
