@@ -96,7 +96,7 @@ test: $(CLUSTER)
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy cgan embeddings data experiments
+	$(VENV)/bin/mypy cgan embeddings data experiments examples
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from cgan import CganError
@@ -18,17 +19,21 @@ from cgan.specs import DiscriminatorSpec, GeneratorSpec
 class TrainingSet:
     """Training examples held once, on the device: data x and conditions y.
 
-    x is (rows, d) float32; y is labels (rows,) int64, vectors (rows, k) float32, or None. ``x_index`` and ``y_index``
-    (examples,) name the rows of x and y that make up each example, so that a row shared by many examples is stored
-    once; without them example i is row i of both.
+    x is (rows, d); y is labels (rows,), vectors (rows, k), or None. Tensors or arrays: held as float32 (tensors of
+    another float type as they are), labels as int64. ``x_index`` and ``y_index`` (examples,) name the rows of x and y
+    that make up each example, so that a row shared by many examples is stored once; without them example i is row i of
+    both. Raises ``CganError`` where x is no table, or where there is not a condition for each example.
     """
 
     def __init__(
-        self, x: Tensor, y: Tensor | None, x_index: Tensor | None = None, y_index: Tensor | None = None
+        self, x: ArrayLike, y: ArrayLike | None = None, x_index: Tensor | None = None, y_index: Tensor | None = None
     ) -> None:
-        self.x, self.y, self.x_index, self.y_index = x, y, x_index, y_index
-        self.count = len(x if x_index is None else x_index)
-        y_count = self.count if y is None else len(y if y_index is None else y_index)
+        self.x, self.y = _as_floats(x), None if y is None else _as_conditions(y)
+        self.x_index, self.y_index = x_index, y_index
+        if self.x.ndim != 2:
+            raise CganError(f"x has the shape {tuple(self.x.shape)}: give a row for each datum, x.reshape(len(x), -1)")
+        self.count = len(self.x if x_index is None else x_index)
+        y_count = self.count if self.y is None else len(self.y if y_index is None else y_index)
         if y_count != self.count:
             raise CganError(f"there are {self.count} data but {y_count} conditions: give one condition per datum")
 
@@ -111,6 +116,16 @@ def wrong_conditions(y: Tensor, offset: Tensor | None, classes: int) -> Tensor:
     """Return a wrong condition for each row: a label moved by ``offset`` (1 to classes - 1), or the vector of the row
     before."""
     return y.roll(1, -2) if offset is None else (y + offset) % classes
+
+
+def _as_floats(values: ArrayLike) -> Tensor:
+    tensor = torch.as_tensor(values)
+    return tensor if tensor is values and tensor.is_floating_point() else tensor.float()
+
+
+def _as_conditions(values: ArrayLike) -> Tensor:
+    tensor = torch.as_tensor(values)
+    return _as_floats(values) if tensor.is_floating_point() else tensor.long()
 
 
 def _rows(values: Tensor, rows: Tensor) -> Tensor:

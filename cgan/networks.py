@@ -6,12 +6,15 @@ Both are plain modules built from a spec (``cgan.specs``). They know no loss, no
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cgan import CganError
+from cgan.devices import seeded
 from cgan.layers import Dropout, HiddenLayer, linear
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer, NetworkSpec, NoiseKind
 
@@ -31,6 +34,7 @@ class ConditionalMLP(nn.Module):
     """An MLP of an input and a condition y.
 
     y is a label (n,) int64 for ``condition`` one_hot and embedding, a vector (n, condition_dim) for real, or None.
+    ``train()`` and ``eval()`` turn dropout on and off, as in any module.
     """
 
     def __init__(self, spec: NetworkSpec, outputs: int, rng: torch.Generator) -> None:
@@ -57,6 +61,20 @@ class ConditionalMLP(nn.Module):
             h = torch.cat([h, c], dim=-1)
         return self.output(self.joint(h))
 
+    def __repr__(self) -> str:
+        """Return a line for each part: the width of its input, and its layers as a spec writes them."""
+        spec = self.spec
+        embedding = [spec.embedding_dim] if spec.embedding_dim else []
+        parts: dict[str, list[Any]] = {"input_branch": [spec.input_width, *spec.input_branch]}
+        if spec.condition != "none":
+            parts[f"condition_branch ({spec.condition})"] = [spec.condition_dim, *embedding, *spec.condition_branch]
+        widths = {name: inputs for name, (inputs, _) in reversed([*spec.linear_maps()])}
+        parts["joint"] = [widths.get("joint", self.output.in_features), *spec.joint]
+        parts["output"] = [self.output.in_features, self.output.out_features, *self.extra_repr().split()]
+        lines = [f"  {name}: {' -> '.join(map(str, sizes))}" for name, sizes in parts.items()]
+        weights = sum(parameter.numel() for parameter in self.parameters())
+        return "\n".join([f"{type(self).__name__}, {weights:,} weights", *lines])
+
     def dropout_layers(self) -> list[Dropout]:
         """Return the dropout layers that drop anything."""
         return [module for module in self.modules() if isinstance(module, Dropout) and module.p > 0]
@@ -77,9 +95,12 @@ class Generator(ConditionalMLP):
 
     spec: GeneratorSpec
 
-    def __init__(self, spec: GeneratorSpec, rng: torch.Generator, data_mean: Tensor | None = None) -> None:
-        """``data_mean`` (output_dim,), the mean of the training data, is needed for ``output_bias="marginals"``."""
-        super().__init__(spec, spec.output_dim, rng)
+    def __init__(self, spec: GeneratorSpec, rng: torch.Generator | int, data_mean: Tensor | None = None) -> None:
+        """Draw initial weights from ``rng``, a seed or a generator.
+
+        ``data_mean`` (output_dim,), the mean of the training data, is needed for ``output_bias="marginals"``.
+        """
+        super().__init__(spec, spec.output_dim, seeded(rng, "G") if isinstance(rng, int) else rng)
         self.output_activation = {"sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "linear": nn.Identity()}[spec.output]
         if spec.output_bias == "marginals":
             if data_mean is None:
@@ -91,28 +112,49 @@ class Generator(ConditionalMLP):
         """Map (n, input_dim) noise and n conditions to (n, output_dim) data in the range of ``spec.output``."""
         return self.output_activation(super().forward(z, y))
 
+    def extra_repr(self) -> str:
+        return self.spec.output
+
     @torch.no_grad()
     def sample(
-        self, y: Tensor | None, n: int, rng: torch.Generator, block: int = 2000, dropout: bool = False
+        self,
+        y: ArrayLike | None = None,
+        n: int | None = None,
+        rng: torch.Generator | int = 0,
+        block: int = 2000,
+        dropout: bool = False,
     ) -> Tensor:
-        """Return ``n`` samples (n, output_dim) for the conditions y (n, ...), drawn with noise from ``rng``.
+        """Return a sample for each condition y (n, ...), or ``n`` samples of a generator without: (n, output_dim).
 
-        Dropout is off unless ``dropout`` is set (the paper does not say which it used); the noise is the same either
-        way, but masks depend on ``block``, the rows computed at a time.
+        Noise is drawn from ``rng``, a seed or a generator on this network's device. Dropout is off, in training mode as
+        well, unless ``dropout`` is set (the paper does not say which it used); the noise is the same either way, but
+        masks depend on ``block``, the rows computed at a time. Raises ``CganError`` where y and ``n`` do not fit.
         """
-        training = self.training
-        self.eval()
-        generators = [layer.generator for layer in self.dropout_layers()]
-        if dropout:
-            for layer in self.dropout_layers():
-                layer.train()
-            self.use_generator(rng)
-        z = sample_noise(self.spec.noise, (n, self.spec.input_dim), rng).to(self.output.weight.dtype)
-        blocks = [self(z[i : i + block], None if y is None else y[i : i + block]) for i in range(0, n, block)]
-        self.train(training)
-        for layer, generator in zip(self.dropout_layers(), generators, strict=True):
-            layer.generator = generator
-        return torch.cat(blocks)
+        device = self.output.weight.device
+        if isinstance(rng, int):
+            rng = seeded(rng, "samples", device=device)
+        if y is not None:
+            y = torch.as_tensor(y, device=device)
+            y, n = y if y.is_floating_point() else y.long(), len(y) if n is None else n
+        if n is None or (y is not None and len(y) != n):
+            given = "neither n nor y is given" if y is None else f"n is {n}, but y has {len(y)} rows"
+            raise CganError(f"{given}: give one condition for each sample, or n to a generator without conditions")
+        before = [(module, module.training) for module in self.modules()]
+        generators = [(layer, layer.generator) for layer in self.dropout_layers()]
+        try:
+            self.eval()
+            if dropout:
+                for layer in self.dropout_layers():
+                    layer.train()
+                self.use_generator(rng)
+            z = sample_noise(self.spec.noise, (n, self.spec.input_dim), rng).to(self.output.weight.dtype)
+            blocks = [self(z[i : i + block], None if y is None else y[i : i + block]) for i in range(0, n, block)]
+            return torch.cat(blocks)
+        finally:
+            for module, training in before:
+                module.training = training
+            for layer, generator in generators:
+                layer.generator = generator
 
 
 class Discriminator(ConditionalMLP):
@@ -120,8 +162,9 @@ class Discriminator(ConditionalMLP):
 
     spec: DiscriminatorSpec
 
-    def __init__(self, spec: DiscriminatorSpec, rng: torch.Generator) -> None:
-        super().__init__(spec, 1, rng)
+    def __init__(self, spec: DiscriminatorSpec, rng: torch.Generator | int) -> None:
+        """Draw initial weights from ``rng``, a seed or a generator."""
+        super().__init__(spec, 1, seeded(rng, "D") if isinstance(rng, int) else rng)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Map (n, pack * input_dim) data, a pack a row, and n conditions to logits (n,)."""

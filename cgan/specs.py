@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -124,6 +124,13 @@ class Init:
         return self.kind if self.kind in ("fan_in", "torch") and self.scale == 1 else f"{self.kind}:{self.scale}"
 
 
+# These fields take text as well, and always hold layers; a dataclass has one type for both, so type checkers see Any.
+if TYPE_CHECKING:
+    LayersField = Any
+    InitField = Any
+else:
+    LayersField, InitField = tuple[Layer, ...], Init
+
 #: Fields of a network that are written as text.
 LAYER_FIELDS = ("input_branch", "condition_branch", "joint")
 INIT_FIELDS = ("input_init", "condition_init", "joint_init", "output_init")
@@ -139,7 +146,11 @@ OutputBias = Literal["zero", "marginals"]
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """An MLP with an input branch and a condition branch that meet in joint layers. A branch may be empty."""
+    """An MLP with an input branch and a condition branch that meet in joint layers. A branch may be empty.
+
+    Layers and initialisations are given as text or as values: ``joint="relu:64"``, ``joint=("relu:64", "maxout:32x2")``
+    and ``joint=(Layer("relu", 64),)``, ``joint_init="fan_in"``.
+    """
 
     input_dim: int
     """Numbers in the input: of the noise z for a generator, of the data x for a discriminator."""
@@ -149,19 +160,19 @@ class NetworkSpec:
     """Classes of a label, or numbers in a real-valued condition."""
     embedding_dim: int = 0
     """Numbers in the learned label embedding; used by condition=embedding only."""
-    input_branch: tuple[Layer, ...] = ()
+    input_branch: LayersField = ()
     """Hidden layers of the input alone, such as relu:200,dropout=0.5 or maxout:240x5 (section 4.1)."""
-    condition_branch: tuple[Layer, ...] = ()
+    condition_branch: LayersField = ()
     """Hidden layers of the condition alone (section 4.1)."""
-    joint: tuple[Layer, ...] = ()
+    joint: LayersField = ()
     """Hidden layers after the two branches are concatenated (section 4.1)."""
-    input_init: Init = Init("uniform", 0.05)
+    input_init: InitField = Init("uniform", 0.05)
     """Initial weights of the input branch: uniform:A, normal:S, fan_in or torch. Open in the paper."""
-    condition_init: Init = Init("uniform", 0.05)
+    condition_init: InitField = Init("uniform", 0.05)
     """Initial weights of the condition branch. Open in the paper."""
-    joint_init: Init = Init("uniform", 0.05)
+    joint_init: InitField = Init("uniform", 0.05)
     """Initial weights of the joint layers. Open in the paper."""
-    output_init: Init = Init("uniform", 0.05)
+    output_init: InitField = Init("uniform", 0.05)
     """Initial weights of the output layer. Open in the paper."""
     input_dropout: float = 0.0
     """Probability that an input is dropped while training. Open in the paper, which says dropout 0.5 and not where."""
@@ -169,6 +180,10 @@ class NetworkSpec:
     """Probability that a number of the condition is dropped while training. Open in the paper."""
 
     def __post_init__(self) -> None:
+        for name in LAYER_FIELDS:  # Past the guard of a frozen dataclass, which holds from here on.
+            object.__setattr__(self, name, _as_layers(getattr(self, name), name))
+        for name in INIT_FIELDS:
+            object.__setattr__(self, name, _as_init(getattr(self, name), name))
         check_choice(self.condition, ConditionKind, "condition")
         if self.input_dim < 1:
             raise CganError(f"input_dim is {self.input_dim}: a network needs at least one input")
@@ -283,3 +298,20 @@ class DiscriminatorSpec(NetworkSpec):
     def from_dict(cls: type[Spec], record: Any) -> Spec:
         """Return the spec that ``as_dict`` wrote; one from before there were packs has packs of 1."""
         return super().from_dict({"pack": 1, **record} if isinstance(record, dict) else record)  # type: ignore[misc]
+
+
+def _as_layers(value: Any, name: str) -> tuple[Layer, ...]:
+    """Return the layers of the field ``name``, given as text, as values or as a sequence of either."""
+    layers = (value,) if isinstance(value, str | Layer) else value
+    if not isinstance(layers, Sequence) or not all(isinstance(layer, str | Layer) for layer in layers):
+        raise CganError(
+            f"{name} is {value!r}: give a layer such as 'relu:64', or several as ('relu:64', 'maxout:32x2')"
+        )
+    return tuple(Layer.parse(layer) if isinstance(layer, str) else layer for layer in layers)
+
+
+def _as_init(value: Any, name: str) -> Init:
+    """Return the initialisation of the field ``name``, given as text or as a value."""
+    if not isinstance(value, str | Init):
+        raise CganError(f"{name} is {value!r}: give an initialisation such as 'uniform:0.05' or 'fan_in'")
+    return Init.parse(value) if isinstance(value, str) else value

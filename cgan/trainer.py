@@ -49,20 +49,21 @@ class Trainer:
         generator: Generator,
         discriminator: Discriminator,
         training_set: TrainingSet,
-        settings: TrainingSettings,
+        settings: TrainingSettings | None = None,
         *,
-        seed: int,
+        seed: int = 1,
         precision: Precision = "float32",
         fast: bool = True,
         use_graph: bool | None = None,
     ) -> None:
-        """Prepare training of networks that lie on the training set's device.
+        """Prepare training of networks that lie on the training set's device; ``settings`` None takes the paper's.
 
         ``precision`` is the type of the matrix products; weights and losses stay float32. ``fast`` takes the update of
         ``cgan.fast`` instead of ``cgan.update``: the same, up to rounding and the dropout masks' random numbers.
         ``use_graph`` None captures the fast update as a CUDA graph where that is possible. Raises ``CganError`` where
         networks, data and settings do not fit.
         """
+        settings = settings or TrainingSettings()
         self.G, self.D, self.training_set, self.settings = generator, discriminator, training_set, settings
         self.seed, self.precision, self.fast = seed, precision, fast
         self.device = training_set.x.device
@@ -116,6 +117,23 @@ class Trainer:
             optim.learning_rate(self.t, s.learning_rate, s.decay, s.min_learning_rate),
             optim.momentum(self.t, s.momentum_start, s.momentum_end, s.momentum_ramp),
         )
+
+    def train(self, updates: int, *, progress: bool = False) -> None:
+        """Make ``updates`` updates, with a bar if ``progress``; estimates, a stopping point and files are ``fit``'s.
+
+        The bar shows the mean losses of D and G over the last updates. Raises ``Diverged`` where training has failed.
+        """
+        from tqdm import tqdm
+
+        checks = Progress()
+        with tqdm(total=updates, unit="update", disable=not progress) as bar:
+            for left in reversed(range(updates)):
+                self.step()
+                bar.update()
+                if self.t % CHECK_EVERY == 0 or not left:
+                    _check_losses(self, checks)
+                    bar.set_postfix(zip("DG", self.losses(), strict=True))
+                    self.reset_losses()
 
     def step(self) -> None:
         """Make one update of D and of G. On CUDA it returns before the kernels finish."""
@@ -292,6 +310,13 @@ def _check(generator: Generator, discriminator: Discriminator, data: TrainingSet
     if n == 1 and any(layer.batch_norm for layer in (*g.layers, *d.layers)):
         raise CganError("batch_size is 1, but batch normalisation needs two rows or more: use larger batches")
     width, y = data.x.shape[1], data.y
+    for network in (generator, discriminator):
+        weight = network.output.weight
+        if (weight.dtype, weight.device) != (data.x.dtype, data.x.device):
+            raise CganError(
+                f"the {type(network).__name__} is {weight.dtype} on {weight.device}, but the data are {data.x.dtype} "
+                f"on {data.x.device}: move one of them with .to(...)"
+            )
     for name, size in (("generator.output_dim", g.output_dim), ("discriminator.input_dim", d.input_dim)):
         if size != width:
             raise CganError(f"{name} is {size}, but each datum has {width} numbers: set it to {width}")

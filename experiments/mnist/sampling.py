@@ -37,11 +37,11 @@ class LoadedRun:
         return None if spec.condition == "none" else spec.condition_dim
 
 
-def load_run(path: Path) -> LoadedRun:
+def load_run(path: Path | str) -> LoadedRun:
     """Return the run in the folder ``path``; raises ``UsageError`` or ``CganError`` naming the file at fault."""
     from experiments.runs.training import load_networks, read_settings
 
-    folder = RunFolder.existing(path)
+    folder = RunFolder.existing(Path(path))
     record = folder.read_config("mnist")
     config = read_settings(folder, record, MnistConfig.from_dict)
     return LoadedRun(folder, record, config, *load_networks(folder, record, config.generator, config.discriminator))

@@ -13,9 +13,10 @@ from scipy import stats
 from sklearn import datasets
 
 from cgan import CganError
+from cgan.devices import seeded
 from cgan.networks import Discriminator, Generator, interpolate_noise, output_logit, sample_noise
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init
-from tests.cgan.nets import layers, refused, specs, stream
+from tests.cgan.nets import CLASSES, layers, refused, specs, stream
 from tests.cgan.reference import Mlp, Replay, sigmoid
 
 LABEL: dict[str, Any] = {"condition": "one_hot", "condition_dim": 10}
@@ -224,3 +225,38 @@ def test_samples_with_dropout_spread_as_the_binomial_law_says() -> None:
     np.testing.assert_allclose(drawn.var(0), p / (1 - p) * parts.square().sum(1), rtol=0.04)
     assert torch.equal(drawn, g.sample(None, 40_000, stream(2), dropout=True))
     assert g.training and g.dropout_layers()[0].training and g.dropout_layers()[0].generator is None
+
+
+def test_train_and_eval_switch_dropout_and_sampling_leaves_both_as_they_were() -> None:
+    g, y = Generator(specs(dropout=0.5)[0], 1), torch.arange(40) % CLASSES
+    z = sample_noise("normal", (40, 3), stream())
+    assert not torch.equal(g(z, y), g(z, y))
+    drawn = g.sample(y, rng=1)
+    assert torch.equal(drawn, g.sample(y.numpy(), 40, seeded(1, "samples"))) and g.training
+    assert torch.equal(g.eval()(z, y), g(z, y)) and torch.equal(drawn, g.sample(y.tolist(), rng=1)) and not g.training
+    g.input_branch.train()
+    with pytest.raises(RuntimeError):
+        g.sample([CLASSES])  # No such class.
+    assert not g.training and g.input_branch[0].dropout.training and not g.joint[0].dropout.training
+    for conditions, n in ((None, None), (y, 39)):
+        with refused("condition"):
+            g.sample(conditions, n)
+
+
+def test_a_seed_is_the_stream_of_that_seed_and_network() -> None:
+    for kind, spec, purpose in ((Generator, specs()[0], "G"), (Discriminator, specs()[1], "D")):
+        expected = kind(spec, seeded(7, purpose)).state_dict()
+        assert all(torch.equal(expected[name], value) for name, value in kind(spec, 7).state_dict().items())
+
+
+def test_the_text_of_a_network_shows_the_sizes_of_its_layers() -> None:
+    g = Generator(GeneratorSpec(100, **LABEL, **{**MNIST_G, "joint": "relu:1200,dropout=0.5"}), 1)
+    assert repr(g).splitlines() == [
+        f"Generator, {101 * 200 + 11 * 1000 + 1201 * 1200 + 1201 * 784:,} weights",
+        "  input_branch: 100 -> relu:200",
+        "  condition_branch (one_hot): 10 -> relu:1000",
+        "  joint: 1200 -> relu:1200,dropout=0.5",
+        "  output: 1200 -> 784 -> sigmoid",
+    ]
+    d = repr(Discriminator(DiscriminatorSpec(784, "embedding", 10, 5, input_branch="maxout:240x5", pack=3), 1))
+    assert "input_branch: 2352 -> maxout:240x5\n  condition_branch (embedding): 10 -> 5\n  joint: 245\n" in d

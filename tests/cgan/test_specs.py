@@ -122,6 +122,20 @@ def test_specs_survive_json(
         assert spec.layers == branch + branch[:1] + joint
 
 
+@pytest.mark.parametrize("joint", ["relu:64", ("relu:64",), ["relu:64"], Layer("relu", 64), (Layer("relu", 64),)])
+def test_layers_and_initialisations_are_taken_as_text_too(joint: Any) -> None:
+    spec = GeneratorSpec(3, joint=joint, joint_init="normal:0.02")
+    assert spec == GeneratorSpec(3, joint=(Layer("relu", 64),), joint_init=Init("normal", 0.02))
+    assert DiscriminatorSpec(3, input_branch=("maxout:4x2", Layer("relu", 5))).layers[0] == Layer("maxout", 4, 2)
+
+
+@pytest.mark.parametrize("field", ["input_branch", "condition_branch", "joint", "joint_init"])
+@pytest.mark.parametrize("value", [64, None, ["relu:64", 64], {"relu": 64}, "relu64"])
+def test_anything_else_than_layers_is_refused(field: str, value: Any) -> None:
+    with refused(field if value != "relu64" else "relu64", "such as" if field != "joint_init" else "uniform:0.05"):
+        GeneratorSpec(3, "one_hot", 4, **{field: value})
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -22,7 +22,7 @@ from torch import Tensor
 from cgan import CganError, checkpoint
 from cgan import trainer as training
 from cgan.batches import TrainingSet
-from cgan.settings import StoppingSettings
+from cgan.settings import StoppingSettings, TrainingSettings
 from cgan.trainer import Diverged, Estimate, Progress, Trainer, fit, load_best, load_checkpoint
 from tests.cgan import nets, process
 from tests.cgan.nets import ADAM, CASES, MATCHING, SGD, assert_one_sentence, assert_same_state, layers, refused, specs
@@ -79,8 +79,44 @@ def test_networks_data_and_settings_must_fit(pair, y, settings, parts) -> None: 
 def test_other_things_that_do_not_fit() -> None:
     with refused("3 data", "4 conditions"):
         TrainingSet(torch.rand(3, 2), torch.arange(4))
+    with refused("(3, 2, 2)", "reshape"):
+        TrainingSet(torch.rand(3, 2, 2))
+    with refused("Generator is torch.float64", "data are torch.float32"):
+        trainer = nets.trainer(specs())
+        Trainer(trainer.G.double(), trainer.D, trainer.training_set, SGD)
     with refused("use_graph", "CUDA"):
         nets.trainer(specs(), use_graph=True)  # On the CPU.
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.float64])
+def test_arrays_are_held_as_what_networks_take(kind: type) -> None:
+    y = np.arange(3).astype(kind)
+    held = TrainingSet([[0, 1], [1, 0], [2, 2]], y.reshape(3, 1) if kind is np.float64 else y)
+    assert held.x.dtype == torch.float32 and held.x.tolist() == [[0, 1], [1, 0], [2, 2]]
+    assert held.y is not None and held.y.dtype == (torch.float32 if kind is np.float64 else torch.int64)
+    assert held.y.flatten().tolist() == [0, 1, 2]
+    given = torch.rand(3, 2, dtype=torch.float64)
+    assert TrainingSet(given).x is given  # Neither copied nor rounded.
+
+
+# ---- training without a loop of one's own
+
+
+def test_train_makes_the_same_updates_as_steps_and_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    trained, stepped = nets.trainer(specs(dropout=0.5)), nets.trainer(specs(dropout=0.5))
+    trained.train(4)
+    assert not capsys.readouterr().err
+    trained.train(3, progress=True)
+    for _ in range(7):
+        stepped.step()
+    expected = weights(stepped)
+    assert all(torch.equal(expected[name], value) for name, value in weights(trained).items())
+    assert "3/3" in (bar := capsys.readouterr().err) and "D=" in bar and "G=" in bar
+    trained.G.output.weight.data.fill_(math.nan)
+    with pytest.raises(Diverged):
+        trained.train(1)
+    defaults = Trainer(trained.G, trained.D, TrainingSet(torch.rand(200, 5), torch.arange(200) % 4))
+    assert defaults.settings == TrainingSettings() and defaults.seed == 1
 
 
 # ---- averaged weights
