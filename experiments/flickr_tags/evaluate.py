@@ -6,11 +6,12 @@ The baselines are ``flickr_tags.baselines``, the measures ``flickr_tags.measures
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from cgan.trainer import Estimate, Trainer
     from embeddings.decoding import Decoded
     from embeddings.vocabulary import Vocabulary
+    from experiments.runs.photo_table import PhotoRow
 
 #: Words of a ranking that average precision looks at.
 DEPTH = 100
@@ -170,16 +172,21 @@ def rank_by_baselines(
     x, valid_x, test_x = data.features[train], data.features[valid], data.features[test]
     having, vectors = baselines.mean_tag_vectors(known, data.vocabulary)
     valid_having, valid_vectors = baselines.mean_tag_vectors([data.tags[i] for i in valid.tolist()], data.vocabulary)
+
+    def ridge(features: np.ndarray, alpha: float) -> Rankings:
+        predicted = baselines.ridge_vectors(x[having], vectors, features, alpha)
+        return baselines.nearest_words(predicted, vocabulary, DEPTH)
+
     voters = max(VOTERS, key=lambda k: score(baselines.vote(x, known, valid_x, k, DEPTH)))
-    best, tried = baselines.choose_alpha(x[having], vectors, valid_x, vocabulary, score, words=DEPTH)
-    alpha = tried[best][0]
+    # Of penalties that score the same the greatest.
+    alpha = max(baselines.alpha_grid(x[having]), key=lambda each: (score(ridge(valid_x, each)), each))
     regressor = baselines.train_mlp(
         x[having], vectors, valid_x[valid_having], valid_vectors, seed=seed, progress=sys.stderr.isatty()
     )
     rankings = {
         "commonest": baselines.commonest(known, len(test), DEPTH),
         "vote": baselines.vote(x, known, test_x, voters, DEPTH),
-        "ridge": baselines.ridge(x[having], vectors, test_x, vocabulary, alpha, DEPTH),
+        "ridge": ridge(test_x, alpha),
         "mlp": baselines.nearest_words(regressor.vectors(test_x), vocabulary, DEPTH),
     }
     return rankings, {"vote_neighbours": voters, "ridge_alpha": alpha}, regressor
@@ -193,14 +200,15 @@ def compare(
     diversity: np.ndarray,
 ) -> dict[str, MethodMeasures]:
     """Return each method's measures with bootstrap intervals over images; for baselines also cgan minus baseline."""
-    from experiments.flickr_tags.measures import bootstrap, distinct, paired_difference, per_image
+    from experiments.flickr_tags.measures import bootstrap, distinct, per_image
 
     values = {method: per_image(ranking, truth, vocabulary, words, DEPTH) for method, ranking in rankings.items()}
     result = {}
     for method, ranking in rankings.items():
         own, difference = values[method], None
         if method != "cgan" and "cgan" in values:
-            difference = paired_difference(values["cgan"]["precision"], own["precision"])
+            # Photo by photo: that some photos are hard for both methods cancels out.
+            difference = bootstrap(values["cgan"]["precision"] - own["precision"])
         result[method] = MethodMeasures(
             precision_at_10=bootstrap(own["precision"]),
             recall_at_10=bootstrap(own["recall"]),
@@ -308,27 +316,28 @@ def write_figures(
 ) -> None:
     """Write Table 2, the learning curves and the bars of precision into the run's folder."""
     from experiments.runs import figures
-    from experiments.runs.photo_table import write_table2
+    from experiments.runs.photo_table import Table2, write_table2
 
     folder, settings, name = this.folder.path, config.decoding, this.config.dataset.name
-    write_table2(
-        folder,
+    table = Table2(
+        f"Table 2: user tags, annotations and generated tags — {name}",
         table2_rows(data, found, settings.words),
-        title=f"Table 2: user tags, annotations and generated tags — {name}",
         notice=result.notice,
-        weights=result.weights,
         caption=(
             f"Held-out photos. For each, {settings.samples} vectors are drawn; of the {settings.neighbours} words "
             f"nearest to each vector, the {settings.words} commonest are shown, with the share of samples near them."
         ),
+        weights=result.weights,
     )
-    panels = (
-        figures.Panel(
-            "validation images", {"valid_average_precision": "mean average precision", "valid_precision": "precision"}
-        ),
-        figures.Panel("loss (nats)", {"d_loss": "discriminator D", "g_loss": "generator G"}),
-        figures.Panel("cosine distance", {"diversity": "between the samples of an image, on average"}),
-    )
+    write_table2(folder, table)
+    panels = {
+        "validation images": {
+            "valid_average_precision": "mean average precision",
+            "valid_precision": "precision",
+        },
+        "loss (nats)": {"d_loss": "discriminator D", "g_loss": "generator G"},
+        "cosine distance": {"diversity": "between the samples of an image, on average"},
+    }
     figures.curves(history, folder / "curves.png", chosen=best_epoch, panels=panels, title=f"Training — {name}")
     bins = {SOURCES[source]: row.calibration for source, row in (result.one_to_many or {}).items() if row.calibration}
     figures.reliability(bins, folder / "reliability.png", title=f"Are words drawn often also right often? — {name}")
@@ -345,7 +354,7 @@ def write_figures(
         figures.stamp(folder.glob("*.png"), result.weights)
 
 
-def table2_rows(data: FlickrData, found: Tagged, words: int) -> list[Any]:
+def table2_rows(data: FlickrData, found: Tagged, words: int) -> list[PhotoRow]:
     """Return test photos evenly spread over the split, with their tags and what was generated."""
     from experiments.runs.photo_table import PhotoRow
 
@@ -353,15 +362,15 @@ def table2_rows(data: FlickrData, found: Tagged, words: int) -> list[Any]:
     for at in np.unique(np.linspace(0, len(test) - 1, min(SHOWN, len(test))).round().astype(int)).tolist():
         image = int(test[at])
         photo = int(data.rows[image])
-        shares = found.decoded.shares[at].tolist()
+        generated = list(zip(found.rankings[at][:words], found.decoded.shares[at].tolist(), strict=False))
         rows.append(
             PhotoRow(
                 number=int(data.photos.numbers[photo]),
-                path=data.photos.paths[photo],
+                path=os.fsencode(data.photos.paths[photo]).decode(errors="replace"),
                 user_tags=list(data.photos.tags[photo]),
                 annotations=list(data.photos.annotations[photo]),
-                generated=list(zip(found.rankings[at][:words], shares[:words], strict=False)),
-                right=set(data.tags[image]),
+                generated=generated,
+                right=[tag for tag, _ in generated if tag in data.tags[image]],
             )
         )
     return rows
@@ -395,30 +404,33 @@ def summary(result: Result) -> str:
 
 def _one_to_many(found: dict[str, OneToMany]) -> list[str]:
     """Return the samples' diversity, coverage and correctness, a line for each source."""
-    if not found:
+    rows = {
+        SOURCES[source]: [
+            f"{value.value:.2f}" if value else "-" for value in (row.diversity, row.coverage, row.correctness)
+        ]
+        for source, row in found.items()
+    }
+    if not rows:
         return []
-
-    def cell(interval: Interval | None) -> str:
-        return "-" if interval is None else f"{interval.value:.2f}"
-
-    lines = ["samples of one photo: diversity, coverage of its true tags, correctness:"]
-    for source, row in found.items():
-        values = "  ".join(cell(value) for value in (row.diversity, row.coverage, row.correctness))
-        lines.append(f"  {SOURCES[source]:<44}{values}")
-    return lines
+    return ["samples of one photo:", *_aligned(rows, ["diversity", "coverage of its true tags", "correctness"])]
 
 
 def _table(measures: dict[str, MethodMeasures]) -> list[str]:
     """Return aligned rows, one per method."""
-    names = ("precision_at_10", "recall_at_10", "mean_average_precision", "best_cosine", "cgan_minus_this_precision")
+    names = ["precision_at_10", "recall_at_10", "mean_average_precision", "best_cosine", "cgan_minus_this_precision"]
 
     def cell(interval: Interval | None) -> str:
         return "-" if interval is None else f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
-    rows = [["", *(name.replace("_", " ") for name in names), "different tags"]]
-    for method, row in measures.items():
-        rows.append([METHODS[method], *(cell(getattr(row, name)) for name in names), str(row.distinct_tags)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    rows = {
+        METHODS[method]: [*(cell(getattr(row, name)) for name in names), str(row.distinct_tags)]
+        for method, row in measures.items()
+    }
+    return _aligned(rows, [*(name.replace("_", " ") for name in names), "different tags"])
+
+
+def _aligned(rows: dict[str, list[str]], columns: list[str]) -> list[str]:
+    import pandas as pd
+
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return [f"  {line}" for line in table.to_markdown(tablefmt="plain", disable_numparse=True).splitlines()]
