@@ -379,11 +379,8 @@ def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, State]:
     for step in steps:  # What is made of files that are made anew is made anew as well.
         if all(name in states for name in step.needs) and step.is_done():
             states[step.name] = "skipped"
-    todo, running = [step for step in steps if step.name not in states], dict[str, _Running]()
-    # Weighted by time, so that the bar's own estimate corrects itself by the finished steps.
-    form = "{percentage:3.0f}%|{bar}| {elapsed}, about {remaining} left{postfix}"
-    total, shown = sum(step.seconds * (1 - step.share()) for step in todo), 0.0
-    with tqdm(total=total, bar_format=form, smoothing=0, dynamic_ncols=True, disable=None) as bar:
+    todo, running = [step for step in steps if step.name not in states], list[Running]()
+    with tqdm(total=len(steps), unit="command", dynamic_ncols=True, disable=None) as bar:
 
         def say(text: str) -> None:
             bar.write(f"{text}  [{len(states)} of {len(steps)} ended]", file=sys.stdout)
@@ -398,83 +395,71 @@ def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, State]:
                 above = [s.name for s in steps[: steps.index(step)]] if step.module in OVERVIEWS else step.needs
                 if step in todo and len(running) < jobs and all(name in states for name in above):
                     todo.remove(step)
-                    running[step.name] = _Running.start(step, logs)
+                    running.append(Running(step, start(step, logs), time.monotonic()))
                     say(f"running: {step.name}")
 
         try:
             while todo or running:
                 start_more()
-                for name, work in list(running.items()):
-                    if work.process.poll() is not None:
-                        del running[name]
-                        states[name] = work.state()
-                        end = f": {last_line(work.step, logs)}" if states[name] == "failed" else ""
-                        say(f"{states[name]}: {name} ({clock(time.monotonic() - work.started)}){end}")
-                done = sum(s.seconds for s in steps if states.get(s.name) in ("done", "diverged", "failed", "left out"))
-                now = min(done + sum(work.done() for work in running.values()), total)
-                bar.set_postfix_str(", ".join(running))
-                bar.update(max(0.0, now - shown))
-                shown = max(shown, now)
-                time.sleep(0.2 if len(states) + len(running) < 3 else 1)
+                for work in [work for work in running if work.process.poll() is not None]:
+                    running.remove(work)
+                    name, state = work.step.name, end_of(work, logs)
+                    states[name] = state
+                    reason = f": {last_line(work.step, logs)}" if state == "failed" else ""
+                    say(f"{state}: {name} ({clock(time.monotonic() - work.started)}){reason}")
+                bar.set_postfix_str(", ".join(work.step.name for work in running))
+                bar.update(len(states) - bar.n)
+                time.sleep(0.2)
         except BaseException as error:
             bar.set_postfix_str("saving")
             for number in INTERRUPTS:  # Another one must not keep these commands from saving.
                 signal.signal(number, signal.SIG_IGN)
             # The commands run in sessions of their own: the terminal's interrupt has not reached them.
-            for work in running.values():
+            for work in running:
                 work.process.send_signal(signal.SIGINT)
-            for name, work in running.items():
+            for work in running:
                 work.process.wait()
-                states[name] = "stopped"
+                states[work.step.name] = "stopped"
             if not isinstance(error, KeyboardInterrupt):
                 raise
     return states
 
 
 @dataclass(frozen=True)
-class _Running:
+class Running:
     """A step at work."""
 
     step: Step
     process: subprocess.Popen[bytes]
     started: float
-    first: float
-    """Share that was done before."""
-    log: Path
 
-    @classmethod
-    def start(cls, step: Step, logs: Path) -> _Running:
-        for path in (step.product, *(folder.path for folder in step.runs)):
-            if path:
-                path.parent.mkdir(parents=True, exist_ok=True)
-        first = step.share()
-        path = log_path(step, logs)
-        with open(path, "a", encoding="utf-8") as log:
-            print(f"$ {step.typed}", file=log, flush=True)
-            module = step.module if step.module == "pytest" else f"experiments.{step.module}"
-            process = subprocess.Popen(
-                [sys.executable, "-m", module, *step.arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        return cls(step, process, time.monotonic(), first, path)
 
-    def done(self) -> float:
-        """Return the estimated seconds of work done: by estimates where there are some, else by the clock."""
-        share = max(self.step.share() - self.first, 0) or (time.monotonic() - self.started) / self.step.seconds
-        return min(share, 0.95) * self.step.seconds
+def start(step: Step, logs: Path) -> subprocess.Popen[bytes]:
+    """Start a step's command in a session of its own."""
+    for path in (step.product, *(folder.path for folder in step.runs)):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    with open(log_path(step, logs), "a", encoding="utf-8") as log:
+        print(f"$ {step.typed}", file=log, flush=True)
+        module = step.module if step.module == "pytest" else f"experiments.{step.module}"
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *step.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
-    def state(self) -> State:
-        """Return how the ended process ended."""
-        if self.process.returncode:
-            return "diverged" if self.step.has_diverged() else "failed"
-        if not self.step.runs or self.step.is_done():
-            return "done"
-        with open(self.log, "a", encoding="utf-8") as log:
-            print("the run of this name has other settings, or was cut short: give it another name", file=log)
-        return "failed"
+
+def end_of(work: Running, logs: Path) -> State:
+    """Return how the ended process ended."""
+    if work.process.returncode:
+        return "diverged" if work.step.has_diverged() else "failed"
+    if not work.step.runs or work.step.is_done():
+        return "done"
+    with open(log_path(work.step, logs), "a", encoding="utf-8") as log:
+        print("the run of this name has other settings, or was cut short: give it another name", file=log)
+    return "failed"
 
 
 def log_path(step: Step, logs: Path) -> Path:
@@ -506,7 +491,7 @@ def summary(steps: Sequence[Step], states: Mapping[str, State], seconds: float, 
 # ---------------------------------------------------------------------------------------------------------------------
 # Reference results
 
-PUBLISHED = ("samples.png", "curves.png", "precision.png", "precision_user_tags.png", "reliability.png", "table2.md")
+PUBLISHED = ("samples.png", "curves.png", "reliability.png", "table2.md")
 
 
 def publish(steps: Sequence[Step], out: Path) -> int:

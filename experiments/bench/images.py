@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image
 from data.mirflickr import find_captioned, find_mirflickr, load_photos
 from data.scenes import render_scene
 from embeddings.images.extract import extract
-from embeddings.images.networks import FrozenNetwork, load_network
+from embeddings.images.networks import load_network
 from experiments.bench.context import Context
 from experiments.bench.measure import Candidate, Check, Job
 
@@ -20,8 +19,8 @@ from experiments.bench.measure import Candidate, Check, Job
 NETWORK, GRID = "mobilenetv1_100", 2
 #: How far a photo's vector may lie from the loop's, as 1 - cosine: ours decodes large JPEGs at a part of their size.
 TOLERANCE = 1e-2
-#: Batches of the bare forward pass; which of them is the fastest depends on the device.
-BATCHES = (1, 8, 64)
+#: Photos of a bare forward pass.
+BATCH = 8
 
 
 def features(context: Context) -> Job:
@@ -30,32 +29,36 @@ def features(context: Context) -> Job:
     weights, device = context.root / "weights" / f"{NETWORK}.safetensors", context.device
     network = load_network(NETWORK, weights if weights.is_file() else None, GRID, random_weights=not weights.is_file())
     some = paths[: context.sizes.loop_photos]
+    pixels = torch.rand(len(some), *network.preprocessing.input_size).contiguous(memory_format=torch.channels_last)
 
     def ours(chosen: list[Path] = paths) -> np.ndarray:
         return extract(network, chosen, device=str(device), progress=False).vectors
 
+    @torch.no_grad()
     def loop() -> np.ndarray:
-        return one_by_one(network, some, device)
+        module, found = network.module.to(device), []
+        for path in some:
+            photo = network.preprocess(Image.open(path).convert("RGB"))
+            found.append(module(photo.unsqueeze(0).to(device)).cpu().numpy())
+        return np.concatenate(found)
+
+    @torch.inference_mode()
+    def forward() -> None:
+        for part in pixels.to(device).split(BATCH):
+            network.module.to(device)(part)
 
     found, looped = ours(some), loop()
     cosines = (found * looped).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(looped, axis=1)
-    count, passed = len(paths), len(some if device.type == "cpu" else paths)
+    share = len(some) / len(paths)
     return Job(
         path="features",
-        what=f"features of {count} photos of {name}, {network.name} ({network.weights})",
-        amount=count,
+        what=f"features of {len(paths)} photos of {name}, {network.name} ({network.weights})",
+        amount=len(paths),
         unit="photos",
         agreement=[Check("largest 1 - cosine of a photo's vector and the loop's", float(1 - cosines.min()), TOLERANCE)],
         ours=Candidate("batches, read by processes", ours),
-        alternatives=[
-            Candidate("Image.open, transform, batch of 1", loop, len(some) / count, f"{len(some)} photos"),
-        ],
-        limits=[
-            Candidate(
-                f"bare forward pass, batches of {size}", bare_forward(network, passed, size, device), passed / count
-            )
-            for size in sorted({min(size, passed) for size in BATCHES})
-        ],
+        alternatives=[Candidate("Image.open, transform, batch of 1", loop, share)],
+        limits=[Candidate(f"bare forward pass, batches of {BATCH}", forward, share)],
     )
 
 
@@ -69,31 +72,3 @@ def photos(context: Context) -> tuple[list[Path], str]:
     for number, path in enumerate(paths, 1):
         render_scene(1, number).image.save(path, quality=90)
     return paths, "rendered scenes"
-
-
-@torch.no_grad()
-def one_by_one(network: FrozenNetwork, paths: list[Path], device: torch.device) -> np.ndarray:
-    """Compute features the direct way: open a photo, transform it, pass it through the network alone."""
-    module, found = network.module.to(device), []
-    for path in paths:
-        pixels = network.preprocess(Image.open(path).convert("RGB"))
-        found.append(module(pixels.unsqueeze(0).to(device)).cpu().numpy())
-    return np.concatenate(found)
-
-
-def bare_forward(network: FrozenNetwork, photos: int, batch: int, device: torch.device) -> Callable[[], None]:
-    """Return the passes of so many photos' random pixels through the network alone."""
-    module = network.module.to(device)
-    pixels = torch.rand(photos, *network.preprocessing.input_size).contiguous(memory_format=torch.channels_last)
-    parts = pixels.to(device).split(batch)
-    # As features are computed: GPUs that have bfloat16 use it.
-    lowered = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
-
-    @torch.inference_mode()
-    def forward() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=lowered):
-            for part in parts:
-                module(part)
-
-    forward()
-    return forward

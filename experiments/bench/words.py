@@ -7,39 +7,38 @@ import html
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 import numpy as np
 import smart_open
 import torch
-from gensim.models import Word2Vec
+from gensim.models import KeyedVectors, Word2Vec
 from gensim.models.word2vec import LineSentence
 
 from data.yfcc100m import default_shards, read_batches
 from embeddings.corpus import CorpusFile, token_line, write_lines
 from embeddings.decoding import decode
-from embeddings.nearest import QUERIES, ROWS, int8_is_fast
 from embeddings.skipgram import SkipGram, train
 from embeddings.vocabulary import Vocabulary, unit_rows
-from experiments.bench.context import ALL, Context, Sizes
+from experiments.bench.context import Context
 from experiments.bench.measure import Candidate, Check, Job
 from experiments.word_vectors.__main__ import embedded_rows
 
+#: Of section 4.2: numbers of a word vector, samples of an image, nearest words of each, words kept.
+DIMENSION, SAMPLES, NEAREST, WORDS = 200, 100, 20, 10
+#: Rows of metadata that the figure of cleaning is for.
+ROWS = 1_000_000
+#: Skip-gram's minimum count for these small corpora, and its passes over them.
+MIN_COUNT, PASSES = 5, 2
 #: Cosines nearer than this may change places: float32 products of 200 numbers differ by less.
 TIE = 1e-6
 #: Queries whose neighbours are compared before anything is timed.
 COMPARED = 50
-#: Skip-gram's minimum count for these small corpora.
-MIN_COUNT = 5
-#: Commonest words whose cosines are compared after training, and the smallest correlation that agrees.
-COMMON, MIN_CORRELATION = 200, 0.8
-#: Words kept of an image (section 4.2).
-WORDS = 10
+#: Queries and words of a product that is made alone.
+BLOCK = 1024, 16_384
 
 
 # ---- nearest words, and tags from them
@@ -47,99 +46,83 @@ WORDS = 10
 
 def nearest(context: Context) -> Job:
     """Benchmark the nearest words of random unit vectors, the hardest case for any index."""
-    sizes, device, vocabulary = context.sizes, str(context.device), random_words(context.sizes)
-    queries, keyed = unit_vectors(sizes.queries, sizes.dimension, seed=1), vocabulary.keyed_vectors
-    some, compared = queries[: sizes.gensim_queries], queries[:COMPARED]
+    device, vocabulary = str(context.device), random_words(context.sizes.words)
+    queries, keyed = unit_vectors(context.sizes.queries, seed=1), vocabulary.keyed_vectors
+    some, compared = queries[: context.sizes.gensim_queries], queries[:COMPARED]
 
-    def by_gensim(chosen: np.ndarray) -> list[list[int]]:
-        found = [keyed.similar_by_vector(query, topn=sizes.top) for query in chosen]
-        return [[keyed.key_to_index[word] for word, _ in words] for words in found]
+    def by_gensim() -> list[list[tuple[str, float]]]:
+        return [keyed.similar_by_vector(query, topn=NEAREST) for query in some]
 
-    others = {
-        "those of float64 products": exact_neighbours(vocabulary, compared, sizes.top),
-        "gensim's": np.array(by_gensim(compared)),
-    }
-    note = f"{len(some)} queries"
-    alternatives = [
-        Candidate("gensim similar_by_vector, one by one", lambda: by_gensim(some), len(some) / len(queries), note)
-    ]
-    facts = {}
+    alternatives = [Candidate("gensim similar_by_vector, one by one", by_gensim, len(some) / len(queries))]
     try:
         import faiss
     except ImportError:
-        facts["left_out"] = "faiss IndexFlatIP, which is not installed: pip install --editable '.[bench]'"
+        print("faiss IndexFlatIP is left out, which is not installed: pip install --editable '.[bench]'")
     else:
         faiss.omp_set_num_threads(context.threads)
-        flat = faiss.IndexFlatIP(sizes.dimension)
+        flat = faiss.IndexFlatIP(DIMENSION)
         flat.add(vocabulary.vectors)
-        others["faiss's"] = flat.search(compared, sizes.top)[1]
-        alternatives.insert(0, Candidate("faiss IndexFlatIP", lambda: flat.search(queries, sizes.top)))
-    ranks = vocabulary.nearest(compared, sizes.top, device)[0]
+        alternatives.insert(0, Candidate("faiss IndexFlatIP", lambda: flat.search(queries, NEAREST)))
+    ranks, exact = vocabulary.nearest(compared, NEAREST, device)[0], exact_neighbours(vocabulary, compared, NEAREST)
+    same = same_words(ranks, exact, vocabulary, compared)
     return Job(
         path="nearest",
-        what=f"nearest {sizes.top} of {sizes.words:,} words x {sizes.dimension} of {sizes.queries:,} queries",
-        amount=sizes.queries,
+        what=f"nearest {NEAREST} of {len(vocabulary):,} words x {DIMENSION} of {len(queries):,} queries",
+        amount=len(queries),
         unit="queries",
-        agreement=[
-            Check(f"share of neighbours that are {whose}", same_words(ranks, other, vocabulary, compared), 1, True)
-            for whose, other in others.items()
-        ],
-        ours=Candidate("exact search", lambda: vocabulary.nearest(queries, sizes.top, device)),
+        agreement=[Check("share of neighbours that are those of float64 products", same, 1, True)],
+        ours=Candidate("exact search", lambda: vocabulary.nearest(queries, NEAREST, device)),
         alternatives=alternatives,
-        limits=product_limits(vocabulary.vectors, queries, context.device),
-        facts=facts,
+        limits=[products(vocabulary.vectors, queries, context.device)],
     )
 
 
 def decoding(context: Context) -> Job:
     """Benchmark the tags of images from sampled vectors, scattered around one word's vector."""
-    sizes, vocabulary = context.sizes, random_words(context.sizes)
-    images, samples = max(1, sizes.queries // sizes.samples_per_image), sizes.samples_per_image
+    vocabulary, images = random_words(context.sizes.words), max(1, context.sizes.queries // SAMPLES)
     centres = vocabulary.vectors[np.random.default_rng(2).integers(len(vocabulary), size=images)]
-    scatter = unit_vectors(images * samples, sizes.dimension, seed=3).reshape(images, samples, -1)
-    vectors = centres[:, None] + scatter
-    few = vectors[: sizes.decoded_images]
+    vectors = centres[:, None] + unit_vectors(images * SAMPLES, seed=3).reshape(images, SAMPLES, -1)
+    few = vectors[: context.sizes.decoded_images]
 
     def ours(some: np.ndarray = vectors) -> np.ndarray:
-        return decode(vocabulary, some, sizes.top, WORDS, device=str(context.device)).ranks
+        return decode(vocabulary, some, NEAREST, WORDS, device=str(context.device)).ranks
 
     def loop() -> list[list[int]]:
-        return [decode_one(vocabulary, each, sizes.top) for each in few]
+        return [decode_one(vocabulary, each) for each in few]
 
     same = float((ours(few) == np.array(loop())).mean())
     return Job(
         path="decoding",
-        what=f"{WORDS} tags of {images} images x {samples} samples, {sizes.words:,} words x {sizes.dimension}",
+        what=f"{WORDS} tags of {images} images x {SAMPLES} samples, {len(vocabulary):,} words x {DIMENSION}",
         amount=images,
         unit="images",
         agreement=[Check("share of words that are the loop's, in place", same, 1, True)],
         ours=Candidate("all samples at once", ours),
-        alternatives=[Candidate("an image at a time", loop, len(few) / images, f"{len(few)} images, in NumPy")],
-        limits=product_limits(vocabulary.vectors, vectors.reshape(-1, sizes.dimension), context.device),
+        alternatives=[Candidate("an image at a time, in NumPy", loop, len(few) / images)],
+        limits=[products(vocabulary.vectors, vectors.reshape(-1, DIMENSION), context.device)],
     )
 
 
-def decode_one(vocabulary: Vocabulary, samples: np.ndarray, top: int) -> list[int]:
+def decode_one(vocabulary: Vocabulary, samples: np.ndarray) -> list[int]:
     """Decode one image's samples (samples, d) the direct way: cosines with all words, the best of each, a count."""
     units = samples / np.linalg.norm(samples, axis=1, keepdims=True)
     counts: Counter[int] = Counter()
     sums: Counter[int] = Counter()
     for row in units @ vocabulary.vectors.T:
-        for word in np.argpartition(-row, top)[:top].tolist():
+        for word in np.argpartition(-row, NEAREST)[:NEAREST].tolist():
             counts[word] += 1
             sums[word] += row[word]
     return sorted(counts, key=lambda word: (-counts[word], -sums[word], word))[:WORDS]
 
 
-def random_words(sizes: Sizes) -> Vocabulary:
+def random_words(count: int) -> Vocabulary:
     """Return a vocabulary of random unit vectors."""
-    names = [f"w{number}" for number in range(sizes.words)]
-    return Vocabulary.from_arrays(names, unit_vectors(sizes.words, sizes.dimension, seed=0))
+    return Vocabulary.from_arrays([f"w{number}" for number in range(count)], unit_vectors(count, seed=0))
 
 
-def unit_vectors(count: int, dimension: int, seed: int) -> np.ndarray:
-    """Return random vectors (count, dimension) float32 of length one."""
-    return unit_rows(np.random.default_rng(seed).standard_normal((count, dimension), dtype=np.float32))
+def unit_vectors(count: int, seed: int) -> np.ndarray:
+    """Return random vectors (count, ``DIMENSION``) float32 of length one."""
+    return unit_rows(np.random.default_rng(seed).standard_normal((count, DIMENSION), dtype=np.float32))
 
 
 def exact_neighbours(vocabulary: Vocabulary, queries: np.ndarray, top: int) -> np.ndarray:
@@ -154,25 +137,16 @@ def same_words(ranks: np.ndarray, other: np.ndarray, vocabulary: Vocabulary, que
     return float(((ranks == other) | (np.abs(near[0] - near[1]) < TIE)).mean())
 
 
-def product_limits(words: np.ndarray, queries: np.ndarray, device: torch.device) -> list[Candidate]:
-    """Return the products of all queries with all words alone, first in the type that the search computes in."""
+def products(words: np.ndarray, queries: np.ndarray, device: torch.device) -> Candidate:
+    """Return the float32 products of all queries with all words alone."""
     left, right = (torch.from_numpy(each).to(device) for each in (queries, words))
-    factors = {torch.float32: (left, right, torch.empty(QUERIES * ROWS, device=device))}
-    if device.type == "cpu" and int8_is_fast():
-        out = torch.empty(QUERIES * ROWS, dtype=torch.int32)
-        factors = {torch.int8: ((left * 300).to(torch.int8), (right * 300).to(torch.int8), out), **factors}
 
-    def multiply(dtype: torch.dtype) -> None:
-        left, right, out = factors[dtype]
-        for queried in left.split(QUERIES):
-            for block in right.split(ROWS):
-                place = out[: len(queried) * len(block)].view(len(queried), -1)
-                (torch._int_mm if dtype == torch.int8 else torch.mm)(queried, block.T, out=place)
+    def multiply() -> None:
+        for some_queries in left.split(BLOCK[0]):
+            for some_words in right.split(BLOCK[1]):
+                torch.mm(some_queries, some_words.T)
 
-    return [
-        Candidate(f"the {str(dtype).removeprefix('torch.')} products alone", partial(multiply, dtype))
-        for dtype in factors
-    ]
+    return Candidate("the float32 products alone", multiply)
 
 
 # ---- corpus and skip-gram
@@ -180,24 +154,22 @@ def product_limits(words: np.ndarray, queries: np.ndarray, device: torch.device)
 
 def corpus(context: Context) -> Job:
     """Benchmark cleaning rows of metadata into lines of tokens, on one core."""
-    (shards, name), folder, count = metadata(context), context.folder, context.sizes.timed_rows
+    (shards, name), folder, count = metadata(context), context.folder, context.sizes.rows
     rows, first = folder / "rows.tsv", folder / "first.tsv"
-    repeated = itertools.chain.from_iterable(raw_rows(shards) for _ in itertools.repeat(None))
-    write_rows(repeated, count, rows)
-    write_rows(raw_rows([rows]), 2_000, first)
+    write_rows(itertools.cycle(shards), count, rows)
+    write_rows([rows], 2_000, first)
     files = clean(first, folder).path, csv_and_re(first, folder / "loop.txt")
     cleaned, looped = (file.read_text(encoding="utf-8").split() for file in files)
-    share = count / context.sizes.rows
+    share = count / ROWS
     return Job(
         path="corpus",
-        what=f"cleaning {context.sizes.rows:,} rows, {name} repeated, one core",
-        amount=context.sizes.rows,
+        what=f"cleaning {ROWS:,} rows, {name} repeated, one core",
+        amount=ROWS,
         unit="rows",
         agreement=[Check("share of tokens that the csv and re loop finds, too", overlap(cleaned, looped), 0.98, True)],
         ours=Candidate("decode, clean, write", lambda: clean(rows, folder), share),
         alternatives=[Candidate("csv and re loop", lambda: csv_and_re(rows, folder / "loop.txt"), share)],
         limits=[Candidate("reading the bytes and URL-decoding the three columns", lambda: decode_columns(rows), share)],
-        facts={"bytes": rows.stat().st_size / share},
     )
 
 
@@ -209,15 +181,9 @@ def metadata(context: Context) -> tuple[list[Path], str]:
     return [embedded_rows(context.folder)], "rows of the embedded scenes"
 
 
-def raw_rows(shards: Sequence[Path]) -> Iterator[bytes]:
-    """Yield the rows of all shards, unpacked."""
-    for shard in shards:
-        with smart_open.open(shard, "rb") as file:
-            yield from file
-
-
-def write_rows(rows: Iterable[bytes], count: int, path: Path) -> None:
-    """Write at most ``count`` rows to ``path``."""
+def write_rows(shards: Iterable[Path], count: int, path: Path) -> None:
+    """Write the first ``count`` rows of the shards, unpacked, to ``path``."""
+    rows = itertools.chain.from_iterable(smart_open.open(shard, "rb") for shard in shards)
     with open(path, "wb") as file:
         file.writelines(itertools.islice(rows, count))
 
@@ -225,7 +191,7 @@ def write_rows(rows: Iterable[bytes], count: int, path: Path) -> None:
 def clean(rows: Path, folder: Path) -> CorpusFile:
     """Clean rows as ``experiments.word_vectors`` does, and return the file of their lines."""
     lines = ([token_line(r.title, r.description, r.tags) for r in batch] for batch in read_batches(rows))
-    return write_lines(lines, folder, rows.stem, lines_per_file=ALL)[0]
+    return write_lines(lines, folder, rows.stem, lines_per_file=ROWS)[0]
 
 
 def csv_and_re(path: Path, out: Path) -> Path:
@@ -261,43 +227,25 @@ def overlap(found: Sequence[str], other: Sequence[str]) -> float:
 
 def skip_gram(context: Context) -> Job:
     """Benchmark word vectors from lines of tokens: counting and training, on all cores."""
-    (shards, name), sizes, rows = metadata(context), context.sizes, context.folder / "skip-gram.tsv"
-    write_rows(raw_rows(shards), sizes.lines, rows)
+    (shards, name), rows = metadata(context), context.folder / "skip-gram.tsv"
+    write_rows(shards, context.sizes.lines, rows)
     file = clean(rows, context.folder)
-    settings = SkipGram(sizes.dimension, MIN_COUNT, epochs=sizes.passes, workers=context.threads)
+    settings = SkipGram(DIMENSION, MIN_COUNT, epochs=PASSES, workers=context.threads)
 
-    def gensim(**source: Any) -> Any:
-        return Word2Vec(**source, **asdict(settings), sg=1).wv
+    def gensim() -> KeyedVectors:
+        return Word2Vec(sentences=LineSentence(str(file.path)), **asdict(settings), sg=1).wv
 
-    def iterable() -> Any:
-        return gensim(sentences=LineSentence(str(file.path)))
-
-    vocabulary, keyed = train([file], settings), iterable()
+    vocabulary, keyed = train([file], settings), gensim()
     assert vocabulary.counts is not None
     own = set(zip(vocabulary.words, vocabulary.counts.tolist(), strict=True))
     other = {(word, keyed.get_vecattr(word, "count")) for word in keyed.index_to_key}
-    correlated = correlation(vocabulary, keyed)
     return Job(
         path="skip-gram",
-        what=f"skip-gram, {file.tokens:,} tokens of {name}, {sizes.passes} passes, {sizes.dimension} numbers",
-        amount=file.tokens * sizes.passes,
+        what=f"skip-gram, {file.tokens:,} tokens of {name}, {PASSES} passes, {DIMENSION} numbers",
+        amount=file.tokens * PASSES,
         unit="words",
-        agreement=[
-            Check("words that one has and the other not, or counts otherwise", len(own ^ other), 0),
-            Check(
-                f"correlation of the {COMMON} commonest words' cosines with gensim's", correlated, MIN_CORRELATION, True
-            ),
-        ],
+        agreement=[Check("words that one has and the other not, or counts otherwise", len(own ^ other), 0)],
         ours=Candidate("a file at a time, counted beforehand", lambda: train([file], settings)),
-        alternatives=[Candidate("gensim over a Python iterable", iterable)],
-        limits=[Candidate("gensim corpus_file", lambda: gensim(corpus_file=str(file.path)))],
-        facts={"vocabulary": len(vocabulary), "workers": context.threads},
+        alternatives=[Candidate("gensim over a Python iterable", gensim)],
+        limits=[],
     )
-
-
-def correlation(vocabulary: Vocabulary, keyed: Any) -> float:
-    """Return the correlation of the commonest words' cosines in two sets of vectors; threads make no two runs equal."""
-    words = vocabulary.words[:COMMON]
-    units = [unit_rows(vocabulary.vectors[: len(words)]), unit_rows(np.stack([keyed[word] for word in words]))]
-    cosines = [(each @ each.T)[np.triu_indices(len(words), 1)] for each in units]
-    return float(np.corrcoef(*cosines)[0, 1])

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from cgan.devices import resolve_device
     from data.roots import data_root
     from experiments.flickr_tags.dataset import notice_of, prepare, resolve_features
-    from experiments.flickr_tags.evaluate import summary
+    from experiments.flickr_tags.output import summary
 
     engines.check(command.engine)
     root = data_root(command.data_root)
@@ -137,7 +137,8 @@ def train_and_measure(
     this: training.Run, config: FlickrConfig, data: FlickrData, device: torch.device, fast: bool
 ) -> None:
     """Train to the stopping point, or on from the last checkpoint, measure, and print the result."""
-    from experiments.flickr_tags.evaluate import Estimator, measure_run, summary
+    from experiments.flickr_tags.evaluate import Estimator, measure_run
+    from experiments.flickr_tags.output import summary
 
     folder, record, splits = this.folder, this.config, data.splits
     trainer = build(config, data, record.seed, record.precision, device, fast)

@@ -8,8 +8,9 @@ Features are (n, f) arrays, tags one collection of strings for each image, word 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
 
 Tags = Sequence[Collection[str]]
 Rankings = list[list[str]]
-
-_OTHER_WIDTH = (
-    "the images have features of {:,} numbers, the training images of {:,}: take them all from the same network"
-)
-
-#: Products of queries and training images held at a time.
-_PRODUCTS = 1 << 24
 
 
 def tag_frequencies(tags: Tags) -> list[tuple[str, int]]:
@@ -51,43 +45,33 @@ def vote(
     """Return the tags that most of the ``neighbours`` training images nearest by cosine have.
 
     Of tags with equally many votes the one whose voters have the larger summed cosine comes first, then the one that
-    more training images have, then the first by the alphabet; tags without a vote follow in this same order. With fewer
-    training images than ``neighbours`` all vote; of equally near ones at the edge any may.
-    Raises ``UsageError`` when the arrays do not fit, or a feature row is zero or not finite.
+    more training images have, then the first by the alphabet; tags without a vote follow in this same order.
     """
-    _require_rows(train_features, train_tags, "training images", "tag lists")
     order = [tag for tag, _ in tag_frequencies(train_tags)]
-    number = {tag: i for i, tag in enumerate(order)}
-    numbers = [np.array(sorted(number[tag] for tag in set(tags)), dtype=np.int64) for tags in train_tags]
+    place = {tag: i for i, tag in enumerate(order)}
     rankings = []
-    for voters, similarity in zip(*nearest_images(train_features, features, neighbours), strict=True):
-        cast = np.concatenate([numbers[voter] for voter in voters])
-        weight = np.repeat(similarity.astype(np.float64), [len(numbers[voter]) for voter in voters])
-        found, of = np.unique(cast, return_inverse=True)
-        votes, sums = np.bincount(of), np.bincount(of, weights=weight)
-        # Numbers rise as frequencies fall, and found stands in their order.
-        best = found[np.lexsort((found, -sums, -votes))[:words]].tolist()
-        voted = set(found.tolist())
-        rest = (i for i in range(len(order)) if i not in voted)
-        best += [i for i, _ in zip(rest, range(words - len(best)), strict=False)]
-        rankings.append([order[i] for i in best])
+    for voters, cosines in zip(*nearest_images(train_features, features, neighbours), strict=True):
+        votes, sums = Counter[str](), Counter[str]()
+        for voter, cosine in zip(voters.tolist(), cosines.tolist(), strict=True):
+            for tag in set(train_tags[voter]):
+                votes[tag] += 1
+                sums[tag] += cosine
+        best = sorted(votes, key=lambda tag: (-votes[tag], -sums[tag], place[tag]))
+        rest = (tag for tag in order if tag not in votes)
+        rankings.append([*itertools.chain(best, rest)][:words])
     return rankings
 
 
 def nearest_images(train_features: np.ndarray, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and cosines, (n, count) each in no order, of the training images nearest to each query by cosine.
+    """Return rows and cosines (n, count) of the training images nearest to each query by cosine, the nearest first.
 
-    All of them where there are fewer than ``count``. Raises ``UsageError`` when a row is zero or not finite.
+    All of them where there are fewer than ``count``; of equally near ones at the edge any.
     """
-    units, queries = (_units(rows, what) for rows, what in ((train_features, "training"), (features, "query")))
-    _require_same_width(train_features, features)
-    k, rows, cosines = min(count, len(units)), list[np.ndarray](), list[np.ndarray]()
-    size = max(1, _PRODUCTS // len(units))
-    for start in range(0, len(queries), size):
-        products = queries[start : start + size] @ units.T
-        rows.append(np.argpartition(-products, k - 1, axis=1)[:, :k])
-        cosines.append(np.take_along_axis(products, rows[-1], 1))
-    return np.concatenate(rows), np.concatenate(cosines)
+    from sklearn.neighbors import NearestNeighbors
+
+    index = NearestNeighbors(n_neighbors=min(count, len(train_features)), metric="cosine").fit(train_features)
+    distances, rows = index.kneighbors(features)
+    return rows, 1 - distances
 
 
 def mean_tag_vectors(tags: Tags, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
@@ -109,49 +93,29 @@ def nearest_words(vectors: np.ndarray, vocabulary: Vocabulary, words: int = 100)
     return [[vocabulary.words[rank] for rank in row] for row in ranks.tolist()]
 
 
-def ridge(
-    train_features: np.ndarray,
-    train_vectors: np.ndarray,
-    features: np.ndarray,
-    vocabulary: Vocabulary,
-    alpha: float,
-    words: int = 100,
-) -> Rankings:
-    """Return the words nearest to a linear map's output for the features (the paper's related work).
+def ridge_vectors(
+    train_features: np.ndarray, train_vectors: np.ndarray, features: np.ndarray, alpha: float
+) -> np.ndarray:
+    """Return a linear map's output (n, d) for the features (n, f): the paper's related work.
 
-    The map W, b minimises sum |W x + b - t|^2 + ``alpha`` |W|^2 over training features x (n, f) and vectors t (n, d),
-    those of :func:`mean_tag_vectors`. Raises ``UsageError`` when the arrays do not fit or are not finite.
+    The map W, b minimises sum |W x + b - t|^2 + ``alpha`` |W|^2 over training features x and vectors t, those of
+    :func:`mean_tag_vectors`.
     """
-    return nearest_words(ridge_vectors(train_features, train_vectors, features, alpha), vocabulary, words)
+    from sklearn.linear_model import Ridge
+
+    # In float64: at small penalties the normal equations of thousands of float32 features lose all digits.
+    model = Ridge(alpha=alpha, copy_X=False)
+    model.fit(np.array(train_features, dtype=np.float64), np.asarray(train_vectors, dtype=np.float64))
+    return model.predict(np.asarray(features, dtype=np.float64))
 
 
 def alpha_grid(train_features: np.ndarray, count: int = 13) -> tuple[float, ...]:
-    """Return ``count`` penalties for :func:`ridge` at equal ratios, from 1e-4 to 100 times the mean squared length of
-    the centred features, so that the grid suits features of any scale."""
+    """Return ``count`` penalties for :func:`ridge_vectors` at equal ratios, that suit features of any scale.
+
+    They go from 1e-4 to 100 times the mean squared length of the centred features.
+    """
     centred = np.asarray(train_features, dtype=np.float64) - np.mean(train_features, axis=0, dtype=np.float64)
     return tuple((np.logspace(-4, 2, count) * np.square(centred).sum(1).mean()).tolist())
-
-
-def choose_alpha(
-    train_features: np.ndarray,
-    train_vectors: np.ndarray,
-    valid_features: np.ndarray,
-    vocabulary: Vocabulary,
-    score: Callable[[Rankings], float],
-    alphas: Sequence[float] | None = None,
-    words: int = 100,
-) -> tuple[int, tuple[tuple[float, float], ...]]:
-    """Choose the penalty of :func:`ridge` under which validation images score best.
-
-    ``score`` takes rankings of the validation images, greater is better; ``alphas`` defaults to :func:`alpha_grid`.
-    Returns the index of the chosen one, and each (alpha, score); of equal scores the greater alpha wins.
-    """
-    tried = []
-    for alpha in alpha_grid(train_features) if alphas is None else alphas:
-        tried.append(
-            (alpha, float(score(ridge(train_features, train_vectors, valid_features, vocabulary, alpha, words))))
-        )
-    return max(range(len(tried)), key=lambda i: (tried[i][1], tried[i][0])), tuple(tried)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,16 +127,12 @@ class Regressor:
     scale: Tensor
 
     def vectors(self, features: np.ndarray) -> np.ndarray:
-        """Return the vectors (n, d) float32, dropout off. Raises ``UsageError`` when the features do not fit."""
+        """Return the vectors (n, d) float32, dropout off."""
         import torch
 
-        if features.shape[1] != len(self.centre):
-            raise UsageError(_OTHER_WIDTH.format(features.shape[1], len(self.centre)))
-        _require_finite(features, "query features")
+        x = torch.from_numpy(np.asarray(features, dtype=np.float32))
         with torch.no_grad():
-            return self.net(
-                (torch.from_numpy(np.asarray(features, dtype=np.float32)) - self.centre) / self.scale
-            ).numpy()
+            return self.net((x - self.centre) / self.scale).numpy()
 
     def sample(self, features: np.ndarray, samples: int, seed: int) -> np.ndarray:
         """Return ``samples`` vectors of each row, (n, samples, d), drawn with dropout on."""
@@ -210,21 +170,12 @@ def train_mlp(
     are found by, so that no setting depends on the vectors' length. SGD with momentum stops when the loss of the
     validation images has not fallen for ``patience`` epochs; the weights of its lowest count. Features are centred,
     and scaled by one number, as the training images' are. The same ``seed`` and number of threads give the same result.
-    Raises ``UsageError`` when the arrays do not fit or are not finite, or the training diverges.
+    Raises ``UsageError`` when the training diverges.
     """
     import torch
     from torch import nn
     from torch.nn.functional import cosine_similarity
     from tqdm import tqdm
-
-    for what, rows, vectors in (
-        ("training", train_features, train_vectors),
-        ("validation", valid_features, valid_vectors),
-    ):
-        _require_rows(rows, vectors, f"{what} images", "word vectors")
-        _require_finite(rows, f"{what} features")
-        _require_finite(vectors, f"{what} word vectors")
-        _require_same_width(train_features, rows)
 
     x = torch.from_numpy(np.asarray(train_features, dtype=np.float32))
     centre = x.mean(0)
@@ -259,47 +210,3 @@ def train_mlp(
                 break
     net.load_state_dict(best)
     return Regressor(net.eval(), centre, scale)
-
-
-def ridge_vectors(
-    train_features: np.ndarray, train_vectors: np.ndarray, features: np.ndarray, alpha: float
-) -> np.ndarray:
-    from sklearn.linear_model import Ridge
-
-    _require_rows(train_features, train_vectors, "training images", "word vectors")
-    for rows, what in (
-        (train_features, "training features"),
-        (train_vectors, "word vectors"),
-        (features, "query features"),
-    ):
-        _require_finite(rows, what)
-    _require_same_width(train_features, features)
-    # In float64: at small penalties the normal equations of thousands of float32 features lose all digits.
-    model = Ridge(alpha=alpha, copy_X=False)
-    model.fit(np.array(train_features, dtype=np.float64), np.asarray(train_vectors, dtype=np.float64))
-    return model.predict(np.asarray(features, dtype=np.float64))
-
-
-def _units(features: np.ndarray, what: str) -> np.ndarray:
-    from embeddings.vocabulary import unit_rows
-
-    _require_finite(features, f"{what} features")
-    if not np.any(features, axis=1).all():
-        row = int((~np.any(features, axis=1)).argmax())
-        raise UsageError(f"the features of {what} image {row} (counted from 0) are all zero: leave the image out")
-    return unit_rows(features)
-
-
-def _require_rows(features: np.ndarray, others: Tags | np.ndarray, images: str, what: str) -> None:
-    if len(features) != len(others) or len(features) == 0:
-        raise UsageError(f"{len(features):,} {images} have {len(others):,} {what}: give one each, of an image or more")
-
-
-def _require_finite(rows: np.ndarray, what: str) -> None:
-    if not (finite := np.isfinite(rows).all(1)).all():
-        raise UsageError(f"the {what} of image {int((~finite).argmax())} (counted from 0) are not finite: leave it out")
-
-
-def _require_same_width(train_features: np.ndarray, features: np.ndarray) -> None:
-    if features.shape[1] != train_features.shape[1]:
-        raise UsageError(_OTHER_WIDTH.format(features.shape[1], train_features.shape[1]))

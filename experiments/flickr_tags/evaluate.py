@@ -1,6 +1,6 @@
-"""Measure a net of the multimodal experiment: estimates while it trains, tags, tables and figures at the end.
+"""Measure a net of the multimodal experiment: estimates while it trains, tags and their measures at the end.
 
-The baselines are ``flickr_tags.baselines``, the measures ``flickr_tags.measures``.
+The baselines are ``flickr_tags.baselines``, the measures ``flickr_tags.measures``; ``flickr_tags.output`` shows them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,15 +19,10 @@ from experiments.flickr_tags import one_to_many
 from experiments.flickr_tags.baselines import Rankings, Regressor
 from experiments.flickr_tags.dataset import FlickrData, decoding_vocabulary
 from experiments.flickr_tags.presets import FlickrConfig
-from experiments.runs.folder import Result, environment
+from experiments.runs.folder import environment
 from experiments.runs.records import (
-    METHODS,
-    SOURCES,
-    DivergedResult,
     FlickrResult,
-    Interval,
     MethodMeasures,
-    OneToMany,
 )
 from experiments.runs.training import Run, load_networks, training_end
 
@@ -48,10 +42,6 @@ VECTORS_AT_ONCE = 20_000
 VOTERS = (5, 10, 20, 40, 80)
 #: Share of the training photos that makes a word a tag, where that is fewer than ``decoding.min_photos``.
 FEW_PHOTOS = 0.02
-#: Photos shown in Table 2.
-SHOWN = 24
-#: Photos beside the words of their samples, and the file.
-CLOUD_PHOTOS, WORD_CLOUD = 8, "words.png"
 
 
 def taggable(data: FlickrData, config: FlickrConfig) -> Vocabulary:
@@ -173,16 +163,21 @@ def rank_by_baselines(
     x, valid_x, test_x = data.features[train], data.features[valid], data.features[test]
     having, vectors = baselines.mean_tag_vectors(known, data.vocabulary)
     valid_having, valid_vectors = baselines.mean_tag_vectors([data.tags[i] for i in valid.tolist()], data.vocabulary)
+
+    def ridge(features: np.ndarray, alpha: float) -> Rankings:
+        predicted = baselines.ridge_vectors(x[having], vectors, features, alpha)
+        return baselines.nearest_words(predicted, vocabulary, DEPTH)
+
     voters = max(VOTERS, key=lambda k: score(baselines.vote(x, known, valid_x, k, DEPTH)))
-    best, tried = baselines.choose_alpha(x[having], vectors, valid_x, vocabulary, score, words=DEPTH)
-    alpha = tried[best][0]
+    # Of penalties that score the same the greatest.
+    alpha = max(baselines.alpha_grid(x[having]), key=lambda each: (score(ridge(valid_x, each)), each))
     regressor = baselines.train_mlp(
         x[having], vectors, valid_x[valid_having], valid_vectors, seed=seed, progress=sys.stderr.isatty()
     )
     rankings = {
         "commonest": baselines.commonest(known, len(test), DEPTH),
         "vote": baselines.vote(x, known, test_x, voters, DEPTH),
-        "ridge": baselines.ridge(x[having], vectors, test_x, vocabulary, alpha, DEPTH),
+        "ridge": ridge(test_x, alpha),
         "mlp": baselines.nearest_words(regressor.vectors(test_x), vocabulary, DEPTH),
     }
     return rankings, {"vote_neighbours": voters, "ridge_alpha": alpha}, regressor
@@ -196,14 +191,15 @@ def compare(
     diversity: np.ndarray,
 ) -> dict[str, MethodMeasures]:
     """Return each method's measures with bootstrap intervals over images; for baselines also cgan minus baseline."""
-    from experiments.flickr_tags.measures import bootstrap, distinct, paired_difference, per_image
+    from experiments.flickr_tags.measures import bootstrap, distinct, per_image
 
     values = {method: per_image(ranking, truth, vocabulary, words, DEPTH) for method, ranking in rankings.items()}
     result = {}
     for method, ranking in rankings.items():
         own, difference = values[method], None
         if method != "cgan" and "cgan" in values:
-            difference = paired_difference(values["cgan"]["precision"], own["precision"])
+            # Photo by photo: that some photos are hard for both methods cancels out.
+            difference = bootstrap(values["cgan"]["precision"] - own["precision"])
         result[method] = MethodMeasures(
             precision_at_10=bootstrap(own["precision"]),
             recall_at_10=bootstrap(own["recall"]),
@@ -234,6 +230,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
     """
     from cgan.devices import seeded
     from experiments.flickr_tags.measures import average_precision
+    from experiments.flickr_tags.output import write_figures, write_word_cloud
 
     if config.pairs.measured_on == "validation":
         data = replace(data, splits=replace(data.splits, test=data.splits.valid))
@@ -291,7 +288,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         environment=environment(),
     )
     drawn = vectors["cgan_dropout" if config.decoding.dropout else "cgan"]
-    write_word_cloud(folder.path / WORD_CLOUD, data, vocabulary, drawn, f"{record.preset}, {record.dataset.name}")
+    write_word_cloud(folder.path, data, vocabulary, drawn, f"{record.preset}, {record.dataset.name}")
     write_figures(this, config, data, found, result, end.history, end.best_epoch)
     folder.write_result(result)
     return result
@@ -307,151 +304,3 @@ def both_ways(generator: Generator, features: np.ndarray, config: FlickrConfig, 
         )
         for name, dropout in (("cgan", False), ("cgan_dropout", True))
     }
-
-
-def write_word_cloud(path: Path, data: FlickrData, vocabulary: Vocabulary, vectors: np.ndarray, of: str) -> None:
-    """Draw some test photos beside the nearest words of their samples ``vectors`` (n, samples, d)."""
-    from experiments.flickr_tags import word_cloud
-
-    shown = spread(len(vectors), CLOUD_PHOTOS)
-    words = one_to_many.nearest_word(vectors[shown], vocabulary)
-    images = data.splits.test[shown].tolist()
-    rows = [
-        word_cloud.PhotoWords(data.photos.paths[int(data.rows[image])], data.tags[image], drawn)
-        for image, drawn in zip(images, words, strict=True)
-    ]
-    word_cloud.draw(rows, path, title=f"One photo, many words: {vectors.shape[1]} samples of each photo — {of}")
-
-
-def spread(count: int, shown: int) -> list[int]:
-    """Return at most ``shown`` numbers of ``range(count)``, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(shown, count)).round().astype(int)).tolist()
-
-
-def write_figures(
-    this: Run,
-    config: FlickrConfig,
-    data: FlickrData,
-    found: Tagged,
-    result: FlickrResult,
-    history: list[dict[str, float]],
-    best_epoch: float,
-) -> None:
-    """Write Table 2, the learning curves and the bars of precision into the run's folder."""
-    from experiments.runs import figures
-    from experiments.runs.photo_table import write_table2
-
-    folder, settings, name = this.folder.path, config.decoding, this.config.dataset.name
-    write_table2(
-        folder,
-        table2_rows(data, found, settings.words),
-        title=f"Table 2: user tags, annotations and generated tags — {name}",
-        notice=result.notice,
-        weights=result.weights,
-        caption=(
-            f"Held-out photos ({result.measured_on} split). For each, {settings.samples} vectors are drawn; of the "
-            f"{settings.neighbours} words nearest to each vector, the {settings.words} commonest are shown, with the "
-            "share of samples near them."
-        ),
-    )
-    panels = (
-        figures.Panel(
-            "validation images", {"valid_average_precision": "mean average precision", "valid_precision": "precision"}
-        ),
-        figures.Panel("loss (nats)", {"d_loss": "discriminator D", "g_loss": "generator G"}),
-        figures.Panel("cosine distance", {"diversity": "between the samples of an image, on average"}),
-    )
-    figures.curves(history, folder / "curves.png", chosen=best_epoch, panels=panels, title=f"Training — {name}")
-    bins = {SOURCES[source]: row.calibration for source, row in (result.one_to_many or {}).items() if row.calibration}
-    figures.reliability(bins, folder / "reliability.png", title=f"Are words drawn often also right often? — {name}")
-    for measures, file, what in (
-        (result.measures, "precision.png", "user tags and annotations"),
-        (result.measures_user_tags, "precision_user_tags.png", "user tags alone"),
-    ):
-        rows = {METHODS[method]: row.precision_at_10 for method, row in measures.items()}
-        bars = {method: (row.value, row.low, row.high) for method, row in rows.items() if row}
-        if bars:  # Without any where no test photo has such a tag.
-            axis = f"precision at {settings.words} against {what} (95% interval over {result.test_images} photos)"
-            figures.interval_bars(bars, folder / file, axis=axis, title=f"Which method tags best? — {name}")
-    if result.weights is not None:
-        figures.stamp(folder.glob("*.png"), result.weights)
-
-
-def table2_rows(data: FlickrData, found: Tagged, words: int) -> list[Any]:
-    """Return test photos evenly spread over the split, with their tags and what was generated."""
-    from experiments.runs.photo_table import PhotoRow
-
-    test, rows = data.splits.test, []
-    for at in spread(len(test), SHOWN):
-        image = int(test[at])
-        photo = int(data.rows[image])
-        shares = found.decoded.shares[at].tolist()
-        rows.append(
-            PhotoRow(
-                number=int(data.photos.numbers[photo]),
-                path=data.photos.paths[photo],
-                user_tags=list(data.photos.tags[photo]),
-                annotations=list(data.photos.annotations[photo]),
-                generated=list(zip(found.rankings[at][:words], shares[:words], strict=False)),
-                right=set(data.tags[image]),
-            )
-        )
-    return rows
-
-
-def summary(result: Result) -> str:
-    """Return a run's result in a few lines for the terminal."""
-    if isinstance(result, DivergedResult):
-        return f"{result.status}: {result.reason}"
-    assert isinstance(result, FlickrResult)
-    lines = [
-        f"dataset {result.dataset.name}; kept the weights of update {result.best_update:,} of {result.updates:,} "
-        f"({result.seconds / 60:.1f} min of training, stopped by {result.stopped_by}); {result.test_images} "
-        f"{result.measured_on} photos"
-    ]
-    for measures, what in (
-        (result.measures, "user tags and annotations"),
-        (result.measures_user_tags, "user tags alone"),
-    ):
-        lines += [f"against {what}, with 95% intervals over photos:", *_table(measures)]
-    lines += _one_to_many(result.one_to_many or {})
-    if result.highest_precision is not None:
-        lines.append(
-            f"with the {result.vocabulary['decoding']} words that can be generated, no method exceeds a precision at "
-            f"10 of {result.highest_precision:.3f} against user tags and annotations"
-            + (f", {alone:.3f} against user tags alone" if (alone := result.highest_precision_user_tags) else "")
-        )
-    if result.notice:
-        lines.append(f"NOTE: {result.notice}.")
-    return "\n".join(lines)
-
-
-def _one_to_many(found: dict[str, OneToMany]) -> list[str]:
-    """Return the samples' diversity, coverage and correctness, a line for each source."""
-    if not found:
-        return []
-
-    def cell(interval: Interval | None) -> str:
-        return "-" if interval is None else f"{interval.value:.2f}"
-
-    lines = ["samples of one photo: diversity, coverage of its true tags, correctness:"]
-    for source, row in found.items():
-        values = "  ".join(cell(value) for value in (row.diversity, row.coverage, row.correctness))
-        lines.append(f"  {SOURCES[source]:<44}{values}")
-    return lines
-
-
-def _table(measures: dict[str, MethodMeasures]) -> list[str]:
-    """Return aligned rows, one per method."""
-    names = ("precision_at_10", "recall_at_10", "mean_average_precision", "best_cosine", "cgan_minus_this_precision")
-
-    def cell(interval: Interval | None) -> str:
-        return "-" if interval is None else f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-
-    rows = [["", *(name.replace("_", " ") for name in names), "different tags"]]
-    for method, row in measures.items():
-        rows.append([METHODS[method], *(cell(getattr(row, name)) for name in names), str(row.distinct_tags)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]

@@ -22,38 +22,21 @@ if TYPE_CHECKING:
 Rankings = Sequence[Sequence[str]]
 Truth = Sequence[Collection[str]]
 
-#: Numbers drawn at a time by the bootstrap, and numbers of sampled vectors taken at a time.
-_HELD = 1 << 22
-
 
 def hits(rankings: Rankings, truth: Truth, at: int) -> np.ndarray:
     """Return (n, ``at``) bool: whether the tag at each place of an image's ranking is one of its true tags.
 
-    Places beyond the end of a ranking are not. Raises ``ValueError`` when there are not as many rankings as images,
-    or a ranking holds a tag twice, which would count twice.
+    Places beyond the end of a ranking are not.
     """
     found = np.zeros((len(rankings), at), dtype=bool)
     for image, (ranking, true) in enumerate(zip(rankings, truth, strict=True)):
-        top, wanted = ranking[:at], frozenset(true)
-        if len(set(top)) < len(top):
-            raise ValueError(f"the ranking of image {image} (counted from 0) holds a tag twice")
-        found[image, : len(top)] = [tag in wanted for tag in top]
+        found[image, : len(ranking[:at])] = [tag in true for tag in ranking[:at]]
     return found
 
 
 def precision(rankings: Rankings, truth: Truth, at: int = 10) -> np.ndarray:
     """Return (n,) in [0, 1]: right tags among the first ``at``, divided by ``at``, also where a ranking is shorter."""
     return _of_tagged(hits(rankings, truth, at).sum(1) / at, truth)
-
-
-def recall(rankings: Rankings, truth: Truth, at: int = 10) -> np.ndarray:
-    """Return (n,) in [0, 1]: right tags among the first ``at``, divided by the number of true tags."""
-    return _of_tagged(hits(rankings, truth, at).sum(1) / np.maximum(_true_counts(truth), 1), truth)
-
-
-def f1(rankings: Rankings, truth: Truth, at: int = 10) -> np.ndarray:
-    """Return (n,) in [0, 1]: harmonic mean of precision and recall, 2 right / (``at`` + true)."""
-    return _of_tagged(2 * hits(rankings, truth, at).sum(1) / (at + _true_counts(truth)), truth)
 
 
 def average_precision(rankings: Rankings, truth: Truth, at: int = 100) -> np.ndarray:
@@ -66,11 +49,6 @@ def average_precision(rankings: Rankings, truth: Truth, at: int = 100) -> np.nda
     right = hits(rankings, truth, at)
     at_place = right.cumsum(1) / np.arange(1, at + 1)
     return _of_tagged((at_place * right).sum(1) / np.clip(_true_counts(truth), 1, at), truth)
-
-
-def hit(rankings: Rankings, truth: Truth, at: int = 10) -> np.ndarray:
-    """Return (n,) 0 or 1: whether at least one of the first ``at`` tags is right."""
-    return _of_tagged(hits(rankings, truth, at).any(1).astype(np.float64), truth)
 
 
 def best_cosine(rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: int = 10) -> np.ndarray:
@@ -96,6 +74,25 @@ def best_cosine(rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: in
     return values
 
 
+def per_image(
+    rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: int = 10, depth: int = 100
+) -> dict[str, np.ndarray]:
+    """Return each measure (n,) by name: ``depth`` tags count for average precision, else ``at``.
+
+    Recall divides the right tags by the true ones, F1 is the harmonic mean of precision and recall, a hit is whether
+    any of the tags is right.
+    """
+    right, true = hits(rankings, truth, at).sum(1), _true_counts(truth)
+    return {
+        "precision": precision(rankings, truth, at),
+        "recall": _of_tagged(right / np.maximum(true, 1), truth),
+        "f1": _of_tagged(2 * right / (at + true), truth),
+        "average_precision": average_precision(rankings, truth, depth),
+        "hit": _of_tagged(right > 0, truth),
+        "best_cosine": best_cosine(rankings, truth, vocabulary, at),
+    }
+
+
 def distinct(rankings: Rankings, at: int = 10) -> int:
     """Return how many different tags stand among the first ``at`` of any image."""
     return len({tag for ranking in rankings for tag in ranking[:at]})
@@ -107,32 +104,16 @@ def sample_diversity(vectors: np.ndarray) -> np.ndarray:
     ``vectors``: (n, samples, d), finite, none zero. Of unit vectors u the S (S - 1) ordered pairs of different ones
     have the cosines |sum of u|^2 - S in sum.
     """
-    images, samples, dimension = vectors.shape
+    samples = vectors.shape[1]
     if samples < 2:
-        return np.full(images, np.nan)
-    values = np.empty(images)
-    size = max(1, _HELD // (samples * dimension))
-    for start in range(0, images, size):
-        units = np.asarray(vectors[start : start + size], dtype=np.float64)
-        units = units / np.linalg.norm(units, axis=2, keepdims=True)
-        total = np.square(units.sum(1)).sum(1)
-        values[start : start + size] = 1 - (total - samples) / (samples * (samples - 1))
+        return np.full(len(vectors), np.nan)
+    values = np.empty(len(vectors))
+    for image, drawn in enumerate(vectors):
+        drawn = drawn.astype(np.float64)
+        total = np.square((drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).sum(0)).sum()
+        values[image] = 1 - (total - samples) / (samples * (samples - 1))
     # Equal samples: the rounding of S^2 - S^2 must not make the distance negative.
     return np.clip(values, 0, 2)
-
-
-def per_image(
-    rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: int = 10, depth: int = 100
-) -> dict[str, np.ndarray]:
-    """Return each measure (n,) by name: ``depth`` tags count for average precision, else ``at``."""
-    return {
-        "precision": precision(rankings, truth, at),
-        "recall": recall(rankings, truth, at),
-        "f1": f1(rankings, truth, at),
-        "average_precision": average_precision(rankings, truth, depth),
-        "hit": hit(rankings, truth, at),
-        "best_cosine": best_cosine(rankings, truth, vocabulary, at),
-    }
 
 
 def bootstrap(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> Interval | None:
@@ -142,33 +123,16 @@ def bootstrap(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> Inter
     """
     from scipy import stats
 
-    values = np.asarray(values, dtype=np.float64)
-    kept = values[~np.isnan(values)]
+    kept = np.asarray(values, dtype=np.float64)
+    kept = kept[~np.isnan(kept)]
     if not len(kept):
         return None
     mean = float(kept.mean())
     if len(kept) == 1:
         return Interval(value=mean, low=mean, high=mean)
-    found = stats.bootstrap(
-        (kept,),
-        np.mean,
-        n_resamples=resamples,
-        batch=max(1, _HELD // len(kept)),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    rng = np.random.default_rng(seed)
+    found = stats.bootstrap((kept,), np.mean, n_resamples=resamples, method="percentile", rng=rng).confidence_interval
     return Interval(value=mean, low=float(found.low), high=float(found.high))
-
-
-def paired_difference(first: np.ndarray, second: np.ndarray) -> Interval | None:
-    """Return the interval of the mean of ``first - second``, two methods' values (n,) of the same images in order.
-
-    Narrower than the two intervals apart suggest: that some images are hard for both cancels out. An image that is NaN
-    in either is left out. Raises ``ValueError`` when the lengths differ.
-    """
-    if np.shape(first) != np.shape(second):
-        raise ValueError(f"values of {np.shape(first)} and {np.shape(second)} images are not of the same images")
-    return bootstrap(np.subtract(first, second, dtype=np.float64))
 
 
 def _true_counts(truth: Truth) -> np.ndarray:

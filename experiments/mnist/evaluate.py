@@ -339,11 +339,6 @@ def draw_figures(
     score = result.parzen
     title = titled("Choice of sigma", dataset)
     figures.parzen_curve(score.sigmas, score.valid_means, score.sigma, folder / "parzen.png", title=title)
-    if result.acceptance is not None and result.label_fidelity is not None:
-        title = titled("What D accepts", dataset)
-        figures.acceptance(result.acceptance, folder / "acceptance.png", title=title)
-        title = titled("How often samples are read as the label asked for", dataset)
-        figures.fidelity_bars(result.label_fidelity, folder / "label_fidelity.png", title=title)
     if result.weights is not None:
         figures.stamp(folder.glob("*.png"), result.weights)
 
@@ -372,10 +367,17 @@ def draw_neighbours(samples: Tensor, estimator: Estimator, folder: Path) -> None
 
     dataset = estimator.dataset
     train, shown = torch.from_numpy(dataset.train.images), samples[:: len(samples) // dataset.classes]
-    indices, distances = nearest_neighbours(shown, train, NEAREST)
-    title = titled("Samples and their nearest training images (distance below)", dataset)
-    labels, path = estimator.row_labels, folder / "neighbours.png"
-    figures.neighbours(shown, train[indices], distances, path, dataset.shape, row_labels=labels, title=title)
+    indices, _ = nearest_neighbours(shown, train, NEAREST)
+    images = torch.cat([shown[:, None], train[indices]], 1)
+    title = titled("Samples, and the training images nearest to each", dataset)
+    figures.image_grid(
+        images,
+        folder / "neighbours.png",
+        dataset.shape,
+        row_labels=estimator.row_labels,
+        column_labels=["sample", "nearest", *(f"{place}." for place in range(2, NEAREST + 1))],
+        title=title,
+    )
 
 
 def draw_interpolations(loaded: LoadedRun, estimator: Estimator, folder: Path) -> None:

@@ -37,8 +37,6 @@ class EstimateSettings:
             )
         if self.images < 1:
             raise UsageError(f"estimate.images is {self.images}: at least one image must be scored")
-        if self.measured_on not in ("test", "validation"):
-            raise UsageError(f"estimate.measured_on is {self.measured_on!r}: choose test or validation")
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ def _multimodal(runs: Runs, embedded: bool, pixels: int | None) -> list[dict[str
         mine = values[values["group"] == group]
         photos = tables.photos_of(these, runs.notes)
         shown = []
-        for index, row in enumerate(photos.rows if photos else []):
+        for index, row in enumerate(photos.photos if photos else []):
             large = photo_table.thumbnail(row.path, pixels) if pixels else None
             large = large if large and large.uri else None
             shown.append({**photo_table.photo_values(row), "id": f"photo-{embedded:d}-{place}-{index}", "large": large})

@@ -558,8 +558,8 @@ def table2_files(stem: str, runs: Runs, embedded: bool, caption: str) -> dict[st
         body += [f"> {photo_table.escape_markdown(notice)}"] if notice else []
         if photos is not None:
             body += [photo_table.escape_markdown(photos.caption)] if photos.caption else []
-            body.append(photo_table.photos_markdown(photos.rows))
-            for photo in photo_table.as_record(photos).photos:
+            body.append(photo_table.photos_markdown(photos.photos))
+            for photo in photos.photos:
                 # A tag may hold any separator, so lists of tags are JSON.
                 lists = {
                     key: json.dumps(value, ensure_ascii=False) for key, value in vars(photo).items() if key in LISTS

@@ -11,10 +11,9 @@ import logging
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments import UsageError
@@ -42,9 +41,6 @@ STARTS = 3
 
 #: How often a task is started again whose process or machine was lost, before the command gives up.
 RETRIES = 5
-
-#: Seconds between two looks at how far the tasks are.
-LOOK_EVERY = 0.5
 
 #: Forward passes that an actor makes in one go: about a second of work.
 PASSES_AT_ONCE = 8
@@ -133,95 +129,26 @@ def _mute() -> Iterator[None]:
 
 
 def run_tasks(
-    function: Callable[..., Any],
-    jobs: Mapping[str, Sequence[Any]],
-    at_once: int = 0,
-    on_progress: Callable[[int, int], object] | None = None,
+    function: Callable[..., Any], jobs: Mapping[str, Sequence[Any]], at_once: int = 0
 ) -> Iterator[tuple[str, Any]]:
-    """Run ``function(*job, progress)`` of each job as a Ray task on one core; yield (name, result) as each finishes.
+    """Run ``function(*job)`` of each job as a Ray task on one core; yield (name, result) as each finishes.
 
-    ``at_once`` tasks run at a time, 0 as many as there are cores. A task whose process is lost is started again. The
-    function calls ``progress`` with two counts of what it has just done; ``on_progress``, if given, gets the sums
-    of both over all tasks now and then. Raises a task's error if it is a user error, and ``UsageError`` for a task
-    whose process is lost ``RETRIES`` times more.
+    ``at_once`` tasks run at a time, 0 as many as there are cores. A task whose process is lost is started again. Raises
+    a task's error if it is a user error, and ``UsageError`` for a task whose process is lost ``RETRIES`` times more.
     """
-    with cluster() as ray:
-        task = ray.remote(num_cpus=1, max_retries=RETRIES)(_task)
-        board: Any = None
-        if on_progress is not None:
-            board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
-            asked = board.so_far.remote()
-        waiting = list(jobs)
-        working: dict[Any, str] = {}
-        finished: dict[str, tuple[int, int]] = {}
+    with cluster() as ray, _errors_of(ray):
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
+        waiting, working = list(jobs), dict[Any, str]()
         try:
             while waiting or working:
                 while waiting and (at_once == 0 or len(working) < at_once):
                     name = waiting.pop(0)
-                    working[task.remote(function, name, tuple(jobs[name]), board)] = name
-                ready, _ = ray.wait([*working], timeout=LOOK_EVERY)
-                for reference in ready:
-                    name = working.pop(reference)
-                    result, finished[name] = _result(ray, reference, name)
-                    yield name, result
-                if on_progress is not None and ray.wait([asked], timeout=0)[0]:
-                    with suppress(ray.exceptions.RayError):  # The board's process was lost: it is started again.
-                        on_progress(*_sums({**ray.get(asked), **finished}))
-                    asked = board.so_far.remote()
+                    working[task.remote(*jobs[name])] = name
+                for reference in ray.wait([*working])[0]:
+                    yield working.pop(reference), ray.get(reference)
         finally:
             for reference in working:
                 ray.cancel(reference, force=True)
-        if on_progress is not None:
-            on_progress(*_sums(finished))
-
-
-def _task(function: Callable[..., Any], name: str, job: tuple[Any, ...], board: Any) -> Any:
-    """Return the result and the counts in all, from the task's own start, so that one started again corrects them."""
-    counts, looked = [0, 0], time.monotonic()
-
-    def progress(first: int, second: int) -> None:
-        nonlocal looked
-        counts[0] += first
-        counts[1] += second
-        if board is not None and time.monotonic() - looked >= LOOK_EVERY:
-            board.put.remote(name, tuple(counts))
-            looked = time.monotonic()
-
-    return function(*job, progress), tuple(counts)
-
-
-class _Board:
-    """An actor that holds the counts of each task."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, tuple[int, int]] = {}
-
-    def put(self, name: str, counts: tuple[int, int]) -> None:
-        """Note the counts of the task ``name``."""
-        self.counts[name] = counts
-
-    def so_far(self) -> dict[str, tuple[int, int]]:
-        """Return the counts of each task."""
-        return self.counts
-
-
-def _sums(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
-    """Return the sums over all tasks."""
-    return sum(first for first, _ in counts.values()), sum(second for _, second in counts.values())
-
-
-def _result(ray: Any, reference: Any, name: str) -> Any:
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, USER_ERRORS):
-            raise error.cause from None
-        raise
-    except ray.exceptions.RayError as error:
-        raise UsageError(
-            f"the process that worked on {name} was lost {RETRIES + 1} times ({type(error).__name__}; out of memory?): "
-            "give the command again to go on, with fewer --workers if it is lost again"
-        ) from None
 
 
 def run_passes(passes: Passes) -> Iterator[Found]:
@@ -248,7 +175,7 @@ def run_passes(passes: Passes) -> Iterator[Found]:
         # A row is a pass, not an image: however Ray Data cuts blocks, the images of a pass stay together.
         found = from_items([{"number": i} for i in range(len(passes))], override_num_blocks=blocks).map_batches(
             _Passes,
-            fn_constructor_args=(ray.put(passes), torch.get_num_threads(), cores, _flushes_denormals()),
+            fn_constructor_args=(ray.put(passes), torch.get_num_threads(), cores),
             batch_size=None,
             batch_format="numpy",
             compute=ActorPoolStrategy(min_size=1, max_size=min(actors, blocks), initial_size=min(actors, blocks)),
@@ -268,6 +195,22 @@ def run_passes(passes: Passes) -> Iterator[Found]:
             yield block["image"][good].tolist(), block["vector"][good], failures
 
 
+@contextmanager
+def _errors_of(ray: Any) -> Iterator[None]:
+    """Raise a user error of a task as it is, and a process that was lost again and again as ``UsageError``."""
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, USER_ERRORS):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise UsageError(
+            f"a process of Ray was lost {RETRIES + 1} times ({type(error).__name__}; out of memory?): give the command "
+            "again to go on, with fewer --workers if it is lost again"
+        ) from None
+
+
 def _fit(ray: Any, threads: int, gpu: bool) -> tuple[int, int]:
     """Return the cores of each actor, and how many actors the cluster holds."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -284,31 +227,23 @@ def _fit(ray: Any, threads: int, gpu: bool) -> tuple[int, int]:
     return cores, actors
 
 
-def _flushes_denormals() -> bool:
-    """Return whether numbers below the normal ones count as zero in this thread (``cgan.devices.prepare_cpu``)."""
-    import torch
-
-    return float(torch.tensor(1e-40) * 1) == 0
-
-
 class _Passes:
     """An actor that makes passes."""
 
-    def __init__(self, passes: Any, threads: int, openers: int, flush: bool) -> None:
+    def __init__(self, passes: Any, threads: int, openers: int) -> None:
         import ray
 
         self.passes: Passes = ray.get(passes)
-        self.threads, self.flush, self.openers = threads, flush, ThreadPoolExecutor(openers)
+        self.threads, self.openers = threads, ThreadPoolExecutor(openers)
         self.passes.network.module.to(self.passes.device)
 
     def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Numbers of passes to numbers of images, their vectors, and why one has none ("" where it has)."""
         import numpy as np
-        import torch
 
-        # Settings of the thread that computes, which the actor may change: as in the command's own process.
-        torch.set_num_threads(self.threads)
-        torch.set_flush_denormal(self.flush)
+        from cgan.devices import prepare_cpu
+
+        prepare_cpu(self.threads)  # Of the thread that computes, which Ray may change: as in the command's own process.
         found = self.passes.make(rows["number"].tolist(), self.openers)
         failures = {image: reason for _, _, failed in found for image, reason in failed.items()}
         nothing = np.zeros((len(failures), self.passes.network.dim), dtype=np.float32)

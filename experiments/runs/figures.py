@@ -1,16 +1,14 @@
-"""Draw figures as PNG files: image grids, training curves, and what was measured of a net.
+"""Draw figures as PNG files: image grids and curves. What a net measures is drawn by ``experiments.report``.
 
 Uses matplotlib without pyplot, so no global state is kept. Arrays may be NumPy's, nested lists or CPU tensors. The
-colours are Okabe and Ito's, or cividis, which colour-blind readers can tell apart.
+colours are Okabe and Ito's, which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +22,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cgan.metrics.acceptance import AcceptanceMatrix
-    from cgan.metrics.label_fidelity import LabelFidelity
-    from experiments.runs.records import AcceptanceRecord, CalibrationBin, FidelityRecord, Weights
+    from experiments.runs.records import CalibrationBin, Weights
 
 #: Okabe and Ito's palette without its yellow, which is too light for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":")
-#: Light enough for the lines that cross bars.
 BAR_COLOUR = "#56B4E9"
-COLOUR_MAP = "cividis"
 DPI = 100
 
-#: Pixels between two images of a grid, their grey (black images on white paper need an edge), and of a caption.
-SEPARATOR, SEPARATOR_GREY, CAPTION = 2, 128, 20
+#: Pixels between two images of a grid, and their grey: black images on white paper need an edge.
+SEPARATOR, SEPARATOR_GREY = 2, 128
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -51,16 +45,13 @@ def image_grid(
     *,
     row_labels: Sequence[object] | None = None,
     column_labels: Sequence[object] | None = None,
-    captions: Sequence[Sequence[str]] | None = None,
-    apart: int = 0,
     title: str | None = None,
     scale: int = 2,
 ) -> None:
     """Draw images (rows, columns, d) in [0, 1] as tiles, white on black, without smoothing (paper, figure 2).
 
     A value v gets the grey level round(255 v); values outside [0, 1] are clipped, those that are not finite are grey.
-    ``shape`` is the height and width of an image; one of its pixels becomes ``scale`` x ``scale`` equal ones.
-    ``captions`` (rows, columns) stand below the tiles; ``apart`` pixels of white set off the first column. Raises
+    ``shape`` is the height and width of an image; one of its pixels becomes ``scale`` x ``scale`` equal ones. Raises
     ``UsageError`` if sizes do not fit.
     """
     tiles, (height, width) = np.asarray(images, dtype=np.float32), shape
@@ -70,150 +61,81 @@ def image_grid(
             "(rows, columns, height * width)"
         )
     rows, columns = tiles.shape[:2]
-    for name, labels, count in (("row", row_labels, rows), ("column", column_labels, columns)):
-        if labels is not None and len(labels) != count:
-            raise UsageError(f"there are {len(labels)} {name} labels for {count} {name}s")
     grey = np.rint(np.nan_to_num(tiles, nan=0.5, posinf=0.5, neginf=0.5).clip(0, 1) * 255).astype(np.uint8)
     grey = grey.reshape(rows, columns, height, width).repeat(scale, 2).repeat(scale, 3)
-    # torchvision's make_grid has no room for captions, and would import torch for pages that read files only.
-    below = CAPTION if captions else 0
+    # torchvision's make_grid would import torch for pages that read files only.
     cells = np.pad(grey, ((0, 0), (0, 0), (SEPARATOR, 0), (SEPARATOR, 0)), constant_values=SEPARATOR_GREY)
-    pitch_y, pitch_x = height * scale + SEPARATOR + below, width * scale + SEPARATOR
-    if captions:
-        cells = np.pad(cells, ((0, 0), (0, 0), (0, SEPARATOR), (0, 0)), constant_values=SEPARATOR_GREY)
-        cells = np.pad(cells, ((0, 0), (0, 0), (0, below - SEPARATOR), (0, 0)), constant_values=255)
+    pitch_y, pitch_x = cells.shape[2:]
     sheet = cells.transpose(0, 2, 1, 3).reshape(rows * pitch_y, columns * pitch_x)
-    edge = sheet[:, :1].copy()  # Closes a row of tiles on the right.
-    if apart:
-        first = np.hstack([sheet[:, :pitch_x], edge, edge])
-        sheet = np.hstack([first, np.full((len(sheet), apart), 255, np.uint8), sheet[:, pitch_x:]])
-    sheet = np.hstack([sheet, edge, edge])
-    if not captions:
-        sheet = np.vstack([sheet, np.full((SEPARATOR, sheet.shape[1]), SEPARATOR_GREY, np.uint8)])
+    sheet = np.pad(sheet, ((0, SEPARATOR), (0, SEPARATOR)), constant_values=SEPARATOR_GREY)
 
-    if title:
-        title = textwrap.fill(title, max(12, sheet.shape[1] // 7))
-    words = [str(label) for label in (*(row_labels or ()), *(column_labels or ()), *(title or "").splitlines())]
-    margin = 50 + 10 * max(map(len, words), default=0) + 20 * len((title or "").splitlines())  # ``save`` cuts it down.
+    title = textwrap.fill(title or "", max(12, sheet.shape[1] // 7))
+    words = [str(label) for label in (*(row_labels or ()), *title.splitlines())]
+    margin = 60 + 10 * max(map(len, words), default=0) + 20 * len(title.splitlines())  # ``save`` cuts it down.
     h, w = sheet.shape[0] + 2 * margin, sheet.shape[1] + 2 * margin
     figure = new_figure(w / DPI, h / DPI, layout="none")
     plot = figure.add_axes((margin / w, margin / h, sheet.shape[1] / w, sheet.shape[0] / h), frameon=False)
     plot.imshow(np.dstack([sheet] * 3), interpolation="nearest", aspect="auto")
-    offset = np.where(np.arange(columns) > 0, apart + SEPARATOR if apart else 0, 0)
-    xs = np.arange(columns) * pitch_x + offset + SEPARATOR + width * scale / 2
-    ys = np.arange(rows) * pitch_y + SEPARATOR + height * scale / 2
-    texts = [str(label) for label in column_labels or ()]
-    upright = any(8 * len(text) > pitch_x for text in texts)
     plot.xaxis.tick_top()
-    plot.set_xticks(xs if texts else [], texts, rotation=90 if upright else 0)
+    xs, ys = (np.arange(columns) + 0.5) * pitch_x, (np.arange(rows) + 0.5) * pitch_y
+    plot.set_xticks(xs if column_labels else [], [str(label) for label in column_labels or ()])
     plot.set_yticks(ys if row_labels else [], [str(label) for label in row_labels or ()])
     plot.tick_params(length=0)
-    for y, row in zip(ys, captions or (), strict=False):
-        for x, text in zip(xs, row, strict=True):
-            plot.text(x, y + height * scale / 2 + SEPARATOR + 2, text, ha="center", va="top", fontsize=9)
-    plot.set_title(title or "", loc="left", fontsize=10)
+    plot.set_title(title, loc="left", fontsize=10)
     save(figure, path, grey=True)
-
-
-def neighbours(
-    samples: Any,
-    nearest: Any,
-    distances: Any,
-    path: str | Path,
-    shape: tuple[int, int] = (28, 28),
-    *,
-    row_labels: Sequence[object] | None = None,
-    title: str | None = None,
-) -> None:
-    """Draw samples (m, d), and beside each its nearest training images (m, k, d), the distance (m, k) below."""
-    samples, nearest, distances = (np.asarray(values, dtype=np.float32) for values in (samples, nearest, distances))
-    if nearest.ndim != 3 or samples.shape != nearest[:, 0].shape or distances.shape != nearest.shape[:2]:
-        raise UsageError(
-            f"samples {samples.shape}, nearest {nearest.shape} and distances {distances.shape} must be (m, d), "
-            "(m, k, d) and (m, k)"
-        )
-    image_grid(
-        np.concatenate([samples[:, None], nearest], axis=1),
-        path,
-        shape,
-        row_labels=row_labels,
-        column_labels=["sample", "nearest", *(f"{place}." for place in range(2, nearest.shape[1] + 1))],
-        captions=[["", *(f"{distance:.2f}" for distance in row)] for row in distances],
-        apart=4 * SEPARATOR,
-        title=title,
-    )
 
 
 # ---------------------------------------------------------------------------------------------------
 # Curves
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One of the stacked plots of ``curves``: its y axis in words, and each line's column and name."""
+#: The stacked plots of ``curves``: of each its y axis in words, and each line's column and name.
+Panels = Mapping[str, Mapping[str, str]]
 
-    axis: str
-    lines: Mapping[str, str]
-
-
-#: The metrics of a run of the unimodal experiment.
-PANELS = (
-    Panel("log-likelihood (nats)", {"valid_log_likelihood": "validation images, Parzen estimate"}),
-    Panel("loss (nats)", {"d_loss": "discriminator D", "g_loss": "generator G"}),
-    Panel(
-        "share or ratio",
-        {
-            "label_fidelity": "samples read as the label asked for (share)",
-            "diversity": "intra-class diversity (real images = 1)",
-        },
-    ),
-)
+#: Those of a run of the unimodal experiment.
+PANELS: Panels = {
+    "log-likelihood (nats)": {"valid_log_likelihood": "validation images, Parzen estimate"},
+    "loss (nats)": {"d_loss": "discriminator D", "g_loss": "generator G"},
+    "share or ratio": {
+        "label_fidelity": "samples read as the label asked for (share)",
+        "diversity": "intra-class diversity (real images = 1)",
+    },
+}
 
 
 def curves(
     metrics: pd.DataFrame | Sequence[Mapping[str, Any]],
     path: str | Path,
     *,
-    x: str = "epoch",
     chosen: float | None = None,
-    panels: Sequence[Panel] = PANELS,
+    panels: Panels = PANELS,
     title: str | None = None,
 ) -> None:
-    """Draw a run's metrics (a table, or its rows) as stacked plots over the column ``x``.
+    """Draw a run's metrics (a table, or its rows) as stacked plots over its epochs.
 
     What is no number is left out, and so are lines and panels without any. ``chosen`` marks the stopping point. The
-    first panel cuts off values far below its others (a run's first estimates), and says how many. Raises
-    ``UsageError`` if there is no column ``x``, or nothing to plot.
+    first panel cuts off values far below its others (a run's first estimates), and says how many.
     """
     import pandas as pd
 
     table = pd.DataFrame(metrics).apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
-    if x not in table:
-        raise UsageError(f"the metrics have no column {x}; they have {', '.join(table) or 'none'}")
-    shown = {
-        panel.axis: lines
-        for panel in panels
-        if (
-            lines := {name: label for name, label in panel.lines.items() if name in table and table[name].notna().any()}
-        )
-    }
-    if not shown:
-        wanted = ", ".join(name for panel in panels for name in panel.lines)
-        raise UsageError(f"the metrics have numbers in none of the columns {wanted}")
+    there = table.columns[table.notna().any()]
+    shown = {axis: {name: lines[name] for name in lines if name in there} for axis, lines in panels.items()}
+    shown = {axis: lines for axis, lines in shown.items() if lines}
     figure = new_figure(9, 0.6 + 2.4 * len(shown))
     plots = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for plot, (axis, lines) in zip(plots, shown.items(), strict=True):
         for number, (name, label) in enumerate(lines.items()):
-            known = table[[x, name]].dropna()
-            _line(plot, known[x], known[name], number, label, marker="." if len(known) <= 40 else None)
+            known = table[["epoch", name]].dropna()
+            _line(plot, known["epoch"], known[name], number, label, marker="." if len(known) <= 40 else None)
         first = plot is plots[0]
         if chosen is not None:
-            words = f"stopping point: {x} {chosen:.4g}" if first else None
+            words = f"stopping point: epoch {chosen:.4g}" if first else None
             plot.axvline(chosen, color="black", linestyle=":", linewidth=1.5, label=words)
         if first:
-            _cut_low(plot, table[list(lines)].to_numpy())
+            cut_low(plot, table[list(lines)].to_numpy())
         _finish(plot, axis)
-    plots[-1].set_xlabel(x)
+    plots[-1].set_xlabel("epoch")
     save(figure, path, title)
 
 
@@ -230,7 +152,7 @@ def parzen_curve(
     plot = figure.subplots()
     plot.plot(chosen, highest, marker="*", markersize=16, color=COLOURS[0], zorder=3)
     _line(plot, widths, values, 0, f"best at sigma {chosen:.3g} ({highest:.1f} nats)", marker="o")
-    _cut_low(plot, values)
+    cut_low(plot, values)
     plot.set_xscale("log")
     ticks = widths if len(widths) <= 12 else widths[:: len(widths) // 8]
     plot.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
@@ -253,80 +175,6 @@ def reliability(curves: Mapping[str, Sequence[CalibrationBin]], path: str | Path
         _line(plot, [b.drawn for b in bins], [b.right for b in bins], number, name, marker="o")
     plot.set_xlabel("share of a photo's samples whose nearest word it is")
     _finish(plot, "share of these words that are\ntrue tags of the photo")
-    save(figure, path, title)
-
-
-def acceptance(matrix: AcceptanceMatrix | AcceptanceRecord, path: str | Path, *, title: str | None = None) -> None:
-    """Draw how far D accepts real and generated images with their own and with wrong labels, then by label."""
-    mean, accepted = np.asarray(matrix.mean, np.float64), np.asarray(matrix.accepted, np.float64)
-    figure = new_figure(13, 4.4)
-    plots = figure.subplots(1, 3, width_ratios=(1, 1.25, 1.25))
-    texts = [[f"{mean[i, j]:.2f}\n{accepted[i, j]:.0%} accepted" for j in (0, 1)] for i in (0, 1)]
-    image = _heat_map(plots[0], mean, texts, size=11)
-    plots[0].set_xticks((0, 1), ("with its\nown label", "with a\nwrong label"))
-    plots[0].set_yticks((0, 1), ("real\nimage", "generated\nimage"))
-    plots[0].set_title("all images", fontsize=11)
-    sides = (
-        (matrix.by_label_real, "real images", "label of the image"),
-        (matrix.by_label_fake, "generated images", "label asked for"),
-    )
-    for plot, (by_label, name, axis) in zip(plots[1:], sides, strict=True):
-        values = np.asarray(by_label, np.float64)
-        _heat_map(plot, values, [[f"{value:.2f}" for value in row] for row in values])
-        plot.set_title(name, fontsize=11)
-        plot.set_ylabel(axis)
-        plot.set_xlabel("label shown to D")
-    figure.colorbar(image, ax=list(plots), fraction=0.03, pad=0.02).set_label("mean of D (probability of real)")
-    save(figure, path, title)
-
-
-def fidelity_bars(fidelity: LabelFidelity | FidelityRecord, path: str | Path, *, title: str | None = None) -> None:
-    """Draw the share of samples read as asked, by label beside chance level, and the confusion matrix in per cent."""
-    shares, counts = np.asarray(fidelity.per_class, np.float64), np.asarray(fidelity.confusion, np.float64)
-    classes, overall = len(shares), np.asarray(fidelity.share, np.float64)
-    figure = new_figure(11, 4.6)
-    bars, confusion = figure.subplots(1, 2, width_ratios=(1.1, 1))
-    container = bars.bar(range(classes), np.nan_to_num(shares), color=BAR_COLOUR)
-    if classes <= 12:
-        bars.bar_label(container, ["none" if math.isnan(share) else f"{share:.0%}" for share in shares], fontsize=9)
-    bars.axhline(overall, color=COLOURS[1], linestyle="--", label=f"all samples: {overall:.1%}")
-    bars.axhline(1 / classes, color="black", linestyle=":", label=f"chance level: {1 / classes:.0%}")
-    bars.set_ylim(0, 1.08)
-    bars.set_yticks(np.linspace(0, 1, 6), [f"{share:.0%}" for share in np.linspace(0, 1, 6)])
-    bars.set_xticks(range(0, classes, max(1, classes // 10)))
-    bars.set_xlabel("label asked for")
-    _finish(bars, "samples read as asked")
-    with np.errstate(invalid="ignore"):
-        percent = 100 * counts / counts.sum(1, keepdims=True)
-    image = _heat_map(confusion, percent, [[f"{value:.0f}" for value in row] for row in percent], top=100)
-    confusion.set_xlabel("read as")
-    confusion.set_ylabel("asked for")
-    figure.colorbar(image, ax=confusion, fraction=0.045, pad=0.03).set_label("per cent of the samples asked for")
-    save(figure, path, title)
-
-
-def interval_bars(
-    rows: Mapping[str, tuple[float, float, float]], path: str | Path, *, axis: str, title: str | None = None
-) -> None:
-    """Draw a horizontal bar a row with its interval (value, low, high), the first row on top and darker than the rest.
-
-    ``axis`` says what the values are. Raises ``UsageError`` if there are no rows.
-    """
-    if not rows:
-        raise UsageError("there are no rows to draw bars of")
-    value, low, high = np.asarray(list(rows.values()), dtype=np.float64).T
-    figure = new_figure(8, 1.4 + 0.5 * len(rows))
-    plot = figure.subplots()
-    colours = [COLOURS[0], *[BAR_COLOUR] * (len(rows) - 1)]
-    errors = np.clip([value - low, high - value], 0, None)
-    plot.barh(range(len(rows)), value, color=colours, xerr=errors, capsize=4)
-    for place, (v, h) in enumerate(zip(value, high, strict=True)):
-        plot.text(max(v, h), place, f"  {v:.3f}", va="center")
-    plot.set_yticks(range(len(rows)), list(rows))
-    plot.invert_yaxis()
-    plot.set_xlim(0, 1.15 * float(high.max()) or 1)
-    plot.set_xlabel(axis)
-    plot.spines[["top", "right"]].set_visible(False)
     save(figure, path, title)
 
 
@@ -380,7 +228,7 @@ def _line(plot: Axes, x: Any, y: Any, number: int, label: str, marker: str | Non
     plot.plot(x, y, color=colour, linestyle=style, linewidth=1.6, marker=marker, label=label)
 
 
-def _cut_low(plot: Axes, values: np.ndarray) -> None:
+def cut_low(plot: Axes, values: np.ndarray) -> None:
     """Start the y axis three times as far below the highest value as the median, if values lie lower."""
     values = values[np.isfinite(values)]
     floor = values.max() - 3 * (values.max() - np.median(values))
@@ -401,16 +249,3 @@ def _finish(plot: Axes, axis: str) -> None:
         plot.legend(
             loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9, ncols=columns, borderaxespad=0.2
         )
-
-
-def _heat_map(plot: Axes, values: np.ndarray, texts: list[list[str]], top: float = 1, size: int = 8) -> Any:
-    """Draw a square matrix of values in [0, ``top``], with ``texts`` in the cells while there is room."""
-    image = plot.imshow(values, vmin=0, vmax=top, cmap=COLOUR_MAP)
-    classes = len(values)
-    ticks = range(0, classes, max(1, classes // 10))
-    plot.set_xticks(ticks)
-    plot.set_yticks(ticks)
-    for row, column in np.argwhere(np.isfinite(values)) if classes <= 12 else ():
-        colour = "white" if values[row, column] < 0.55 * top else "black"
-        plot.text(column, row, texts[row][column], ha="center", va="center", color=colour, fontsize=size)
-    return image

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -73,8 +72,8 @@ def read_record(
 ) -> Form:
     """Return the JSON file as ``form``: a dataclass, or a type such as ``dict[str, Any]``. Unknown fields are ignored.
 
-    Raises ``UsageError`` that names the file, the field, what was found and what belongs there, and ends on ``missing``
-    (no such file) or ``fix`` (damaged, or larger than ``max_bytes``). ``OSError`` if the file may not be read.
+    Raises ``UsageError`` that names the file, the field and what belongs there, and ends on ``missing`` (no such file)
+    or ``fix`` (damaged, or larger than ``max_bytes``). ``OSError`` if the file may not be read.
     """
     try:
         with open(path, "rb") as file:
@@ -94,7 +93,7 @@ def convert_record(record: Any, form: type[Form], where: str, *, fix: str = DAMA
     try:
         return msgspec.convert(record, form)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {_explain(error, record, form)}; {fix}") from None
+        raise UsageError(f"{where}: {_explain(error, form)}; {fix}") from None
 
 
 def check_output(path: Path, option: str) -> None:
@@ -111,39 +110,17 @@ def check_output(path: Path, option: str) -> None:
         raise UsageError(f"{option} {path}: no permission to write in {above}; choose another place")
 
 
-def _explain(error: msgspec.ValidationError, record: Any, form: Any) -> str:
-    """Return msgspec's message as: field, what was found, what belongs there."""
-    message, _, place = str(error).partition(" - at `$")
-    keys = re.findall(r"\w+|\[\.\.\.\]", place.rstrip("`"))
-    if match := re.match(r"Object missing required field `(\w+)`", message):
-        return f"field {'.'.join([*keys, match[1]])} is missing"
-    found, expected = _look_up(record, keys), _literal(form, keys)
-    if expected is None:
-        kind = re.match(r"Expected (.*?)(?:, got `\w+`)?$", message)
-        expected = kind[1].replace("`", "") if kind else message
-    name = f"field {'.'.join(keys)}" if keys else "the file"
-    return f"{name} holds {found}, but needs {expected}" if found else f"{name}: {message}"
-
-
-def _look_up(record: Any, keys: list[str]) -> str:
-    """Return the value at ``keys`` as short text, empty where the path does not say it all."""
-    for key in keys:
-        try:
-            record = record[int(key) if isinstance(record, list) else key]
-        except (KeyError, ValueError, IndexError, TypeError):
-            return ""
-    text = json.dumps(record, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _literal(form: Any, keys: list[str]) -> str | None:
-    """Return the values that a ``Literal`` field of a dataclass takes, in words; None for other fields."""
-    for key in keys:
-        if not hasattr(form, "__dataclass_fields__"):
-            return None
-        form = get_type_hints(form).get(key)
-    values = get_args(form)
-    return " or ".join(values) if values and all(isinstance(value, str) for value in values) else None
+def _explain(error: msgspec.ValidationError, form: Any) -> str:
+    """Return msgspec's message with the field in front, and the values that a ``Literal`` field takes at its end."""
+    message, _, place = str(error).replace("`", "").partition(" - at $.")
+    message = message[:200]  # It quotes what was found, which may be endless.
+    kind = form
+    for key in place.split("."):
+        kind = get_type_hints(kind).get(key) if hasattr(kind, "__dataclass_fields__") else None
+    choices = [value for value in get_args(kind) if isinstance(value, str)]
+    if choices:
+        message = f"{message}, choose {' or '.join(choices)}"
+    return f"field {place}: {message}" if place else f"the file: {message}"
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

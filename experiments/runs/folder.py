@@ -130,10 +130,11 @@ class RunFolder:
         ``check_weights=False`` leaves out the comparison with ``best.safetensors``.
         """
         path = self.result_path
-        head = read_record(path, _ResultHead)
-        kinds = {"mnist": MnistResult, "flickr-tags": FlickrResult}
-        form: Any = DivergedResult if head.status == "diverged" else kinds[head.experiment]
-        result: Result = read_record(path, form)
+        record = read_record(path, dict[str, Any])
+        form: Any = FlickrResult if record.get("experiment") == "flickr-tags" else MnistResult
+        result: Result = convert_record(
+            record, DivergedResult if record.get("status") == "diverged" else form, str(path)
+        )
         made_from = getattr(result, "weights", None)
         if check_weights and made_from is not None and self.best_path.exists():
             there = self.best_weights()
@@ -247,14 +248,6 @@ class _BestHead:
     """What the header of ``best.safetensors`` tells without PyTorch."""
 
     t: Count
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ResultHead:
-    """The fields of ``result.json`` that tell which form it has."""
-
-    experiment: Experiment
-    status: Literal["finished", "diverged"]
 
 
 def is_of_the_run(name: str) -> bool:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +31,22 @@ class PhotoRow:
 
     number: int
     """The photo's number in its data set."""
-    path: Path
+    path: str
     """Its image file; one that cannot be read is shown as a placeholder."""
-    user_tags: Sequence[str]
-    annotations: Sequence[str]
-    generated: Sequence[tuple[str, float]]
+    user_tags: list[str]
+    annotations: list[str]
+    generated: list[tuple[str, float]]
     """Generated tags, best first, each with the share (0 to 1) of samples that had it among their nearest words."""
-    right: Collection[str] | None = None
-    """The generated tags that are true; None: those among the photo's user tags and annotations."""
-
-    def is_right(self, tag: str) -> bool:
-        """Return whether a generated tag counts as right."""
-        return tag in self.right if self.right is not None else tag in self.user_tags or tag in self.annotations
+    right: list[str] = field(default_factory=list)
+    """The generated tags that are true."""
 
 
 @dataclass(frozen=True)
 class Table2:
-    """The photos of Table 2 and what is said about them."""
+    """The photos of Table 2 and what is said about them: the form of ``table2.json``."""
 
     title: str
-    rows: tuple[PhotoRow, ...]
+    photos: list[PhotoRow]
     notice: str | None = None
     """What a reader must know first, such as that the data is embedded."""
     caption: str | None = None
@@ -71,81 +66,21 @@ class Thumbnail:
     fault: str | None = None
 
 
-def write_table2(
-    folder: Path,
-    rows: Iterable[PhotoRow],
-    *,
-    title: str,
-    notice: str | None = None,
-    caption: str | None = None,
-    weights: Weights | None = None,
-) -> Path:
+def write_table2(folder: Path, table: Table2) -> Path:
     """Write ``table2.json``, ``table2.md`` and ``table2.html`` into ``folder``; returns the path of the last.
 
     The page needs no other file, no network and no script. Raises ``OSError`` where ``folder`` cannot be written to.
     """
-    table = Table2(title, tuple(rows), notice, caption, weights)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / JSON, as_record(table))
+    write_json(folder / JSON, table)
     write_text(folder / MARKDOWN, as_markdown(table))
     write_text(folder / HTML, as_html(table))
     return folder / HTML
 
 
-@dataclass(frozen=True)
-class PhotoRecord:
-    """A photo in ``table2.json``."""
-
-    number: int
-    path: str
-    user_tags: list[str]
-    annotations: list[str]
-    generated: list[tuple[str, float]]
-    right: list[str]
-
-
-@dataclass(frozen=True)
-class TableRecord:
-    """The form of ``table2.json``; thumbnails are not in it."""
-
-    title: str
-    photos: list[PhotoRecord]
-    notice: str | None = None
-    caption: str | None = None
-    weights: Weights | None = None
-
-
-def as_record(table: Table2) -> TableRecord:
-    """Return the table as ``table2.json`` holds it."""
-    photos = [
-        PhotoRecord(
-            int(row.number),
-            os.fsencode(row.path).decode(errors="replace"),
-            list(row.user_tags),
-            list(row.annotations),
-            [(tag, float(share)) for tag, share in row.generated],
-            [tag for tag, _ in row.generated if row.is_right(tag)],
-        )
-        for row in table.rows
-    ]
-    return TableRecord(table.title, photos, table.notice, table.caption, table.weights)
-
-
 def read_table2(path: Path) -> Table2:
     """Return what ``write_table2`` wrote into a ``table2.json``; raises ``UsageError`` naming file and field."""
-    record = read_record(path, TableRecord, fix="make it anew with its run")
-    rows = tuple(
-        PhotoRow(
-            photo.number,
-            Path(photo.path),
-            photo.user_tags,
-            photo.annotations,
-            photo.generated,
-            frozenset(photo.right),
-        )
-        for photo in record.photos
-    )
-    return Table2(record.title, rows, record.notice, record.caption, record.weights)
+    return read_record(path, Table2, fix="make it anew with its run")
 
 
 def as_markdown(table: Table2) -> str:
@@ -153,7 +88,7 @@ def as_markdown(table: Table2) -> str:
     parts = [f"# {escape_markdown(table.title)}"]
     parts += [f"> {escape_markdown(table.notice)}"] if table.notice else []
     parts += [escape_markdown(table.caption)] if table.caption else []
-    return "\n\n".join([*parts, photos_markdown(table.rows)]) + "\n"
+    return "\n\n".join([*parts, photos_markdown(table.photos)]) + "\n"
 
 
 def photos_markdown(rows: Sequence[PhotoRow]) -> str:
@@ -161,11 +96,11 @@ def photos_markdown(rows: Sequence[PhotoRow]) -> str:
     lines = ["| photo | user tags | annotations | generated tags (share of samples) |", "| --- | --- | --- | --- |"]
     for row in rows:
         generated = [
-            f"{RIGHT + ' ' if row.is_right(tag) else ''}{escape_markdown(tag)} ({escape_markdown(percent(share))})"
+            f"{RIGHT + ' ' if tag in row.right else ''}{escape_markdown(tag)} ({escape_markdown(percent(share))})"
             for tag, share in row.generated
         ]
         cells = (
-            [f"{row.number} ({escape_markdown(row.path.name)})"],
+            [f"{row.number} ({escape_markdown(Path(row.path).name)})"],
             [escape_markdown(tag) for tag in row.user_tags],
             [escape_markdown(tag) for tag in row.annotations],
             generated,
@@ -181,7 +116,7 @@ def as_html(table: Table2) -> str:
         title=table.title,
         notice=table.notice,
         caption=table.caption,
-        photos=[photo_values(row) for row in table.rows],
+        photos=[photo_values(row) for row in table.photos],
         right_sign=RIGHT,
     )
 
@@ -191,12 +126,12 @@ def photo_values(row: PhotoRow) -> dict[str, Any]:
     words = row.annotations or row.user_tags
     return {
         "number": row.number,
-        "file": row.path.name,
+        "file": Path(row.path).name,
         "thumbnail": thumbnail(row.path),
         "alt": f"Photo {row.number}" + (f": {', '.join(words[:8])}" if words else ""),
         "user_tags": row.user_tags,
         "annotations": row.annotations,
-        "generated": [(tag, percent(share), row.is_right(tag)) for tag, share in row.generated],
+        "generated": [(tag, percent(share), tag in row.right) for tag, share in row.generated],
     }
 
 
@@ -214,7 +149,7 @@ def render(template: str, **values: Any) -> str:
     return printable(environment.get_template(template).render(values))
 
 
-def thumbnail(path: Path, pixels: int = THUMBNAIL) -> Thumbnail:
+def thumbnail(path: str | Path, pixels: int = THUMBNAIL) -> Thumbnail:
     """Return the photo as a small upright JPEG, its longer side at most ``pixels``, without the camera's metadata."""
     from PIL import Image, ImageOps
 
@@ -236,7 +171,7 @@ def thumbnail(path: Path, pixels: int = THUMBNAIL) -> Thumbnail:
     except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         # Pillow's messages name the file by its path; the page names it already.
-        reason = reason.replace(str(path), path.name)
+        reason = reason.replace(str(path), Path(path).name)
         return Thumbnail(None, fault=" ".join(reason.split()) or type(error).__name__)
     text = base64.b64encode(packed.getvalue()).decode("ascii")
     return Thumbnail(f"data:image/jpeg;base64,{text}", small.width, small.height)

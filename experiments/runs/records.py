@@ -208,25 +208,53 @@ class DropoutOn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MnistResult:
-    """``result.json`` of a finished run of the unimodal experiment."""
+class RunResult:
+    """What every ``result.json`` holds."""
 
-    experiment: Literal["mnist"] = "mnist"
+    experiment: Literal["mnist", "flickr-tags"]
     preset: Text
-    status: Literal["finished"] = "finished"
-    stopped_by: Literal["patience", "max_updates"]
+    status: Literal["finished", "diverged"]
     dataset: DatasetRecord
     seed: Seed
     updates: Count
+    sessions: list[Session] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivergedResult(RunResult):
+    """``result.json`` of a run whose training diverged."""
+
+    status: Literal["diverged"] = "diverged"
+    reason: Text
+    environment: Environment | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedResult(RunResult):
+    """What ``result.json`` of a finished run holds in both experiments."""
+
+    status: Literal["finished"] = "finished"
+    stopped_by: Literal["patience", "max_updates"]
     best_update: Count
     """Update of the weights kept."""
-    best_epoch: float
-    kept: Literal["best", "last"] = "best"
     seconds: float
     """Wall time of training, estimates included."""
     weights: Weights | None = None
     measured_on: Literal["test", "validation"] = "test"
-    """The images that stand for test images below; a run on validation images serves the choice of settings alone."""
+    """The data that the measures are of; a run measured on validation data serves the choice of settings alone."""
+    device: Text
+    precision: Literal["float32", "bfloat16"]
+    threads: Count | None = None
+    environment: Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class MnistResult(FinishedResult):
+    """``result.json`` of a finished run of the unimodal experiment."""
+
+    experiment: Literal["mnist"] = "mnist"
+    best_epoch: float
+    kept: Literal["best", "last"] = "best"
     parzen: ParzenScore
     faults: list[str]
     diversity: DiversityRecord
@@ -236,11 +264,6 @@ class MnistResult:
     train_on_generated: TrainOnGenerated | None = None
     density_coverage: DensityCoverage | None = None
     dropout_on: DropoutOn | None = None
-    device: Text
-    precision: Literal["float32", "bfloat16"]
-    threads: Count | None = None
-    sessions: list[Session] = field(default_factory=list)
-    environment: Environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,23 +320,12 @@ class OneToMany:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlickrResult:
+class FlickrResult(FinishedResult):
     """``result.json`` of a finished run of the multimodal experiment."""
 
     experiment: Literal["flickr-tags"] = "flickr-tags"
-    preset: Text
-    status: Literal["finished"] = "finished"
-    stopped_by: Literal["patience", "max_updates"]
-    dataset: DatasetRecord
-    seed: Seed
-    updates: Count
-    best_update: Count
-    seconds: float
-    weights: Weights | None = None
     images: dict[str, int]
     """Photos by split: train, valid, test."""
-    measured_on: Literal["test", "validation"] = "test"
-    """The split that the measures below are of; a run on validation photos serves the choice of settings alone."""
     test_images: Count
     """Number of photos in it."""
     pairs: Count
@@ -333,24 +345,4 @@ class FlickrResult:
     """By source of words, on the test photos, against user tags and annotations that can be generated."""
     baselines: dict[str, float]
     """Settings of the baselines, chosen on validation photos."""
-    device: Text
-    precision: Literal["float32", "bfloat16"]
-    threads: Count | None = None
-    sessions: list[Session] = field(default_factory=list)
     notice: Text | None = None
-    environment: Environment
-
-
-@dataclass(frozen=True, kw_only=True)
-class DivergedResult:
-    """``result.json`` of a run whose training diverged."""
-
-    experiment: Literal["mnist", "flickr-tags"]
-    preset: Text
-    status: Literal["diverged"] = "diverged"
-    reason: Text
-    dataset: DatasetRecord
-    seed: Seed
-    updates: Count
-    sessions: list[Session] = field(default_factory=list)
-    environment: Environment | None = None

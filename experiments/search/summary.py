@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
 
 from experiments.report.forms import as_csv
@@ -129,19 +129,15 @@ def draw(path: Path, plan: Plan, space: Space, trials: Sequence[Trial], title: s
     curves, bars = figure.add_subplot(grid[0, :2]), figure.add_subplot(grid[0, 2:])
     for trial, colour in zip(reversed(scored), reversed(colours), strict=True):
         epochs, scores = ([row[name] for row in trial.history] for name in ("epoch", plan.column))
-        curves.plot(
-            epochs, scores, ".-", color=colour, label=None if colour == GREY else f"trial {trial.record.number}"
-        )
+        label = None if colour == GREY else f"trial {trial.record.number}"
+        curves.plot(epochs, scores, ".-", color=colour, label=label)
     curves.axvline(plan.grace_epochs, color="black", linestyle=":", label="none is stopped before")
     curves.set_ylabel(f"{words}{f' ({unit})' if unit else ''}")
     curves.set_xlabel("epoch")
     curves.set_title("Learning curves", fontsize=11)
-    curves.legend(fontsize=8, loc="lower right")
-    # Diverged nets lie thousands of nats below: begin three times as far below the top as the middle.
     bests = [trial.bests(plan.column)[-1] for trial in scored]
-    lowest, bottom = curves.get_ylim()[0], max(bests) - 3 * (max(bests) - float(np.median(bests)))
-    if lowest < bottom < max(bests):
-        curves.set_ylim(bottom=bottom)
+    figures.cut_low(curves, np.array(bests))  # Diverged nets lie thousands of nats below.
+    curves.legend(fontsize=8, loc="lower right")
 
     shares = importance(space, plan, trials)
     bars.set_title("How much each setting decides of a trial's rank", fontsize=11)
@@ -151,25 +147,13 @@ def draw(path: Path, plan: Plan, space: Space, trials: Sequence[Trial], title: s
     for place, (name, distribution) in enumerate(chosen.items()):
         row, column = divmod(place, grid.ncols)
         plot = figure.add_subplot(grid[row + 1, column], sharey=curves)
-        _draw_setting(plot, name, distribution, scored, bests, colours)
+        values = [trial.record.values[name] for trial in scored]
+        if isinstance(distribution, CategoricalDistribution):
+            plot.scatter([str(value).replace(" ", "\n") for value in values], bests, c=colours)
+            plot.tick_params(axis="x", rotation=20)
+        else:
+            plot.scatter(values, bests, c=colours)
+            plot.set_xscale("log" if distribution.log else "linear")  # type: ignore[attr-defined]
+        plot.tick_params(labelsize=7)
+        plot.set_xlabel(name, fontsize=8)
     figures.save(figure, path, title)
-
-
-def _draw_setting(
-    plot: Any,
-    name: str,
-    distribution: BaseDistribution,
-    scored: Sequence[Trial],
-    bests: list[float],
-    colours: list[str],
-) -> None:
-    """Draw the trials' best scores against one setting."""
-    values = [trial.record.values[name] for trial in scored]
-    if choices := getattr(distribution, "choices", ()):
-        plot.set_xticks(range(len(choices)), [str(choice).replace(" ", "\n") for choice in choices], rotation=20)
-        values = [choices.index(value) for value in values]
-    elif distribution.log:  # type: ignore[attr-defined]
-        plot.set_xscale("log")
-    plot.scatter(values, bests, c=colours)
-    plot.tick_params(labelsize=7)
-    plot.set_xlabel(name, fontsize=8)

@@ -5,12 +5,12 @@ Wires YFCC100M's rows, their cleaning, skip-gram and the neighbours of words; ho
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -348,39 +348,15 @@ def download(name: str) -> Path:
     """
     import gensim.downloader
 
-    with _patience(20), _silenced("gensim"):
-        try:
-            return Path(gensim.downloader.load(name, return_path=True))
-        except Exception as error:  # The downloader raises bare Exceptions.
-            raise UsageError(
-                f"gensim's downloader cannot bring {name!r} ({sentence(error)}): check the name and the network, or "
-                "give a word2vec or GloVe file"
-            ) from None
-
-
-@contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """Give up on a silent server: the downloader itself would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+    socket.setdefaulttimeout(20)  # The downloader itself would wait for ever for a silent server,
+    logging.getLogger("gensim").setLevel(logging.CRITICAL + 1)  # and log a traceback of what is raised here.
     try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-@contextmanager
-def _silenced(name: str) -> Iterator[None]:
-    """Keep a library from logging a traceback of what will be raised and reported in a sentence."""
-    import logging
-
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+        return Path(gensim.downloader.load(name, return_path=True))
+    except Exception as error:  # The downloader raises bare Exceptions.
+        raise UsageError(
+            f"gensim's downloader cannot bring {name!r} ({sentence(error)}): check the name and the network, or give a "
+            "word2vec or GloVe file"
+        ) from None
 
 
 def _check_out(out: Path) -> None:

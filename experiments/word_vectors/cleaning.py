@@ -184,14 +184,8 @@ def _manifest(shards: Sequence[ShardRecord], complete: bool, notice: str | None)
 
 def _on_ray(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, ShardRecord]]:
     """Yield each shard's record as a task of Ray finishes it. Raises ``UsageError`` where its files do not arrive."""
-
-    started = time.monotonic()
-
-    def so_far(size: int, rows: int) -> None:
-        bar.set_postfix_str(f"{rows / (time.monotonic() - started):,.0f} rows/s", refresh=False)
-        bar.update(size - bar.n)
-
-    for name, record in engines.run_tasks(clean_shard, jobs, workers, None if bar.disable else so_far):
+    rows, started = 0, time.monotonic()
+    for name, record in engines.run_tasks(clean_shard, jobs, workers):
         for file in record.files:
             path = jobs[name][2] / file.name
             if not path.is_file() or path.stat().st_size != file.size:
@@ -199,6 +193,9 @@ def _on_ray(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, ShardReco
                     f"{path} was written by another machine of the Ray cluster, but is not here: name a --corpus that "
                     "lies on a disk they share"
                 )
+        rows += record.rows
+        bar.set_postfix_str(f"{rows / (time.monotonic() - started):,.0f} rows/s", refresh=False)
+        bar.update(record.size)
         yield name, record
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,46 +14,30 @@ from experiments.runs import cli
 from tests.experiments import commands
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, Path]:
-    """The figures of every path on embedded data, what was printed, and the folder."""
-    folder = tmp_path_factory.mktemp("bench")
-    (folder / "root").mkdir()
-    options = ("--quick", "--repeats", 1, "--threads", 1, "--data-root", folder / "root")
-    done = commands.run("bench", *options, "--out", folder / "figures" / "bench.json")
+def test_every_path_is_compared_timed_and_printed(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    options = ("--quick", "--repeats", 1, "--threads", 1, "--data-root", tmp_path / "root")
+    done = commands.run("bench", *options, "--out", tmp_path / "figures" / "bench.json")
     assert done.returncode == 0, done.stderr
-    return json.loads((folder / "figures" / "bench.json").read_text()), done.stdout, folder / "figures"
-
-
-def test_every_path_is_compared_timed_and_printed(measured: tuple[dict[str, Any], str, Path]) -> None:
-    record, printed, folder = measured
+    record = json.loads((tmp_path / "figures" / "bench.json").read_text())
     assert [row["path"] for row in record["rows"]] == list(bench.PATHS)
     for row in record["rows"]:
-        assert row["agreement"] and all(check["agrees"] for check in row["agreement"])
+        assert row["agreement"] and not row["disagreement"]
         ours, *others = row["candidates"]
-        assert ours["role"] == "ours" and {each["role"] for each in others} == {"alternative", "limit"}
+        assert ours["role"] == "ours" and "alternative" in {each["role"] for each in others}
         for each in row["candidates"]:
             assert len(each["times"]) == 1 and each["median_s"] == statistics.median(each["times"]) > 0
-            assert each["amount"] > 0 and each["unit"] and each["scaled"] > 0
             ratio = each["median_s"] / ours["median_s"]
             if each["role"] == "alternative":
                 assert row["ratios"]["times_faster"][each["name"]] == pytest.approx(ratio)
             if each["role"] == "limit":
                 assert row["ratios"]["times_the_limit"][each["name"]] == pytest.approx(1 / ratio)
-        assert f"**{row['path']}**" in printed
-    assert sorted(path.name for path in folder.iterdir()) == ["bench.json", "bench.md"]
-    table = (folder / "bench.md").read_text()
-    assert "the figures mean nothing" in table and all(f"**{path}**" in table for path in bench.PATHS)
-
-
-def test_machine_settings_and_stand_ins_are_stated(measured: tuple[dict[str, Any], str, Path]) -> None:
-    record, printed, folder = measured
-    told, settings = record["machine"], record["settings"]
-    assert told["processor"] in printed and told["threads"] == 1 and told["cores"] >= 1 and told["memory_gib"] > 0
-    assert told["packages"]["torch"] and told["packages"]["gensim"] and told["gpu"] is None
-    assert settings["quick"] and settings["replicas"] == 2 and settings["precision"] in ("float32", "bfloat16")
-    assert settings["sizes"]["words"] == 4_000
-    assert str(folder.parent / "root") not in json.dumps(settings)
+        assert f"| {row['path']} " in done.stdout
+    assert "the figures mean nothing" in (tmp_path / "figures" / "bench.md").read_text()
+    machine, settings = record["machine"], record["settings"]
+    assert machine["processor"] in done.stdout and machine["threads"] == 1 and machine["gpu"] is None
+    assert settings["quick"] and settings["replicas"] == 2
+    assert str(tmp_path) not in json.dumps(settings)
     what = {row["path"]: row["what"] for row in record["rows"]}
     assert all("digits (embedded)" in what[path] for path in ("update", "tutorial", "parzen"))
     assert all("embedded scenes" in what[path] for path in ("corpus", "skip-gram"))
@@ -62,17 +45,13 @@ def test_machine_settings_and_stand_ins_are_stated(measured: tuple[dict[str, Any
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_a_gpu_is_measured_with_its_graph_and_its_floors(tmp_path: Path) -> None:
+def test_a_gpu_is_measured(tmp_path: Path) -> None:
     paths = ("update", "tutorial", "replicas", "parzen", "nearest", "decoding", "features")
     (tmp_path / "root").mkdir()
     options = ("--quick", "--repeats", 1, "--device", "cuda", "--data-root", tmp_path / "root")
     done = commands.run("bench", *paths, *options, "--out", tmp_path / "bench.json")
     assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "bench.json").read_text())
-    assert record["machine"]["gpu"]
-    names = [each["name"] for each in record["rows"][0]["candidates"]]
-    assert names[0] == "a captured graph" and "ours, call by call" in names
-    assert {"its arithmetic at the rate of large products", "its weights and velocities moved"} <= set(names)
+    assert json.loads((tmp_path / "bench.json").read_text())["machine"]["gpu"]
 
 
 @pytest.fixture
@@ -95,7 +74,7 @@ def test_disagreeing_results_are_told_and_not_timed(
     arguments = ["decoding", "--quick", "--repeats", "1", "--threads", "1", "--device", "cpu", "--out", str(out)]
     assert cli.run(bench.main, arguments) == 1
     (row,) = json.loads(out.read_text())["rows"]
-    assert row["candidates"] == [] and row["agreement"][0]["value"] == pytest.approx(0.9)
+    assert row["candidates"] == [] and "is 0.9, where at least 1 agrees" in row["disagreement"][0]
     printed = capsys.readouterr()
     assert "not timed" in printed.out and "decoding: share of words" in printed.err
 
@@ -105,8 +84,6 @@ def test_disagreeing_results_are_told_and_not_timed(
     ("arguments", "words"),
     [
         (("--repeats", "0"), "--repeats 0"),
-        (("--words", "999"), "--words 999"),
-        (("--quick", "--whole"), "contradict"),
         (("--out", "figures.csv"), ".json"),
         (("--out", "setup.cfg/bench.json"), "is a file, not a folder"),
         (("--threads", "1", "--device", "abacus"), "abacus"),
@@ -121,8 +98,3 @@ def test_mistakes_get_one_sentence(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and words in errors[0]
     assert not list(tmp_path.iterdir())
-
-
-def test_an_unknown_path_is_refused_with_those_there_are() -> None:
-    done = commands.run("bench", "updates")
-    assert done.returncode == 2 and "skip-gram" in done.stderr

@@ -12,7 +12,7 @@ import pytest
 from experiments.report import __main__ as report
 from experiments.report import tables
 from experiments.report.records import load
-from experiments.runs.photo_table import PhotoRow, write_table2
+from experiments.runs.photo_table import PhotoRow, Table2, write_table2
 from tests.experiments.mutations import fuzz_count, mutate_text
 from tests.experiments.report.builders import REFERENCE, flickr_run, mnist_run
 
@@ -29,8 +29,8 @@ def test_changed_records_cost_nothing_but_themselves(kind: str, tmp_path: Path) 
     rng = random.Random(kind)
     make = flickr_run if kind.startswith("flickr") else mnist_run
     whole = make(tmp_path / "whole")
-    rows = [PhotoRow(7, Path("im7.jpg"), ["dog", "ball"], ["dog"], [("dog", 0.5), ("cat", 0.25)])]
-    write_table2(whole, rows, title="Photos", notice="made by hand", caption="Held-out photos.")
+    rows = [PhotoRow(7, "im7.jpg", ["dog", "ball"], ["dog"], [("dog", 0.5), ("cat", 0.25)])]
+    write_table2(whole, Table2("Photos", rows, "made by hand", "Held-out photos."))
     name = "score.json" if kind == "score" else f"{kind.split('/')[1]}.json"
     source = REFERENCE / "mnist-controls" / "k-means.json" if kind == "score" else whole / name
     record = json.loads(source.read_bytes())

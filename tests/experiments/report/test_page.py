@@ -17,7 +17,7 @@ from PIL import Image
 
 from experiments.report import __main__ as report
 from experiments.report import page as report_page
-from experiments.runs.photo_table import PhotoRow, write_table2
+from experiments.runs.photo_table import PhotoRow, Table2, write_table2
 from tests.experiments import commands
 from tests.experiments.conftest import Call
 from tests.experiments.report.builders import DIGITS, REFERENCE, SCENES, flickr_run, mnist_run, write
@@ -166,9 +166,9 @@ def hostile_runs(folder: Path) -> Path:
         path = run / f"im{number}.jpg"
         Image.fromarray(rng.integers(0, 255, (500, 400, 3), dtype=np.uint8)).save(path)
         tags = ["x" * 120, "<script>console.log('tag ran')</script>", '"><img src=x onerror=console.log(1)>', *HOSTILE]
-        rows.append(PhotoRow(number, path, tags, HOSTILE[:4], [(tag, 0.5) for tag in HOSTILE[:10]]))
-    rows.append(PhotoRow(9, run / "gone.jpg", HOSTILE, [], []))
-    write_table2(run, rows, title=HOSTILE[0], notice=HOSTILE[3], caption=HOSTILE[4])
+        rows.append(PhotoRow(number, str(path), tags, HOSTILE[:4], [(tag, 0.5) for tag in HOSTILE[:10]], HOSTILE[:4]))
+    rows.append(PhotoRow(9, str(run / "gone.jpg"), HOSTILE, [], []))
+    write_table2(run, Table2(HOSTILE[0], rows, HOSTILE[3], HOSTILE[4]))
     return run
 
 

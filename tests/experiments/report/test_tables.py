@@ -214,8 +214,8 @@ def test_measures_over_seeds(tmp_path: Path) -> None:
 def test_photos_come_with_their_run(tmp_path: Path) -> None:
     folder = flickr_run(tmp_path / "runs" / "f")
     generated = [(tag, 0.5) for tag in HOSTILE]
-    rows = [photo_table.PhotoRow(7, Path("a|b.jpg"), HOSTILE, ["people"], generated, {HOSTILE[1]})]
-    photo_table.write_table2(folder, rows, title="Photos", notice="Not *Flickr's* own.", caption="so")
+    rows = [photo_table.PhotoRow(7, "a|b.jpg", HOSTILE, ["people"], generated, [HOSTILE[1]])]
+    photo_table.write_table2(folder, photo_table.Table2("Photos", rows, "Not *Flickr's* own.", "so"))
     flickr_run(tmp_path / "runs" / "s", dataset=SCENES, notice="Rendered scenes.")
     made = make(tmp_path / "runs", out=tmp_path / "out")
     assert "> Not \\*Flickr's\\* own." in made.text("table2.md") and "<script>" not in made.text("table2.md")
@@ -228,7 +228,7 @@ def test_photos_come_with_their_run(tmp_path: Path) -> None:
 
 def test_photos_of_other_weights_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = flickr_run(tmp_path / "runs" / "g", preset="matching-aware")
-    photo_table.write_table2(other, [], title="Photos", weights=Weights(update=5, sha256="x"))
+    photo_table.write_table2(other, photo_table.Table2("Photos", [], weights=Weights(update=5, sha256="x")))
     made = make(tmp_path / "runs", out=tmp_path / "out")
     errors = capsys.readouterr().err
     assert "g/table2.json: its tags are of other weights" in errors

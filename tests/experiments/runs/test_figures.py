@@ -1,4 +1,4 @@
-"""Figures read back by Pillow: images stand pixel for pixel, bars are as long as their values, no letter is cut off."""
+"""Figures read back by Pillow: images stand pixel for pixel, no letter is cut off."""
 
 from __future__ import annotations
 
@@ -6,29 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import colormaps
-from matplotlib.colors import to_rgb
 from PIL import Image
 from sklearn import datasets
 
 from experiments import UsageError
 from experiments.report.figures import read_png
 from experiments.runs import figures
-from experiments.runs.records import AcceptanceRecord, FidelityRecord, MnistResult, Weights
+from experiments.runs.records import CalibrationBin, Weights
+from tests.experiments.commands import ROOT
 
-RESULT = (
-    Path(__file__).resolve().parents[3]
-    / "experiments"
-    / "results"
-    / "mnist"
-    / "paper-seed1-stopped-by-hand"
-    / "result.json"
-)
+METRICS = ROOT / "experiments" / "results" / "mnist" / "paper-seed1-stopped-by-hand" / "metrics.csv"
 
 
 def read(path: Path) -> np.ndarray:
@@ -39,10 +30,6 @@ def read(path: Path) -> np.ndarray:
     for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
         assert (edge == 255).all()
     return pixels
-
-
-def has_colour(pixels: np.ndarray, colour: str) -> np.ndarray:
-    return (pixels == np.rint(255 * np.array(to_rgb(colour)))).all(-1)
 
 
 def find(pixels: np.ndarray, tile: np.ndarray) -> list[tuple[int, int]]:
@@ -63,7 +50,7 @@ def digits() -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("rows", "columns", "scale", "labels", "title"),
-    [(1, 1, 1, None, None), (2, 3, 4, "8", "What is seen here"), (3, 2, 2, "a label wider than its column", None)],
+    [(1, 1, 1, None, None), (2, 3, 4, "8", "What is seen here"), (3, 2, 2, "a label", None)],
 )
 def test_every_tile_stands_where_it_should(
     rows: int, columns: int, scale: int, labels: str | None, title: str | None, digits: np.ndarray, tmp_path: Path
@@ -93,26 +80,7 @@ def test_sizes_that_do_not_fit_are_named(digits: np.ndarray, tmp_path: Path) -> 
     path, images = tmp_path / "grid.png", digits[:6].reshape(2, 3, 64)
     with pytest.raises(UsageError, match="28 x 28"):
         figures.image_grid(images, path)
-    with pytest.raises(UsageError, match="3 row labels for 2 rows"):
-        figures.image_grid(images, path, (8, 8), row_labels="abc")
-    with pytest.raises(UsageError, match=r"\(m, d\), \(m, k, d\) and \(m, k\)"):
-        figures.neighbours(digits[:2], images, np.zeros((2, 2)), path, (8, 8))
     assert not path.exists()
-
-
-def test_neighbours_stand_beside_their_sample_with_distances_below(digits: np.ndarray, tmp_path: Path) -> None:
-    samples, nearest = digits[:3], digits[100:112].reshape(3, 4, 64)
-    path = tmp_path / "neighbours.png"
-    figures.neighbours(samples, nearest, np.arange(12).reshape(3, 4), path, (8, 8), row_labels=[0, 1, 2])
-    pixels, side = read(path), 16
-    for row in range(3):
-        ((y, x),) = find(pixels, enlarged(samples[row], 2))
-        places = [find(pixels, enlarged(image, 2))[0] for image in nearest[row]]
-        assert {place[0] for place in places} == {y} and places[0][1] - x > side + 2 * figures.SEPARATOR
-        assert list(np.diff([place[1] for place in places])) == [side + figures.SEPARATOR] * 3
-        for below, left in [(False, x), *((True, left) for _, left in places)]:
-            text = pixels[y + side + figures.SEPARATOR : y + side + figures.CAPTION, left : left + side]
-            assert (text < 128).any() == below
 
 
 RECORDS = [
@@ -128,113 +96,22 @@ def test_curves_draw_rows_and_tables_alike(tmp_path: Path) -> None:
     assert (read(tmp_path / "rows.png") == read(tmp_path / "table.png")).all()
 
 
-def test_curves_mark_the_stopping_point(tmp_path: Path) -> None:
-    def drawn(chosen: float) -> tuple[int, int]:
-        """Return the column of the dotted line, right of the axis the blackest one, and the curve's last column."""
-        figures.curves(RECORDS, tmp_path / "with.png", chosen=chosen)
-        pixels = read(tmp_path / "with.png")
-        dotted = int((pixels.sum(2) == 0).sum(0)[100:].argmax()) + 100
-        return dotted, int(np.flatnonzero(has_colour(pixels, figures.COLOURS[1]).any(0)).max())
-
-    (first, _), (middle, _), (last, end) = drawn(10), drawn(20), drawn(30)
-    assert last == pytest.approx(end, abs=6) and last - first > 200  # The last epoch is the 30th.
-    assert middle == pytest.approx((first + last) / 2, abs=2)
-
-
 def test_curves_have_a_plot_for_what_was_measured_only(tmp_path: Path) -> None:
     figures.curves(RECORDS, tmp_path / "two.png")
     more = [record | {"label_fidelity": 0.5, "diversity": float("nan")} for record in RECORDS]
     figures.curves(more, tmp_path / "three.png")
     assert read(tmp_path / "three.png").shape[0] > read(tmp_path / "two.png").shape[0] + 200
-    with pytest.raises(UsageError, match="no column update; they have epoch, valid"):
-        figures.curves(RECORDS, tmp_path / "none.png", x="update")
-    for nothing in ([{"epoch": 1, "d_loss": None}], []):
-        with pytest.raises(UsageError, match=r"none of the columns|no column"):
-            figures.curves(nothing, tmp_path / "none.png")
-    assert not (tmp_path / "none.png").exists()
 
 
-def test_parzen_curve_marks_the_chosen_sigma(tmp_path: Path) -> None:
-    sigmas = np.logspace(-1, 0, 10)
-    means, path = -((np.log(sigmas) + 1.5) ** 2) * 100, tmp_path / "parzen.png"
-    stars = []
-    for place in (2, 7):
-        figures.parzen_curve(sigmas, means, sigmas[place], path)
-        ink = has_colour(read(path), figures.COLOURS[0])
-        # A star is the tallest and widest mark of the curve: the place with the most ink around it.
-        around = np.lib.stride_tricks.sliding_window_view(ink, (12, 12)).sum((2, 3))
-        stars.append(np.unravel_index(around.argmax(), around.shape)[1] / ink.shape[1])
-    assert 0.2 < stars[0] < 0.45 < 0.65 < stars[1] < 0.9
-
-
-def test_bars_are_as_high_as_the_shares(tmp_path: Path) -> None:
-    shares = np.array([1.0, 0.75, 0.5, 0.25])
-    confusion = (100 * (np.diag(shares) + np.roll(np.diag(1 - shares), 1, 1))).astype(int).tolist()
-    figures.fidelity_bars(
-        FidelityRecord(share=shares.mean(), per_class=shares.tolist(), confusion=confusion), tmp_path / "bars.png"
-    )
-    # Lines and letters cover parts of a bar, so a bar's top is sought, not its area.
-    blue = has_colour(read(tmp_path / "bars.png"), figures.BAR_COLOUR)
-    columns = np.flatnonzero(blue.any(0))
-    bars = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
-    tops = np.array([np.flatnonzero(blue[:, bar].any(1)).min() for bar in bars])
-    bottom = np.flatnonzero(blue.any(1)).max() + 1
-    np.testing.assert_allclose((bottom - tops) / (bottom - tops[0]), shares, atol=0.01)
-
-
-@pytest.mark.parametrize("cell", [(0, 0), (0, 2), (2, 1)])
-def test_heat_maps_have_images_down_and_labels_across(cell: tuple[int, int], tmp_path: Path) -> None:
-    by_label, halves = np.zeros((3, 3)), [[0.5, 0.5], [0.5, 0.5]]
-    by_label[cell] = 1
-    names = {"rows": ["real", "generated"], "columns": ["own", "wrong"], "mean": halves, "accepted": halves}
-    zeros = np.zeros((3, 3)).tolist()
-    matrix = AcceptanceRecord(**names, by_label_real=by_label.tolist(), by_label_fake=zeros)
-    figures.acceptance(matrix, tmp_path / "acceptance.png")
-    pixels = read(tmp_path / "acceptance.png")
-    lowest, highest = (colormaps[figures.COLOUR_MAP](end, bytes=True)[:3] for end in (0.0, 1.0))
-    bright, dark = ((pixels == colour).all(2)[:, : 4 * pixels.shape[1] // 5] for colour in (highest, lowest))
-    # The real images' map spans from its own dark and bright cells to the gap before the next map.
-    columns = np.flatnonzero((bright | dark).any(0))
-    span = np.split(columns, np.flatnonzero(np.diff(columns) > 10) + 1)[0]
-    rows = np.flatnonzero((bright | dark)[:, span].any(1))
-    y, x = (bright[:, span].nonzero()[axis].mean() for axis in (0, 1))
-    assert int(3 * (y - rows.min()) / (rows.max() - rows.min())) == cell[0]
-    assert int(3 * x / len(span)) == cell[1]
-
-
-def test_figures_of_real_measures_are_small_and_whole(tmp_path: Path) -> None:
-    result = msgspec.json.decode(RESULT.read_bytes(), type=MnistResult)
-    assert result.label_fidelity is not None and result.acceptance is not None
-    figures.fidelity_bars(result.label_fidelity, tmp_path / "fidelity.png", title="What is read?")
-    figures.acceptance(result.acceptance, tmp_path / "acceptance.png", title="What D accepts")
-    figures.curves(pd.read_csv(RESULT.with_name("metrics.csv")), tmp_path / "curves.png", chosen=115, title="Training")
+def test_figures_are_small_and_whole(tmp_path: Path) -> None:
+    figures.curves(pd.read_csv(METRICS), tmp_path / "curves.png", chosen=115, title="Training")
     noise = np.random.default_rng(0).uniform(size=(10, 10, 784))
     figures.image_grid(noise, tmp_path / "noise.png", row_labels=range(10), title="noise")
+    bins = [CalibrationBin(low=0, high=0.5, pairs=9, drawn=0.2, right=0.3)]
+    figures.reliability({"cGAN": bins}, tmp_path / "reliability.png", title="Are they right?")
     for path in tmp_path.iterdir():
         read(path)
         assert path.stat().st_size < 250_000
-
-
-def test_interval_bars_are_as_long_as_their_values(tmp_path: Path) -> None:
-    rows = {"cGAN": (0.30, 0.25, 0.36), "commonest": (0.15, 0.15, 0.15), "vote": (0.20, 0.10, 0.60)}
-    figures.interval_bars(rows, tmp_path / "bars.png", axis="precision at 10", title="Which method tags best?")
-    pixels = read(tmp_path / "bars.png")
-    # Each bar is a run of lines with ink of its colour; the lines through its middle are broken by the interval.
-    bars = []
-    for colour in (figures.COLOURS[0], figures.BAR_COLOUR):
-        ink = has_colour(pixels, colour)
-        lines = np.flatnonzero(ink.sum(1) > 20)
-        for block in np.split(lines, np.flatnonzero(np.diff(lines) > 3) + 1):
-            columns = np.flatnonzero(ink[block].any(0))
-            bars.append((block.mean(), columns.min(), columns.max() - columns.min() + 1))
-    heights, starts, lengths = zip(*bars, strict=True)
-    assert list(heights) == sorted(heights), "the first row stands on top"
-    assert max(starts) - min(starts) <= 1
-    np.testing.assert_allclose(np.array(lengths) / lengths[0], [1, 0.15 / 0.30, 0.20 / 0.30], atol=0.02)
-    with pytest.raises(UsageError, match="no rows"):
-        figures.interval_bars({}, tmp_path / "none.png", axis="precision")
-    figures.interval_bars({"all wrong": (0.0, 0.0, 0.0)}, tmp_path / "zero.png", axis="precision")
-    read(tmp_path / "zero.png")
 
 
 def test_a_stamped_figure_names_its_weights_and_is_left_out_beside_others(digits: np.ndarray, tmp_path: Path) -> None:

@@ -57,15 +57,15 @@ class Outer:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"kind": "mnist", "weights": [{"update": -3, "sha256": ""}]}', ("weights.0.update", "-3", "int >= 0")),
-        ('{"kind": "mnist", "weights": [{"update": "x", "sha256": ""}]}', ("weights.0.update", '"x"', "int")),
-        ('{"kind": "mnist", "weights": [{"update": 1}]}', ("weights.0.sha256 is missing",)),
-        ('{"kind": "nothing", "weights": []}', ("kind", '"nothing"', "mnist or flickr-tags")),
-        ('{"weights": []}', ("field kind is missing",)),
+        ('{"kind": "mnist", "weights": [{"update": -3, "sha256": ""}]}', ("field weights[0].update", "int >= 0")),
+        ('{"kind": "mnist", "weights": [{"update": "x", "sha256": ""}]}', ("weights[0].update", "Expected int")),
+        ('{"kind": "mnist", "weights": [{"update": 1}]}', ("weights[0]", "missing required field sha256")),
+        ('{"kind": "nothing", "weights": []}', ("field kind", "'nothing'", "choose mnist or flickr-tags")),
+        ('{"weights": []}', ("missing required field kind",)),
         ("[1]", ("the file",)),
     ],
 )
-def test_errors_name_file_field_found_and_expected(text: str, words: tuple[str, ...], tmp_path: Path) -> None:
+def test_errors_name_file_field_and_what_is_expected(text: str, words: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
