@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from experiments import UsageError
 from experiments.flickr_tags.presets import FlickrConfig
-from experiments.runs.cli import run
+from experiments.runs.cli import parse, run
 from experiments.runs.files import check_output, write_json
 from experiments.runs.folder import RunFolder
 from experiments.runs.records import RunConfig
@@ -176,7 +176,7 @@ def tag_photos(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status: 0, or 1 if no photo could be read."""
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.tag")
+    command = parse(Command, "experiments.tag", argv)
     from cgan.devices import resolve_device
     from embeddings.images.extract import find_images
     from experiments.runs.photo_table import percent, printable

@@ -17,7 +17,7 @@ import tyro
 
 from experiments import UsageError
 from experiments.generators import FOLDER, Figure, GeneratorRecord, TrainedGenerator, load_generator
-from experiments.runs.cli import check_name, run
+from experiments.runs.cli import check_name, parse, run
 from experiments.runs.files import write_text
 from experiments.runs.folder import Result
 from experiments.runs.records import DivergedResult, FlickrResult, MnistResult, RunConfig
@@ -63,7 +63,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.generators")
+    command = parse(Command, "experiments.generators", argv)
     check_name(command.name)
     if not command.out.is_dir():
         raise UsageError(f"--out {command.out}: no such folder")

@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from experiments import UsageError
-from experiments.runs.cli import run
+from experiments.runs.cli import parse, run
 from experiments.runs.files import check_output, write_bytes
 
 #: Images in a row; more would make a figure that no program opens.
@@ -54,7 +54,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.sample")
+    command = parse(Command, "experiments.sample", argv)
     import numpy as np
     import torch
 

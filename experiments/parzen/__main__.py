@@ -20,7 +20,7 @@ import tyro
 from experiments import UsageError
 from experiments.generators import load_generator
 from experiments.parzen.sample_files import as_images, read_images
-from experiments.runs.cli import run
+from experiments.runs.cli import parse, run
 from experiments.runs.files import check_output, write_json
 from experiments.runs.folder import environment
 
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Score what the command line names; print the result, and write it where asked."""
     started = time.perf_counter()
     argv = list(sys.argv[1:] if argv is None else argv)
-    settings = tyro.cli(Settings, prog="python -m experiments.parzen", args=argv)
+    settings = parse(Settings, "experiments.parzen", argv)
     check(settings)
 
     import torch
