@@ -90,7 +90,8 @@ def test_figure_2_is_drawn_without_data_or_runs(installed: Path, elsewhere: Path
 def test_printed_commands_can_be_typed(installed: Path, elsewhere: Path) -> None:
     """A run, what it prints to be typed next, a report from the package's templates, and a plan of commands."""
     path = {"PATH": f"{installed}{os.pathsep}{os.environ['PATH']}"}
-    small = (*commands.SMALL_NETS, *commands.SHORT)
+    length = ("--stopping.max-updates", 20, "--stopping.first-estimate", 10, "--stopping.estimate-every", 10)
+    small = (*commands.SMALL_NETS, *length)
     done = run(installed / "cgan-mnist", "paper", *small, cwd=elsewhere, **path)
     assert done.returncode == 0, done.stderr
     more = re.search(r"more images: (.*)", done.stdout)
