@@ -1,6 +1,6 @@
 # The front door. Every target builds .venv from setup.cfg first, once. ARGS="..." goes to the target's command.
 #   make mnist [PRESET=paper] [SEED=1]                     train on MNIST, stop, measure (section 4.1)
-#   make sample [RUN=runs/mnist/paper-seed1]               draw digits from a trained run
+#   make sample [RUN=runs/mnist/paper-seed1]               draw digits from a trained generator, or from a run
 #   make flickr-tags [PRESET=paper] [DATASET=auto]         photos to tags, beside the baselines (section 4.2)
 #   make tag RUN=runs/flickr-tags/NAME PHOTOS="a.jpg b/"   tag your own photos with a trained run
 #   make word-vectors [MIN_COUNT=200] [WORDS="dog beach"]  YFCC100M metadata to word vectors and neighbours
@@ -71,8 +71,9 @@ report: $(READY)
 reproduce: $(READY)
 	$(PY) -m experiments.reproduce $(if $(FAST),--fast) $(if $(PLAN),--plan $(PLAN)) $(ARGS)
 
+# Without RUN: the generator of this name that comes with the package, such as PRESET=paper.
 sample: $(READY)
-	$(PY) -m experiments.sample $(or $(RUN),runs/mnist/$(PRESET)-seed$(SEED)) $(ARGS)
+	$(PY) -m experiments.sample $(or $(RUN),$(PRESET)) $(ARGS)
 
 # Its faiss row needs the bench extra: .venv/bin/pip install --editable '.[bench]'
 bench: $(READY)

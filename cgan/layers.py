@@ -30,9 +30,10 @@ def initialise_(weight: Tensor, init: Init, rng: torch.Generator) -> Tensor:
 
 def linear(inputs: int, outputs: int, init: Init, rng: torch.Generator) -> nn.Linear:
     """Return an ``nn.Linear`` with weights from ``init`` and zero biases."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    initialise_(layer.weight, init, rng)
-    nn.init.zeros_(layer.bias)
+    # Without PyTorch's own random weights, as nn.utils.skip_init gives it; that imports modules for most of a second.
+    layer = nn.Linear(inputs, outputs, device="meta")
+    layer.weight = nn.Parameter(initialise_(torch.empty(outputs, inputs), init, rng))
+    layer.bias = nn.Parameter(torch.zeros(outputs))
     return layer
 
 

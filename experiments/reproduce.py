@@ -19,11 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-
 from cgan import CganError
 from experiments import UsageError
-from experiments.runs.cli import clock, printed_command, run, sentence
+from experiments.runs.cli import clock, command_words, parse, printed_command, run, sentence
 from experiments.runs.files import flat, read_record, write_bytes, write_text
 from experiments.runs.folder import ADDED, RunFolder, is_of_the_run
 from experiments.runs.records import DivergedResult
@@ -130,9 +128,14 @@ class Step:
     """Names of the commands whose files it takes."""
 
     @property
+    def full_module(self) -> str:
+        """The module as Python's -m takes it."""
+        return self.module if self.module == "pytest" else f"experiments.{self.module}"
+
+    @property
     def typed(self) -> str:
         """The command as a person types it."""
-        return printed_command(f"{'' if self.module == 'pytest' else 'experiments.'}{self.module}", *self.arguments)
+        return printed_command(self.full_module, *self.arguments)
 
     def is_done(self) -> bool:
         """Return whether all that the command makes is there, with its settings and length. A divergence counts."""
@@ -188,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status: 1 if a step failed, 130 after Ctrl-C."""
     from filelock import FileLock, Timeout
 
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.reproduce")
+    command = parse(Command, "experiments.reproduce", argv)
     steps = plan(command)
     if command.publish is not None:
         return publish(steps, command.publish)
@@ -441,9 +444,8 @@ def start(step: Step, logs: Path) -> subprocess.Popen[bytes]:
             path.parent.mkdir(parents=True, exist_ok=True)
     with open(log_path(step, logs), "a", encoding="utf-8") as log:
         print(f"$ {step.typed}", file=log, flush=True)
-        module = step.module if step.module == "pytest" else f"experiments.{step.module}"
         return subprocess.Popen(
-            [sys.executable, "-m", module, *step.arguments],
+            [*command_words(step.full_module), *step.arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -64,12 +64,12 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 @cache
 def options(module: str) -> str:
     """Return the help of a command and of all its presets or subcommands."""
-    help_of = [sys.executable, "-m", module, "--help"]
+    help_of = [sys.executable, "-m", module, "--help-all"]
     shown = subprocess.run(help_of, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     presets = re.match(r"usage:[^{]*\{([\w,-]+)\}", shown.stdout)
     for name in presets[1].split(",") if presets else ():
-        more = [*help_of[:-1], name, "--help"]
+        more = [*help_of[:-1], name, "--help-all"]
         shown.stdout += subprocess.run(more, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True).stdout
     return shown.stdout
 

@@ -22,7 +22,7 @@ import tyro
 from experiments import UsageError
 from experiments.bench.context import QUICK, Context, Sizes
 from experiments.bench.measure import Candidate, Check, Job, measure, table
-from experiments.runs.cli import run
+from experiments.runs.cli import parse, run
 from experiments.runs.files import check_output, write_json, write_text
 from experiments.runs.folder import environment
 
@@ -91,7 +91,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure; the exit status, 1 if results that should agree do not."""
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.bench", description=Command.__doc__)
+    command = parse(Command, "experiments.bench", argv, description=Command.__doc__)
     threads = command.threads or cores()
     # Before torch or BLAS is loaded: faiss, gensim and scikit-learn take their threads from here.
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)

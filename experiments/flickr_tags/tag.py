@@ -16,13 +16,15 @@ from msgspec import Meta
 
 from experiments import UsageError
 from experiments.flickr_tags.presets import FlickrConfig
-from experiments.runs.cli import run
+from experiments.runs.cli import parse, run
 from experiments.runs.files import check_output, write_json
 from experiments.runs.folder import RunFolder
 from experiments.runs.records import RunConfig
-from experiments.runs.training import load_networks, read_settings
+from experiments.runs.training import read_settings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from cgan.networks import Generator
     from embeddings.images.networks import FrozenNetwork
     from embeddings.vocabulary import Vocabulary
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Tags for photos by the generator of a run of experiments.flickr_tags."""
+    """Tags for photos by a trained generator of experiments.flickr_tags."""
 
-    run: tyro.conf.Positional[Path]
-    """The run's folder, such as runs/flickr-tags/paper-flickr-mini-seed1."""
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME|RUN")]
+    """Name of a generator that comes with this package, or a run's folder, such as
+    runs/flickr-tags/paper-flickr-mini-seed1."""
     photos: tyro.conf.Positional[tuple[Path, ...]]
     """Photos, or folders of photos."""
     json: Path | None = None
@@ -75,24 +78,54 @@ class ScaleRecord:
     length: Annotated[float, Meta(gt=0, lt=1e9)]
 
 
-def load_tagger(path: Path, weights: Path | None = None) -> Tagger:
-    """Return the tagger of the run in ``path``; raises ``UsageError``, ``CganError`` or ``EmbeddingError``."""
+def load_tagger(run: str | Path, weights: Path | None = None) -> Tagger:
+    """Return the tagger of this name, or of the run in this folder.
+
+    Raises ``UsageError``, ``CganError`` or ``EmbeddingError``.
+    """
+    from embeddings.vocabulary import Vocabulary
+    from experiments.flickr_tags.dataset import Scale, decoding_vocabulary, load_frozen
+    from experiments.generators import load_generator
+
+    net = load_generator(run, "flickr-tags")
+    record, file = net.config, net.folder.config_path if net.folder else net.source
+    network_checksum = (record.network or {}).get("checksum")
+    if not isinstance(network_checksum, str):
+        raise UsageError(f"{file}: field network.checksum is missing; restore the file, or train again")
+    if net.folder is not None:
+        config = read_settings(net.folder, record, FlickrConfig.from_dict)
+        vocabulary, tensors, scale_path = read_inputs(net.folder, config)
+    else:
+        assert net.record is not None
+        config, scale_path = FlickrConfig.from_dict(record.settings), Path(f"{net.source}: its scale")
+        vocabulary = Vocabulary.from_arrays(net.record.words, net.tensors["words"].float().numpy())
+        tensors = {name.removeprefix("scale."): t for name, t in net.tensors.items() if name.startswith("scale.")}
+    if weights is not None:
+        config = replace(config, features=replace(config.features, weights=str(weights)))
+    network = load_frozen(config.features)
+    if network.checksum != network_checksum:
+        raise UsageError(
+            f"the weights of {network.name} ({network.weights}) are not those that the run was trained with: name the "
+            "right file with --weights"
+        )
+    sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    fitted = () if config.features.scaling in ("none", "unit") else ("mean", "deviation")
+    if sizes != dict.fromkeys(fitted, (network.dim,)):
+        raise UsageError(f"{scale_path}: not the scale of this run's features; restore the run's own file")
+    arrays = [tensors[name].numpy() if name in tensors else None for name in ("mean", "deviation")]
+    scale = Scale(config.features.scaling, config.features.length, *arrays)
+    return Tagger(config, record, net.generator, decoding_vocabulary(vocabulary, config), network, scale)
+
+
+def read_inputs(folder: RunFolder, config: FlickrConfig) -> tuple[Vocabulary, dict[str, Tensor], Path]:
+    """Return a run's words, and the tensors and the file of its features' scale, both checked against ``config``."""
     from cgan import checkpoint
     from embeddings.vocabulary import Vocabulary
     from experiments.flickr_tags.__main__ import SCALE, VOCABULARY
-    from experiments.flickr_tags.dataset import Scale, decoding_vocabulary, load_frozen
 
-    folder = RunFolder.existing(path)
-    record = folder.read_config("flickr-tags")
-    config = read_settings(folder, record, FlickrConfig.from_dict)
-    network_checksum = (record.network or {}).get("checksum")
-    if not isinstance(network_checksum, str):
-        raise UsageError(f"{folder.config_path}: field network.checksum is missing; restore the file, or train again")
-    if weights is not None:
-        config = replace(config, features=replace(config.features, weights=str(weights)))
     words, scale_path = folder.path / VOCABULARY, folder.path / SCALE
     # Without the vocabulary's JSON, rare words would be generated as well.
-    for needed in (words, words.with_suffix(".json"), scale_path, folder.best_path):
+    for needed in (words, words.with_suffix(".json"), scale_path):
         if not needed.exists():
             raise UsageError(f"{needed}: no such file yet; --resume the run until its first estimate")
     vocabulary = Vocabulary.load(words)
@@ -105,20 +138,9 @@ def load_tagger(path: Path, weights: Path | None = None) -> Tagger:
         )
     tensors, values = checkpoint.load(scale_path)
     kept = checkpoint.convert(values, ScaleRecord, scale_path)
-    generator, _, _ = load_networks(folder, record, config.generator, config.discriminator)
-    network = load_frozen(config.features)
-    if network.checksum != network_checksum:
-        raise UsageError(
-            f"the weights of {network.name} ({network.weights}) are not those that the run was trained with: name the "
-            "right file with --weights"
-        )
-    sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    fitted = () if config.features.scaling in ("none", "unit") else ("mean", "deviation")
-    if kept.kind != config.features.scaling or sizes != dict.fromkeys(fitted, (network.dim,)):
+    if (kept.kind, kept.length) != (config.features.scaling, config.features.length):
         raise UsageError(f"{scale_path}: not the scale of this run's features; restore the run's own file")
-    arrays = [tensors[name].numpy() if name in tensors else None for name in ("mean", "deviation")]
-    scale = Scale(kept.kind, kept.length, *arrays)
-    return Tagger(config, record, generator, decoding_vocabulary(vocabulary, config), network, scale)
+    return vocabulary, tensors, scale_path
 
 
 def tag_photos(
@@ -154,7 +176,7 @@ def tag_photos(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status: 0, or 1 if no photo could be read."""
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.tag")
+    command = parse(Command, "experiments.tag", argv)
     from cgan.devices import resolve_device
     from embeddings.images.extract import find_images
     from experiments.runs.photo_table import percent, printable

@@ -54,7 +54,7 @@ class Command(Options):
 
 def parse(argv: Sequence[str] | None) -> Command:
     """Return the command that the arguments ask for; ends the program on a mistake and after ``--help``."""
-    return parse_command(Command, MNIST_PRESETS, argv, f"python -m {MODULE}")
+    return parse_command(Command, MNIST_PRESETS, argv, MODULE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Sample images from a trained run: ``python -m experiments.sample RUN --labels 0-9 --per-label 10 --out grid.png``."""
+"""Sample images from a trained generator: ``python -m experiments.sample paper --labels 0-9 --out grid.png``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from experiments import UsageError
-from experiments.runs.cli import run
+from experiments.runs.cli import parse, run
 from experiments.runs.files import check_output, write_bytes
 
 #: Images in a row; more would make a figure that no program opens.
@@ -21,12 +21,12 @@ MAX_PER_LABEL = 10_000
 
 @dataclass(frozen=True)
 class Command:
-    """Sample images from a trained run and lay them out as in figure 2 of the paper: a row per label."""
+    """Sample images from a trained generator and lay them out as in figure 2 of the paper: a row per label."""
 
-    run: tyro.conf.Positional[Path]
-    """Folder of the run, such as runs/mnist/paper-seed1."""
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME|RUN")] = "paper"
+    """Name of a generator that comes with this package, or folder of a run, such as runs/mnist/paper-seed1."""
     labels: Annotated[str, tyro.conf.arg(metavar="LABELS")] = "all"
-    """Labels to ask for, a row each: 0-9, or 3,1,4, or both mixed; all is every one. Unconditional runs take none."""
+    """Labels to ask for, a row each: 0-9, or 3,1,4, or both mixed; all is every one. Unconditional ones take none."""
     per_label: int = 10
     """Images in a row."""
     seed: int = 0
@@ -54,23 +54,24 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.sample")
+    command = parse(Command, "experiments.sample", argv)
     import numpy as np
     import torch
 
     from cgan.devices import seeded
-    from experiments.mnist.sampling import load_run, sample_images
+    from experiments.generators import load_generator
+    from experiments.mnist.sampling import sample_images
     from experiments.runs import figures
 
-    loaded = load_run(command.run)
-    labels = parse_labels(command.labels, loaded.classes)
+    net = load_generator(command.run, "mnist")
+    labels = parse_labels(command.labels, net.classes)
     rows = len(labels) if labels else 10
     asked = torch.tensor(labels).repeat_interleave(command.per_label) if labels else None
-    if command.dropout and not loaded.generator.has_dropout:
-        raise UsageError(f"{loaded.folder}: this run's generator has no dropout: leave --dropout out")
+    if command.dropout and not net.generator.has_dropout:
+        raise UsageError(f"{net.source}: this generator has no dropout: leave --dropout out")
     rng = seeded(command.seed, "samples")
-    images = sample_images(loaded.generator, asked, rows * command.per_label, rng, command.dropout).numpy()
-    dataset, side = loaded.record.dataset, round(images.shape[1] ** 0.5)
+    images = sample_images(net.generator, asked, rows * command.per_label, rng, command.dropout).numpy()
+    dataset, side = net.config.dataset, round(images.shape[1] ** 0.5)
     figures.image_grid(
         images.reshape(rows, command.per_label, -1),
         command.out,
@@ -78,9 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         row_labels=labels or None,
         title=f"trained on {dataset.name}" if dataset.embedded else None,
     )
-    figures.stamp([command.out], loaded.folder.best_weights())
+    figures.stamp([command.out], net.weights)
     dropout = ", dropout on" if command.dropout else ""
-    print(f"{command.out}: {len(images)} images, trained on {dataset.name}, update {loaded.update:,}{dropout}")
+    print(
+        f"{command.out}: {len(images)} images by {net.source}, trained on {dataset.name}, "
+        f"update {net.weights.update:,}{dropout}"
+    )
     if command.npy:
         file = io.BytesIO()
         np.save(file, images)
@@ -96,7 +100,7 @@ def parse_labels(text: str, classes: int | None) -> list[int]:
     """
     if classes is None:
         if text != "all":
-            raise UsageError("this run's generator takes no labels: leave --labels out")
+            raise UsageError("this generator takes no labels: leave --labels out")
         return []
     if text == "all":
         return list(range(classes))

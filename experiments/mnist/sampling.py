@@ -67,16 +67,15 @@ def sample_images(
     return to_pixels(generator.sample(labels, n, rng, dropout=dropout), generator.spec.output)
 
 
-def samples_of_run(path: Path, per_class: int, seed: int) -> np.ndarray:
-    """Return ``per_class`` images of each class in order of class, or ten times as many of an unconditional run.
+def samples_of(generator: Generator, classes: int | None, per_class: int, seed: int) -> np.ndarray:
+    """Return ``per_class`` images of each class in order of class, or ten times as many of an unconditional generator.
 
-    The array is (n, pixels) float32 in [0, 1]. Raises ``UsageError`` or ``CganError`` as ``load_run`` does.
+    The array is (n, pixels) float32 in [0, 1].
     """
     import torch
 
     from cgan.devices import seeded
 
-    run = load_run(path)
-    n = per_class * (run.classes or 10)
-    labels = None if run.classes is None else torch.arange(run.classes).repeat_interleave(per_class)
-    return sample_images(run.generator, labels, n, seeded(seed, "samples")).numpy()
+    n = per_class * (classes or 10)
+    labels = None if classes is None else torch.arange(classes).repeat_interleave(per_class)
+    return sample_images(generator, labels, n, seeded(seed, "samples")).numpy()

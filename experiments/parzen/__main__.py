@@ -18,10 +18,11 @@ import numpy as np
 import tyro
 
 from experiments import UsageError
+from experiments.generators import load_generator
 from experiments.parzen.sample_files import as_images, read_images
-from experiments.runs.cli import run
+from experiments.runs.cli import parse, run
 from experiments.runs.files import check_output, write_json
-from experiments.runs.folder import RunFolder, environment
+from experiments.runs.folder import environment
 
 if TYPE_CHECKING:
     from cgan.metrics.parzen import ParzenResult
@@ -50,10 +51,10 @@ class Settings:
     file, the one named "samples", else "images", is taken. Bytes are divided by 255, and a note says so.
     """
 
-    samples: Annotated[str, tyro.conf.arg(metavar="FILE|RUN|CONTROL")]
-    """What to score: a .npy, .npz or .safetensors file; a run's folder, from which samples are drawn; or a control,
-    mnist-train (random training images) or mnist-kmeans (centroids of the 50,000 training images, about a minute on
-    two cores)."""
+    samples: Annotated[str, tyro.conf.arg(metavar="FILE|NAME|RUN|CONTROL")]
+    """What to score: a .npy, .npz or .safetensors file; a generator of this package by name, or a run's folder, from
+    which samples are drawn; or a control, mnist-train (random training images) or mnist-kmeans (centroids of the 50,000
+    training images, about a minute on two cores)."""
     valid: Annotated[str, tyro.conf.arg(metavar="FILE|auto|mnist|digits")] = "auto"
     """Images that choose sigma: a file, or the validation images of a data set; auto is the one that the run was
     trained on, and MNIST (the last 10,000 training images) for files and controls."""
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Score what the command line names; print the result, and write it where asked."""
     started = time.perf_counter()
     argv = list(sys.argv[1:] if argv is None else argv)
-    settings = tyro.cli(Settings, prog="python -m experiments.parzen", args=argv)
+    settings = parse(Settings, "experiments.parzen", argv)
     check(settings)
 
     import torch
@@ -171,14 +172,14 @@ def check(settings: Settings) -> None:
         check_output(path, flag)
     if settings.samples in DATA_SETS:
         raise UsageError(
-            f"--samples {settings.samples}: give {REAL}, {KMEANS}, a file of samples or the folder of a run"
+            f"--samples {settings.samples}: give {REAL}, {KMEANS}, a file of samples, a generator's name or a run"
         )
     for flag, name in (("--valid", settings.valid), ("--test", settings.test)):
         if name in (REAL, KMEANS):
             raise UsageError(f"{flag} {name}: give mnist, digits or a file of images")
     if settings.count is not None:
         if Path(settings.samples).is_file():
-            raise UsageError("--count is for a run's folder or a control: a file is scored whole, leave it out")
+            raise UsageError("--count is for a generator or a control: a file is scored whole, leave it out")
         if settings.count < 1:
             raise UsageError(f"--count {settings.count}: at least one sample is needed")
     if settings.seed < 0:
@@ -207,12 +208,12 @@ def read_inputs(settings: Settings) -> Inputs:
 
     samples, roles = settings.samples, {"valid": settings.valid, "test": settings.test}
     inputs, loaded = Inputs({"samples": samples, **roles}), {}
-    run_folder = None
+    net = None
     if samples not in (REAL, KMEANS):
         if Path(samples).suffix or Path(samples).is_file():
             inputs.add("samples", *read_images(Path(samples)))
         else:
-            run_folder = RunFolder.existing(Path(samples))
+            net = load_generator(samples, "mnist")
             if (settings.count or COUNT) % CLASSES:
                 raise UsageError(f"--count {settings.count}: a run draws equally many of 10 classes, give a multiple")
     for role, name in roles.items():
@@ -221,7 +222,7 @@ def read_inputs(settings: Settings) -> Inputs:
 
     def data_set(name: str) -> ImageDataset:
         if name == "auto":
-            name = "digits" if run_folder and run_folder.read_config("mnist").dataset.embedded else "mnist"
+            name = "digits" if net and net.config.dataset.embedded else "mnist"
         if name not in loaded:
             loaded[name] = load_digit_images(name, settings.data_root)  # type: ignore[arg-type]
         return loaded[name]
@@ -235,10 +236,10 @@ def read_inputs(settings: Settings) -> Inputs:
         train = data_set("mnist").train.images
         check_alike(inputs.names, {"samples": train, **inputs.arrays})
         inputs.add("samples", *control(samples, train, settings.count or COUNT, settings.seed))
-    elif run_folder is not None:
-        from experiments.mnist.sampling import samples_of_run
+    elif net is not None:
+        from experiments.mnist.sampling import samples_of
 
-        drawn = samples_of_run(run_folder.path, (settings.count or COUNT) // CLASSES, settings.seed)
+        drawn = samples_of(net.generator, net.classes, (settings.count or COUNT) // CLASSES, settings.seed)
         inputs.add("samples", *as_images(drawn, samples))
     check_alike(inputs.names, inputs.arrays)
     return inputs

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from experiments import UsageError
 from experiments.report.tables import check_folders
 from experiments.runs import cli
@@ -27,7 +25,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.report")
+    command = cli.parse(Command, "experiments.report", argv)
     check_folders(command.runs, Command.runs)
     check_output(command.out, "--out")
     if command.out.suffix != ".html":

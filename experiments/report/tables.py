@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
-
 from experiments import UsageError
 from experiments.runs import cli
 from experiments.runs.files import write_text
@@ -116,7 +114,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.tables")
+    command = cli.parse(Command, "experiments.tables", argv)
     check_folders(command.runs, Command.runs)
     if command.out.exists() and not command.out.is_dir():
         raise UsageError(f"--out {command.out}: a file is in the way, give a folder")

@@ -1,4 +1,4 @@
-"""Command lines: options that all training commands share, presets as files, errors as one sentence.
+"""Command lines: options that all training commands share, presets as files, help, errors as one sentence.
 
 Independent of any experiment; imports no torch.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import runpy
 import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, make_dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -27,17 +29,34 @@ from experiments.runs.files import read_record, write_json
 from experiments.runs.records import Text
 
 Parsed = TypeVar("Parsed", bound="Options")
+Form = TypeVar("Form")
 
 #: Errors that a user can fix: printed as one sentence. Any other is a bug and keeps its traceback.
 USER_ERRORS = (CganError, DataError, EmbeddingError, UsageError, OSError)
+
+#: Name of this package in the index, and how the names of its console commands begin.
+DISTRIBUTION, PREFIX = "cgan-reproduction", "cgan-"
+
+
+def console() -> None:
+    """Run the command that the console command is named after: ``cgan-flickr-tags`` is ``experiments.flickr_tags``.
+
+    As ``python -m`` runs it, but modules are not looked for in the current folder.
+    """
+    name = Path(sys.argv[0]).name.removeprefix(PREFIX).replace("-", "_")
+    runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
     """Call ``main(argv)`` and return the exit status: what ``main`` returns or 0, 2 on a user's error, 130 on Ctrl-C.
 
     ``CGAN_TRACEBACK=1`` in the environment shows the traceback of a user's error as well. Output that nobody reads any
-    more (``| head``) ends the command quietly; characters that the terminal cannot show are escaped.
+    more (``| head``) ends the command quietly; characters that the terminal cannot show are escaped. ``--version`` as
+    the first argument prints the package's version instead.
     """
+    if (sys.argv[1:] if argv is None else argv)[:1] == ["--version"]:
+        print(f"{DISTRIBUTION} {version()}")
+        return 0
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -74,17 +93,40 @@ def sentence(error: BaseException) -> str:
     return text if len(text) <= 1_000 else f"{text[:600]} ... {text[-300:]}"
 
 
-def printed_command(module: str, *arguments: object) -> str:
-    """Return ``python -m module arguments`` as it can be typed in the current folder.
+def version() -> str:
+    """Return the version of the installed package."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
-    The interpreter is ``python`` where that is this one, ``.venv/bin/python`` where it lies below the current folder.
+
+def script(module: str) -> Path | None:
+    """Return the console command of ``module`` beside the one that this process is; None if it is none."""
+    started = Path([*sys.orig_argv, "", ""][1])  # The options of Python that may stand there begin otherwise.
+    if not started.name.startswith(PREFIX) or not module.startswith("experiments."):
+        return None
+    return started.with_name(PREFIX + module.removeprefix("experiments.").replace("_", "-"))
+
+
+def command_words(module: str) -> list[str]:
+    """Return how another command is started, as this one was: the first words of its command line."""
+    beside = script(module)
+    return [sys.executable, str(beside)] if beside else [sys.executable, "-m", module]
+
+
+def printed_command(module: str, *arguments: object) -> str:
+    """Return the command line of ``module`` as it can be typed in the current folder, in the form this one has.
+
+    That is ``python -m module arguments``, or the name of a console command. A program that the shell would not find by
+    its name is given by its path, from the current folder where it lies below it.
     """
-    ours, here = Path(sys.executable), Path.cwd()
-    if shutil.which("python") == str(ours):
-        python = "python"
-    else:
-        python = str(ours.relative_to(here) if ours.is_relative_to(here) else ours)
-    return shlex.join([python, "-m", module, *map(str, arguments)])
+    beside = script(module)
+    program = beside or Path(sys.executable)
+    name, here = program.name if beside else "python", Path.cwd()
+    if shutil.which(name) != str(program):
+        name = str(program.relative_to(here) if program.is_relative_to(here) else program)
+    return shlex.join([name, *(() if beside else ("-m", module)), *map(str, arguments)])
 
 
 def clock(seconds: float) -> str:
@@ -132,30 +174,65 @@ class Options:
     """Options that the command line gave, such as ``stopping.max_updates``."""
 
 
+def parse(command: type[Form], module: str, argv: Sequence[str] | None, **more: Any) -> Form:
+    """Return the ``command``, a dataclass or a union of several, that the arguments ask for; ``more`` goes to tyro.
+
+    Ends the program with status 2 on a mistake and 0 after ``--help``, of which ``--help-all`` is another name here.
+    """
+    argv = ["--help" if word == "--help-all" else word for word in (sys.argv[1:] if argv is None else argv)]
+    return tyro.cli(command, args=argv, prog=_program(module), **more)
+
+
 def parse_command(
-    command: Callable[..., Parsed], presets: Mapping[str, Callable[[], Any]], argv: Sequence[str] | None, prog: str
+    command: type[Parsed], presets: Mapping[str, Callable[[], Any]], argv: Sequence[str] | None, module: str
 ) -> Parsed:
     """Return the ``command(config, preset=name)`` that the arguments ask for.
 
     A preset is chosen by name, described by its docstring, or given as a file (``read_preset``). Ends the program with
-    status 2 on a mistake and 0 after ``--help``; raises ``UsageError`` on an unknown preset.
+    status 2 on a mistake and 0 after ``--help``, which leaves the preset's settings to ``--help-all``; raises
+    ``UsageError`` on an unknown preset.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    entries = {name: ((make.__doc__ or "").strip(), command(make(), preset=name)) for name, make in presets.items()}
+    about = {name: (make.__doc__ or "").strip() for name, make in presets.items()}
+    configs, file = {name: make() for name, make in presets.items()}, None
     if argv and argv[0].endswith(".json"):
-        name, config, about = read_preset(argv[0], presets)
-        entries[name] = (about, command(config, preset=name, preset_file=argv[0]))
+        file = argv[0]
+        name, configs[name], about[name] = read_preset(file, presets)
         argv = [name, *argv[1:]]
     elif argv and not argv[0].startswith("-"):
-        check_choice(argv[0], tuple(entries), "preset")
+        check_choice(argv[0], tuple(configs), "preset")
+    form, chosen = command, [word for word in argv[:1] if word in configs]
+    if "--help-all" in argv:
+        argv = [*chosen, "--help"]
+    elif {"--help", "-h"} & set(argv):
+        argv = [*chosen, "--help"]
+        # The same command, whose settings are not options.
+        hidden = tyro.conf.Suppress[type(next(iter(configs.values())))]  # type: ignore[misc, valid-type]
+        form = make_dataclass(command.__name__, [("config", hidden)], bases=(command,), frozen=True)
+        for name in chosen:
+            *sections, last = configs[name].as_dict()
+            about[name] += (
+                f"\n\nThe settings of its {', '.join(sections)} and {last} are options too, such as "
+                "--stopping.max-updates: --help-all shows them."
+            )
+    entries = {
+        name: (about[name], form(config, preset=name, preset_file=None if name in presets else file))  # type: ignore[call-arg]
+        for name, config in configs.items()
+    }
     registry = tyro.constructors.ConstructorRegistry()
     for kind, metavar in ((Layer, "LAYER"), (Init, "INIT")):
         registry.primitive_rule(_text_rule(kind, metavar))
     with registry:
-        parsed = tyro.extras.overridable_config_cli(entries, args=argv, prog=prog)
+        parsed = tyro.extras.overridable_config_cli(entries, args=argv, prog=_program(module))
     given = {re.sub(r"^(no-)?", "", a[2:].partition("=")[0]).replace("-", "_") for a in argv if a.startswith("--")}
     own = entries[parsed.preset][1].config.as_dict()  # type: ignore[attr-defined]
     return replace(parsed, preset_settings=own, given=frozenset(given))
+
+
+def _program(module: str) -> str:
+    """Return what the help calls the command."""
+    beside = script(module)
+    return beside.name if beside else f"python -m {module}"
 
 
 @dataclass(frozen=True, kw_only=True)

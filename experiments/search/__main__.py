@@ -18,7 +18,7 @@ import tyro
 from experiments import UsageError
 from experiments.flickr_tags.presets import FLICKR_PRESETS, FlickrConfig
 from experiments.mnist.presets import MNIST_PRESETS, MnistConfig, on_digits
-from experiments.runs.cli import check_choice, check_name, printed_command, read_preset, run
+from experiments.runs.cli import check_choice, check_name, parse, printed_command, read_preset, run
 from experiments.runs.files import write_json
 from experiments.runs.folder import RunFolder, new_session
 from experiments.runs.training import resuming_command
@@ -116,7 +116,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.search")
+    command = parse(Command, "experiments.search", argv)
     if missing := [name for name in ("ray", "optuna") if importlib.util.find_spec(name) is None]:
         raise UsageError(f"a search needs {' and '.join(missing)}: pip install -e '.[cluster]'")
     from data.roots import data_root

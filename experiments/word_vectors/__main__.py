@@ -19,7 +19,7 @@ import tyro
 
 from embeddings.skipgram import SkipGram
 from experiments import UsageError
-from experiments.runs.cli import printed_command, run, sentence
+from experiments.runs.cli import parse, printed_command, run, sentence
 from experiments.runs.engines import Engine
 from experiments.runs.files import check_output, write_bytes
 from experiments.runs.folder import environment
@@ -104,10 +104,10 @@ Command = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
-    command: Corpus | Train | Nearest | Import = tyro.cli(
+    command: Corpus | Train | Nearest | Import = parse(
         Command,  # type: ignore[arg-type]
-        args=argv,
-        prog="python -m experiments.word_vectors",
+        "experiments.word_vectors",
+        argv,
         description="Word embeddings as in section 4.2: YFCC100M metadata to a 200-d skip-gram vocabulary.",
     )
     if isinstance(command, Corpus):

@@ -23,7 +23,8 @@ from sklearn.neighbors import KernelDensity
 
 from data.mnist import load_digit_images
 from experiments import UsageError
-from experiments.mnist.sampling import samples_of_run
+from experiments.generators import load_generator
+from experiments.mnist.sampling import samples_of
 from experiments.parzen import __main__ as parzen
 from experiments.parzen.sample_files import read_images
 from tests.experiments import commands
@@ -192,7 +193,8 @@ def test_a_run_is_scored_on_images_it_has_not_seen(mnist_run: Path, tmp_path: Pa
     result = json.loads(out.read_text())
     dataset = load_digit_images("digits", tmp_path)
     assert (result["n_samples"], result["n_test"]) == (100, len(dataset.test.images))
-    samples = samples_of_run(mnist_run, 10, 0)
+    net = load_generator(mnist_run)
+    samples = samples_of(net.generator, net.classes, 10, 0)
     squares = {part: cdist(getattr(dataset, part).images, samples, "sqeuclidean") for part in ("valid", "test")}
 
     def mean(part: str, sigma: float) -> float:

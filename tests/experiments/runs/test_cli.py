@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def test_options_that_were_given_are_known() -> None:
     [
         ("mnist --help", tuple(MNIST_PRESETS)),
         ("flickr_tags --help", tuple(FLICKR_PRESETS)),
-        ("flickr_tags paper --help", ("--features.scaling", "--decoding.samples", "maxout:1000x3,dropout=0.5")),
+        ("mnist paper --help", ("--seed", "--dataset", "--stopping.max-updates", "--help-all")),
+        ("flickr_tags paper --help-all", ("--features.scaling", "--decoding.samples", "maxout:1000x3,dropout=0.5")),
         ("word_vectors train --help", ("--min-count",)),
         ("parzen --help", ("mnist-train", "mnist-kmeans", "START:STOP:COUNT", ".safetensors", "MiB", "nats")),
         ("sample --help", ("--labels", "--per-label")),
@@ -63,6 +65,21 @@ def test_help_names_what_there_is_and_loads_nothing_slow(line: str, words: tuple
     done = subprocess.run(command, cwd=commands.ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1] == "set()", done
     assert all(word in done.stdout for word in words)
+
+
+def test_help_is_short_and_help_all_has_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(*argv: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            parse(*argv)
+        assert not end.value.code
+        return capsys.readouterr().out
+
+    short, whole = shown("paper", "--seed", "3", "--training.decay", "2", "--help"), shown("paper", "--help-all")
+    assert len(short.splitlines()) < 60 and "--training.decay" not in short and "--seed" in short
+    assert set(re.findall(r"--[\w.-]+", short)) - {"--help-all"} <= set(re.findall(r"--[\w.-]+", whole))
+    for section, values in paper().as_dict().items():
+        assert all(f"--{section}.{name.replace('_', '-')}" in whole for name in values)
+    assert shown("--help") == shown("--help-all") == shown("-h")
 
 
 def test_an_unknown_preset_gets_the_nearest_name() -> None:

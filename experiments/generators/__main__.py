@@ -1,0 +1,210 @@
+"""Add a run's generator to this package: ``python -m experiments.generators RUN --name paper``.
+
+Writes ``NAME.safetensors`` (half precision) and the model card ``NAME.md`` from the run's weights and result.json.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import tyro
+
+from experiments import UsageError
+from experiments.generators import FOLDER, Figure, GeneratorRecord, TrainedGenerator, load_generator
+from experiments.runs.cli import check_name, parse, run
+from experiments.runs.files import write_text
+from experiments.runs.folder import Result
+from experiments.runs.records import DivergedResult, FlickrResult, MnistResult, RunConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: What a file may take: everyone who clones the repository pays for it.
+MAX_BYTES = 5 * 2**20
+#: How far the test log-likelihood in half precision may be from that in single precision, in nats.
+MAX_NATS = 0.5
+LICENCE = "MIT"
+
+#: What every generator of an experiment cannot do.
+LIMITS = {
+    "mnist": (
+        "It knows the handwriting of its training images alone.",
+        "A Parzen window's likelihood says little about how images look: centroids of k-means score higher than real "
+        "images (docs/results.md). Look at the samples, and at diversity and coverage.",
+        "One seed: another one differs by more than the standard error, which is over test images alone.",
+    ),
+    "flickr-tags": (
+        "It tags by the words it was trained on, from features of the frozen network that config.json names.",
+        "Tags are those that the photos' owners and annotators gave, with their prejudices; nothing was filtered.",
+        "One seed: another one may differ by more than the interval, which is over test photos alone.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """Add a finished run's generator to this package, in half precision, with a model card."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder, such as runs/mnist/paper-seed1."""
+    name: str
+    """Name of the generator, and of its files."""
+    out: Path = FOLDER
+    """Folder of both files."""
+    data_root: Path | None = None
+    """Folder of the data sets; else $CGAN_DATA, else data/raw."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status."""
+    command = parse(Command, "experiments.generators", argv)
+    check_name(command.name)
+    if not command.out.is_dir():
+        raise UsageError(f"--out {command.out}: no such folder")
+    net = load_generator(command.run)
+    if net.folder is None:
+        raise UsageError(f"{command.run}: the name of a generator that is here already; give the folder of a run")
+    result = net.folder.read_result()
+    if isinstance(result, DivergedResult):
+        raise UsageError(f"{net.folder}: diverged; give a run that finished")
+    path, config = command.out / f"{command.name}.safetensors", published(net.config)
+    tensors, words = parts(net)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if size > MAX_BYTES:
+        raise UsageError(f"{net.folder}: its generator takes {size / 2**20:.1f} MiB, more than {MAX_BYTES >> 20}")
+    record = GeneratorRecord(
+        config=config,
+        weights=net.weights,
+        revision=", ".join(dict.fromkeys(s.git_revision for s in config.sessions if s.git_revision)) or None,
+        figure=figure(result),
+        dropout=config.settings["estimate" if config.experiment == "mnist" else "decoding"]["dropout"],
+        rounding=compare_precisions(net, command.data_root),
+        licence=LICENCE,
+        words=words,
+    )
+    from cgan import checkpoint
+
+    checkpoint.save(path, tensors, msgspec.to_builtins(record))
+    write_text(path.with_suffix(".md"), card(command.name, net, record, result))
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; {record.rounding}\n{path.with_suffix('.md')}: its card")
+    return 0
+
+
+def published(config: RunConfig) -> RunConfig:
+    """Return the run's settings without the folders of this machine."""
+    from experiments.reproduce import cleaned
+
+    return msgspec.convert(json.loads(cleaned(json.dumps(msgspec.to_builtins(config)))), RunConfig)
+
+
+def parts(net: TrainedGenerator) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the tensors of a generator's file, and the words that it can generate (flickr-tags)."""
+    import torch
+
+    tensors, words = {f"G.{name}": tensor.half() for name, tensor in net.generator.state_dict().items()}, list[str]()
+    if net.config.experiment == "flickr-tags" and net.folder is not None:
+        from experiments.flickr_tags.dataset import decoding_vocabulary
+        from experiments.flickr_tags.presets import FlickrConfig
+        from experiments.flickr_tags.tag import read_inputs
+
+        config = FlickrConfig.from_dict(net.config.settings)
+        vocabulary, scale, _ = read_inputs(net.folder, config)
+        vocabulary = decoding_vocabulary(vocabulary, config)
+        words = vocabulary.words
+        tensors["words"] = torch.from_numpy(vocabulary.vectors).half()
+        tensors |= {f"scale.{name}": tensor for name, tensor in scale.items()}
+    return tensors, words
+
+
+def figure(result: MnistResult | FlickrResult) -> Figure:
+    """Return the test figure of a run."""
+    if isinstance(result, MnistResult):
+        score = result.parzen
+        what = f"test log-likelihood in nats, Parzen window of sigma {score.sigma:.3f} on {score.n_samples:,} samples"
+        return Figure(what=f"{what}; standard error over test images", value=score.test_mean, error=score.test_se)
+    found = result.measures["cgan"].precision_at_10
+    if found is None:
+        raise UsageError("result.json has no precision at 10 of the net; measure the run again")
+    what = "precision at 10 against user tags and annotations; half the width of the 95% interval over test photos"
+    return Figure(what=what, value=found.value, error=(found.high - found.low) / 2)
+
+
+def compare_precisions(net: TrainedGenerator, data_root: Path | None) -> str:
+    """Return in words what rounding the weights to half precision changes, for the same noise.
+
+    Raises ``UsageError`` where the test log-likelihood changes by more than ``MAX_NATS``.
+    """
+    import copy
+
+    import torch
+
+    from cgan.devices import seeded
+
+    rounded = copy.deepcopy(net.generator).half().float()
+    if net.config.experiment == "flickr-tags":
+        n, length = 1_000, net.config.settings["features"]["length"]
+        y = torch.randn(n, net.generator.spec.condition_dim, generator=seeded(0, "conditions"))
+        y = length * torch.nn.functional.normalize(y)
+        vectors, changed = (each.sample(y, n, seeded(0, "samples")) for each in (net.generator, rounded))
+        change = ((changed - vectors).norm(dim=1) / vectors.norm(dim=1)).max().item()
+        return f"no generated vector changes by more than {change:.2%} of its length, on {n:,} random conditions"
+    from cgan.metrics import parzen
+    from data.mnist import load_digit_images
+    from experiments.mnist.sampling import sample_images
+
+    dataset = load_digit_images("digits" if net.config.dataset.embedded else "mnist", data_root)
+    n, classes = 10_000, net.classes
+    labels = torch.arange(classes).repeat_interleave(n // classes) if classes else None
+    valid, test = torch.from_numpy(dataset.valid.images), torch.from_numpy(dataset.test.images)
+    single, half = (
+        parzen.evaluate(sample_images(each, labels, n, seeded(0, "samples")), valid, test).test_mean
+        for each in (net.generator, rounded)
+    )
+    words = f"test log-likelihood of {n:,} samples {half:.2f} nats, in single precision {single:.2f} on the same noise"
+    if abs(half - single) > MAX_NATS:
+        raise UsageError(f"{net.source}: {words}: more than {MAX_NATS} apart; keep it in single precision")
+    return words
+
+
+def card(name: str, net: TrainedGenerator, record: GeneratorRecord, result: MnistResult | FlickrResult) -> str:
+    """Return the model card in Markdown."""
+    import jinja2
+
+    config, spec, digits = record.config, net.generator.spec, isinstance(result, MnistResult)
+    faults = result.faults if isinstance(result, MnistResult) else [result.notice] if result.notice else []
+    condition = {"none": "", "real": " and the features of a photo"}.get(spec.condition, " and a label")
+    template = jinja2.Template((FOLDER / "card.jinja").read_text(encoding="utf-8"), keep_trailing_newline=True)
+    return template.render(
+        name=name,
+        inputs=f"Noise{condition}",
+        outputs="digits of 28 x 28 grey pixels" if digits else f"word vectors, read as {len(record.words):,} tags",
+        module=f"experiments.{config.experiment.replace('-', '_')}",
+        use=f"python -m experiments.{'sample' if digits else 'tag'} {name}{'' if digits else ' photo.jpg'}",
+        weights=f"{sum(p.numel() for p in net.generator.parameters()):,}",
+        layers=lambda branch: ", ".join(map(str, branch)) or "no layer",
+        commands=list(dict.fromkeys(session.command for session in config.sessions)),
+        summary=summary(result),
+        limits=[*faults, *LIMITS[config.experiment]],
+        config=config,
+        spec=spec,
+        record=record,
+    )
+
+
+def summary(result: Result) -> str:
+    """Return the result as its experiment prints it."""
+    if isinstance(result, MnistResult):
+        from experiments.mnist.evaluate import summary as lines
+    else:
+        from experiments.flickr_tags.output import summary as lines
+    return textwrap.dedent(lines(result))
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
