@@ -1,6 +1,7 @@
 # The front door. Every target builds .venv from setup.cfg first, once. ARGS="..." goes to the target's command.
 #   make mnist [PRESET=paper] [SEED=1]                     train on MNIST, stop, measure (section 4.1)
 #   make sample [RUN=runs/mnist/paper-seed1]               draw digits from a trained generator, or from a run
+#   make demo [RUNS=runs]                                  a page to play with trained nets, on this computer alone
 #   make flickr-tags [PRESET=paper] [DATASET=auto]         photos to tags, beside the baselines (section 4.2)
 #   make tag RUN=runs/flickr-tags/NAME PHOTOS="a.jpg b/"   tag your own photos with a trained run
 #   make word-vectors [MIN_COUNT=200] [WORDS="dog beach"]  YFCC100M metadata to word vectors and neighbours
@@ -30,7 +31,7 @@ READY  := $(VENV)/.ready
 CLUSTER := $(VENV)/.cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help env mnist flickr-tags tag search tables report reproduce parzen sample bench word-vectors test lint clean
+.PHONY: help env mnist flickr-tags tag demo search tables report reproduce parzen sample bench word-vectors test lint clean
 
 help:
 	@sed -n '1,/^# LOCKED/s/^# \{0,1\}//p' Makefile
@@ -57,6 +58,9 @@ flickr-tags: $(READY)
 tag: $(READY)
 	$(if $(and $(RUN),$(PHOTOS)),,$(error make tag needs RUN=runs/flickr-tags/NAME and PHOTOS="photo.jpg folder/"))
 	$(PY) -m experiments.tag $(RUN) $(PHOTOS) $(ARGS)
+
+demo: $(READY)
+	$(PY) -m experiments.demo --runs $(RUNS) $(ARGS)
 
 # With RAY_ADDRESS in the environment it runs on that cluster, whose nodes must see the data root and the runs alike.
 search: $(CLUSTER)

@@ -50,6 +50,7 @@ def test_options_that_were_given_are_known() -> None:
         ("parzen --help", ("mnist-train", "mnist-kmeans", "START:STOP:COUNT", ".safetensors", "MiB", "nats")),
         ("sample --help", ("--labels", "--per-label")),
         ("tag --help", ("--json", "--top")),
+        ("demo --help", ("--port", "--no-open")),
         ("reproduce --help", ("--fast", "--dry-run")),
     ],
 )

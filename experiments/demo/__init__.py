@@ -1,0 +1,1 @@
+"""A page to play with trained nets: ``python -m experiments.demo``."""

@@ -1,0 +1,367 @@
+"""The page to play with nets: its answers against other commands and references, its refusals, and in a browser."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cgan.devices import seeded
+from cgan.networks import Discriminator
+from data.digits import load_digits_28
+from data.scenes import render_scene
+from experiments.demo import __main__ as demo
+from experiments.demo import nets
+from experiments.flickr_tags import tag
+from experiments.mnist import sample
+from experiments.mnist.sampling import load_run
+from tests.experiments import browser, commands
+from tests.experiments.commands import assert_one_sentence
+from tests.experiments.conftest import Call, FlickrRun
+
+DIGITS, PHOTOS, MNIST = "mnist/paper-seed1-digits", "flickr-tags/scenes", "mnist/of-mnist"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, mnist_run: Path, flickr_run: FlickrRun) -> Path:
+    """A run of each experiment, one that says it was trained on MNIST, a damaged one, and one without weights."""
+    folder = tmp_path_factory.mktemp("demo") / "runs"
+    for name, source in ((DIGITS, mnist_run), (PHOTOS, flickr_run.folder), (MNIST, mnist_run)):
+        shutil.copytree(source, folder / name)
+    config = json.loads((folder / MNIST / "config.json").read_text())
+    config["dataset"] |= {"name": "mnist", "embedded": False}
+    (folder / MNIST / "config.json").write_text(json.dumps(config))
+    (folder / MNIST / "result.json").unlink()
+    shutil.copytree(folder / MNIST, folder / "mnist" / "damaged")
+    (folder / "mnist" / "damaged" / "config.json").write_text('{"experiment": "mnist"')
+    shutil.copytree(folder / MNIST, folder / "mnist" / "early", ignore=shutil.ignore_patterns("best*"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "sea & <b>sand.png"
+    render_scene(7, 1).image.save(path)
+    return path
+
+
+def start(*arguments: object, **changes: str) -> tuple[subprocess.Popen[str], str]:
+    """Start the server on a free port; return its process and its address, such as 127.0.0.1:8411."""
+    process = commands.start("demo", "--port", 0, *arguments, **changes)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.match(r"http://(127\.0\.0\.1:\d+)/ ", line)
+    assert found, (line, process.communicate())
+    return process, found[1]
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """End the server as Ctrl-C does, which it takes quietly."""
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=commands.PATIENCE)
+    assert (process.returncode, printed.strip(), errors) == (0, "", "")
+
+
+@pytest.fixture(scope="module")
+def address(runs: Path, flickr_run: FlickrRun) -> Iterator[str]:
+    process, found = start("--runs", runs, "--data-root", flickr_run.root, "--no-open")
+    yield found
+    stop(process)
+
+
+def request(address: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
+    """Return status and content of an answer; with a body the request is a POST."""
+    connection = http.client.HTTPConnection(address, timeout=commands.PATIENCE)
+    connection.request(
+        "GET" if body is None else "POST", path, body, {k.replace("_", "-"): v for k, v in headers.items()}
+    )
+    answer = connection.getresponse()
+    content = answer.read().decode()
+    connection.close()
+    return answer.status, json.loads(content) if "json" in answer.headers["Content-Type"] else content
+
+
+def ask(address: str, path: str, body: bytes | None = None, **query: object) -> Any:
+    status, found = request(address, f"/{path}?{urlencode(query)}", body)
+    assert status == 200, found
+    return found
+
+
+def pixels(images: list[str]) -> np.ndarray:
+    """Return images of the page as (n, pixels) in [0, 255]."""
+    files = [io.BytesIO(base64.b64decode(image.removeprefix("data:image/png;base64,"))) for image in images]
+    return np.stack([np.asarray(Image.open(file)).ravel() for file in files]).astype(np.float32)
+
+
+def test_digits_are_those_of_the_sample_command(address: str, runs: Path, call: Call, tmp_path: Path) -> None:
+    found = ask(address, "samples", net=DIGITS, label=3, seed=7)
+    npy = tmp_path / "images.npy"
+    arguments = ("--labels", 3, "--seed", 7, "--out", tmp_path / "grid.png", "--npy", npy)
+    assert call(sample.main, runs / DIGITS, *arguments).returncode == 0
+    assert np.array_equal(pixels(found["images"]), (np.load(npy) * 255).round())
+    assert found["update"] == load_run(runs / DIGITS).update
+    other = ask(address, "samples", net=DIGITS, label=4, seed=7)["images"]
+    assert not set(other) & set(found["images"])
+    # A walk goes from one image to another in small steps.
+    steps = pixels(ask(address, "walk", net=DIGITS, label=3, seed=1)["images"])
+    moved = np.linalg.norm(np.diff(steps, axis=0), axis=1)
+    assert len(steps) == nets.STEPS and 0 < moved.max() < np.linalg.norm(steps[-1] - steps[0]) / 4
+
+
+def test_a_closer_look_against_brute_force(address: str, runs: Path) -> None:
+    loaded, digits = load_run(runs / DIGITS), load_digits_28()
+    found = ask(address, "closer", net=DIGITS, label=5, seed=2, index=4)
+    shown = pixels(ask(address, "samples", net=DIGITS, label=5, seed=2)["images"])[4] / 255
+    distances = np.linalg.norm(digits.train.images.astype(np.float64) - shown, axis=1)
+    near = distances.argsort()[: nets.NEAREST]
+    assert found["near"]["labels"] == digits.train.labels[near].tolist()
+    assert found["near"]["distances"] == pytest.approx(distances[near], abs=0.03)  # The page's pixels are bytes.
+    assert np.allclose(pixels(found["near"]["images"]), digits.train.images[near] * 255, atol=0.5)
+    with torch.no_grad():
+        logits = loaded.discriminator(torch.from_numpy(shown).expand(10, -1), torch.arange(10)).numpy()
+    assert found["judged"]["real"] == pytest.approx(1 / (1 + np.exp(-logits)), abs=0.01)
+
+
+def test_what_is_not_at_hand_is_said(address: str, runs: Path) -> None:
+    found = ask(address, "closer", net=MNIST, label=5, seed=2, index=0)
+    assert found["near"] == {"missing": nets.NO_MNIST} and len(found["judged"]["real"]) == 10
+    # A published generator holds no D.
+    generator = load_run(runs / DIGITS).generator
+    assert nets.judge(nets.DigitNet(generator, None, 1), torch.zeros(10, 784)) == {"missing": nets.NO_D}
+
+
+def test_a_d_that_judges_packs_or_takes_no_label(runs: Path) -> None:
+    loaded, images = load_run(runs / DIGITS), torch.rand(10, 784)
+    spec = replace(loaded.discriminator.spec, pack=3, condition="none", condition_dim=0, condition_branch=())
+    D = Discriminator(spec, seeded(1, "D")).eval()
+    found = nets.judge(nets.DigitNet(loaded.generator, D, 1), images)
+    with torch.no_grad():
+        expected = D(torch.cat([images[0], images[1], images[2]])[None]).sigmoid().tolist()
+    assert found == {"real": expected, "labels": False, "pack": 3}
+
+
+def test_tags_are_those_of_the_tag_command(address: str, runs: Path, photo: Path, call: Call) -> None:
+    found = ask(address, "tags", photo.read_bytes(), net=PHOTOS, seed=1)
+    done = call(tag.main, runs / PHOTOS, photo, "--top", nets.TAGS, "--json", "-")
+    (expected,) = json.loads(done.stdout).values()
+    assert found["tags"] == [[word, pytest.approx(share, abs=1e-4)] for word, share in expected]
+    assert found["samples"] == 100
+    assert ask(address, "tags", photo.read_bytes(), net=PHOTOS, seed=2)["tags"] != found["tags"]
+
+
+def test_the_page_lists_the_nets(address: str, tmp_path: Path) -> None:
+    status, page = request(address, "/")
+    assert status == 200
+    # A run that is not finished stands last, one without weights is none, a damaged one is named.
+    assert re.findall(r'<option value="([^"]*)"', page) == [DIGITS, MNIST, PHOTOS]
+    assert "damaged/config.json: not valid JSON" in page and "early" not in page
+    assert "Trained on mnist, not finished." in page and "rendered scenes" in page
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    process, empty = start("--runs", tmp_path, "--no-open")
+    status, page = request(empty, "/")
+    assert status == 200 and "<code>make mnist</code>" in page and "<code>make flickr-tags</code>" in page
+    stop(process)
+
+
+NUMBERS = "label=3&seed=1"
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "words"),
+    [
+        (404, "/../../etc/passwd", "the only one is /"),
+        (404, f"/tags?net={PHOTOS}&seed=1", "the only one is /"),
+        (404, "//[/", "the only one is /"),
+        (400, f"/samples?net=mnist/paper-seed1-digit&{NUMBERS}", f"did you mean {DIGITS}?"),
+        (400, f"/samples?net={PHOTOS}&{NUMBERS}", "is unknown"),
+        (400, f"/samples?net=../runs/{DIGITS}&{NUMBERS}", "is unknown"),
+        (400, f"/samples?{NUMBERS}", "net is missing"),
+        (400, f"/samples?net={DIGITS}&label=10&seed=1", "0 to 9"),
+        (400, f"/samples?net={DIGITS}&label=-1&seed=1", "label is no whole number"),
+        (400, f"/walk?net={DIGITS}&label=1&seed={10**9}", "seed is no whole number"),
+        (400, f"/walk?net={DIGITS}&label=1&seed=%D9%A3", "seed is no whole number"),
+        (400, f"/closer?net={DIGITS}&{NUMBERS}&index=x", "index is no whole number"),
+        (404, "/%ff%00", "the only one is /"),
+    ],
+)
+def test_odd_requests_get_a_sentence(address: str, status: int, path: str, words: str) -> None:
+    found, content = request(address, path)
+    assert found == status and words in content["error"] and "\n" not in content["error"]
+
+
+def test_photos_that_cannot_be_used_get_a_sentence(address: str, photo: Path) -> None:
+    path = f"/tags?net={PHOTOS}&seed=1"
+    for body, words in (
+        (b"\xff\xd8 not much of a photo", "cannot be used: not an image"),
+        (photo.read_bytes()[:2_000], "cannot be used: cannot be read"),
+        (b"", "1 to 30,000,000"),
+    ):
+        status, content = request(address, path, body)
+        assert status == 400 and words in content["error"]
+    # Refused by the size that it tells, before it is sent.
+    for size, words in (("30000001", "30,000,001 bytes"), ("-1", "Content-Length"), ("1e3", "Content-Length")):
+        connection = http.client.HTTPConnection(address, timeout=commands.PATIENCE)
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Length", size)
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert answer.status == 400 and words in json.loads(answer.read())["error"]
+        connection.close()
+
+
+def test_only_this_page_on_this_computer_is_answered(address: str, photo: Path) -> None:
+    host, port = address.split(":")
+    for headers in ({"Host": "evil.example"}, {"Host": f"evil.example:{port}"}, {"Origin": "https://evil.example"}):
+        for path, body in (("/", None), (f"/tags?net={PHOTOS}&seed=1", photo.read_bytes())):
+            status, content = request(address, path, body, **headers)
+            assert status == 403 and "itself alone" in content["error"]
+    assert request(address, "/", Host=f"localhost:{port}", Origin=f"http://localhost:{port}")[0] == 200
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", int(port)))
+    # A browser that goes away in the middle is no matter; the server's errors are looked at when it ends.
+    with socket.create_connection((host, int(port))) as gone:
+        gone.sendall(f"GET /samples?net={DIGITS}&{NUMBERS} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+    with socket.create_connection((host, int(port))) as gone:
+        gone.sendall(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+        assert b"400" in gone.recv(1000)
+
+
+def test_mistakes_on_the_command_line(address: str, runs: Path, tmp_path: Path, call: Call) -> None:
+    port = address.split(":")[1]
+    for arguments, words in (
+        (("--runs", runs, "--port", port), (f"port {port} is taken", "--port")),
+        (("--port", 70_000), ("--port 70000", "65535")),
+        (("--runs", tmp_path / "none"), ("--runs", "no such folder")),
+        (("--runs", runs, "--weights", tmp_path / "none"), ("--weights", "no such file")),
+        (("--runs", runs, "--data-root", tmp_path / "none"), ("none", "does not exist")),
+    ):
+        assert_one_sentence(call(demo.main, "--no-open", *arguments), *words)
+
+
+def test_it_opens_the_browser_and_ends_in_the_middle_of_a_request(runs: Path, tmp_path: Path) -> None:
+    opener = tmp_path / "opener"
+    opener.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened.tmp\nmv {tmp_path}/opened.tmp {tmp_path}/opened\n')
+    opener.chmod(0o755)
+    process, address = start("--runs", runs, BROWSER=f"{opener} %s")
+    commands.wait_until((tmp_path / "opened").exists, process)
+    assert (tmp_path / "opened").read_text() == f"http://{address}/\n"
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port))) as asking:
+        asking.sendall(f"GET /samples?net={DIGITS}&{NUMBERS} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+        stop(process)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In a browser
+
+SETTLED = "document.querySelectorAll('#near img').length === 6 && !document.querySelector('.busy')"
+LOOK = """(() => {
+  const shown = [...document.querySelectorAll("main *, header *")].filter(element => element.checkVisibility());
+  const box = element => element.getBoundingClientRect(), style = getComputedStyle(document.body);
+  return {
+    wide: shown.filter(each => box(each).right > innerWidth + 1).map(each => each.outerHTML.slice(0, 200)),
+    scroll: document.documentElement.scrollWidth - innerWidth,
+    broken: shown.filter(each => each.matches("img") && !each.naturalWidth).length,
+    small: shown.filter(each => each.matches("button, select, input") && box(each).height < 24).length,
+    colours: [style.backgroundColor, style.color],
+  };
+})()"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
+    if browser.CHROMIUM is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium, or name it in CGAN_CHROMIUM")
+    with browser.new_page(tmp_path_factory.mktemp("chromium")) as page:
+        yield page
+
+
+@pytest.mark.parametrize(("width", "height", "dark"), [(390, 844, True), (1440, 900, False)])
+def test_it_fits_and_shows_everything(
+    page: browser.Page, address: str, photo: Path, width: int, height: int, dark: bool
+) -> None:
+    page.open(f"http://{address}/", width, height, dark)
+    page.wait(SETTLED)
+    page.choose_file("#photo", photo)
+    page.wait("document.querySelectorAll('#list li').length > 0 && !document.querySelector('.busy')")
+    found = page.run(LOOK)
+    assert found["wide"] == [] and found["scroll"] <= 0 and (found["broken"], found["small"]) == (0, 0)
+    paper, ink = (sum(map(int, re.findall(r"\d+", colour)[:3])) / 765 for colour in found["colours"])
+    assert (paper < 0.2 < 0.8 < ink) if dark else (ink < 0.2 < 0.8 < paper)
+    words = page.run(
+        "[...document.querySelectorAll('#cloud span')].map(e => [e.textContent, e.getBoundingClientRect().height])"
+    )
+    listed = page.run("[...document.querySelectorAll('#list li')].map(e => e.textContent)")
+    assert [line.rsplit(" ", 1)[0] for line in listed] == [word for word, _ in words]
+    sizes = [size for _, size in words]
+    assert sizes == sorted(sizes, reverse=True)
+    # Nothing but text, whatever a file is called; nothing on the console, from elsewhere, or kept from running.
+    assert photo.name in page.run("document.querySelector('#tagged').textContent")
+    assert page.console == []
+
+
+def test_with_the_keyboard_and_a_screen_reader(page: browser.Page, address: str, photo: Path, tmp_path: Path) -> None:
+    page.open(f"http://{address}/")
+    page.wait(SETTLED)
+    first = page.run("document.querySelector('#samples img').src")
+    focused = "(at => at.id || at.name + at.value || at.textContent)(document.activeElement)"
+    seen = []
+    for _ in range(15):
+        page.press("Tab", 9)
+        seen.append(page.run(focused))
+        if seen[-1] == "label3":  # An arrow takes the next digit.
+            page.press("ArrowRight", 39)
+            page.wait(f"{SETTLED} && document.querySelector('#samples img').src !== {json.dumps(first)}")
+            assert "a 4, draw 1" in page.run("document.querySelector('#drawn').textContent")
+        if seen[-1] == "Draw again":
+            page.press("Enter", 13, "\r")
+            page.wait(f"document.querySelector('#drawn').textContent.includes('draw 2') && {SETTLED}")
+        if seen[-1] == "2":  # Of the ten samples the second.
+            page.press("Enter", 13, "\r")
+            page.wait(f"document.querySelector('#closer-name').textContent.endsWith('sample 2') && {SETTLED}")
+    assert seen == ["net", "label3", "Draw again", *map(str, range(1, 11)), "step", "other"]
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.run(outline) != "none"
+    page.run("document.querySelector('#step').focus()")
+    page.press("ArrowRight", 39)
+    assert page.run("document.querySelector('#step').getAttribute('aria-valuetext')").startswith("3% of the way")
+    told = page.accessible()
+    for role, name in (
+        ("heading", "A closer look at sample 2"),
+        ("combobox", "Net"),
+        ("radio", "4"),
+        ("button", "Sample of a 4, number 2"),
+        ("image", "Sample of a 4, 3% of the way from one noise to the other"),
+        ("slider", "Way from one noise to the other, with the label unchanged"),
+        ("rowheader", "4, asked for"),
+        ("button", "Choose a photo, or drop one here"),
+    ):
+        assert any(each == role and name in text for each, text in told), (role, name)
+    assert not [
+        role for role, name in told if role in ("button", "image", "slider", "combobox", "radio") and not name.strip()
+    ]
+    # A bad photo is an alert on the page; a good one puts it right.
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 not much of a photo")
+    page.choose_file("#photo", tmp_path / "bad.jpg")
+    alert = "document.querySelector('#tags-part [role=alert]').textContent"
+    assert "cannot be used: not an image" in page.wait(alert)
+    page.choose_file("#photo", photo)
+    page.wait(f"!{alert} && document.querySelectorAll('#list li').length > 0")
+    live = "[...document.querySelectorAll('[role=status]')].map(each => each.textContent)"
+    assert all(page.run(live))
