@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus, unquote_to_bytes
@@ -23,7 +22,7 @@ from gensim.models.word2vec import LineSentence
 from data.yfcc100m import default_shards, read_batches
 from embeddings.corpus import CorpusFile, token_line, write_lines
 from embeddings.decoding import decode
-from embeddings.nearest import QUERIES, ROWS, int8_is_fast
+from embeddings.nearest import QUERIES, ROWS
 from embeddings.skipgram import SkipGram, train
 from embeddings.vocabulary import Vocabulary, unit_rows
 from experiments.bench.context import ALL, Context, Sizes
@@ -155,24 +154,16 @@ def same_words(ranks: np.ndarray, other: np.ndarray, vocabulary: Vocabulary, que
 
 
 def product_limits(words: np.ndarray, queries: np.ndarray, device: torch.device) -> list[Candidate]:
-    """Return the products of all queries with all words alone, first in the type that the search computes in."""
+    """Return the float32 products of all queries with all words alone."""
     left, right = (torch.from_numpy(each).to(device) for each in (queries, words))
-    factors = {torch.float32: (left, right, torch.empty(QUERIES * ROWS, device=device))}
-    if device.type == "cpu" and int8_is_fast():
-        out = torch.empty(QUERIES * ROWS, dtype=torch.int32)
-        factors = {torch.int8: ((left * 300).to(torch.int8), (right * 300).to(torch.int8), out), **factors}
+    out = torch.empty(QUERIES * ROWS, device=device)
 
-    def multiply(dtype: torch.dtype) -> None:
-        left, right, out = factors[dtype]
+    def multiply() -> None:
         for queried in left.split(QUERIES):
             for block in right.split(ROWS):
-                place = out[: len(queried) * len(block)].view(len(queried), -1)
-                (torch._int_mm if dtype == torch.int8 else torch.mm)(queried, block.T, out=place)
+                torch.mm(queried, block.T, out=out[: len(queried) * len(block)].view(len(queried), -1))
 
-    return [
-        Candidate(f"the {str(dtype).removeprefix('torch.')} products alone", partial(multiply, dtype))
-        for dtype in factors
-    ]
+    return [Candidate("the float32 products alone", multiply)]
 
 
 # ---- corpus and skip-gram
