@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cgan.batches import TrainingSet
     from cgan.devices import seeded
+    from cgan.loop import Diverged, Estimate, Progress, fit
     from cgan.networks import Discriminator, Generator
     from cgan.settings import StoppingSettings, TrainingSettings
     from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer
-    from cgan.trainer import Diverged, Estimate, Progress, Trainer, fit
+    from cgan.trainer import Trainer
 
 __all__ = [
     "CganError",
@@ -41,7 +42,8 @@ _MODULES = {
     **dict.fromkeys(("Discriminator", "Generator"), "networks"),
     **dict.fromkeys(("StoppingSettings", "TrainingSettings"), "settings"),
     **dict.fromkeys(("DiscriminatorSpec", "GeneratorSpec", "Init", "Layer"), "specs"),
-    **dict.fromkeys(("Diverged", "Estimate", "Progress", "Trainer", "fit"), "trainer"),
+    **dict.fromkeys(("Diverged", "Estimate", "Progress", "fit"), "loop"),
+    "Trainer": "trainer",
 }
 
 

@@ -1,4 +1,4 @@
-"""The value function and the losses of G and D: pure functions of D's logits.
+"""The losses of G and D: pure functions of D's logits.
 
 With a = logit and D = sigmoid(a): log D = -softplus(-a) and log(1 - D) = -softplus(a), finite for every finite a.
 All logarithms are natural. Equation numbers are the paper's; "GAN" is Goodfellow et al. (2014). Logits are (n,), or
@@ -13,13 +13,10 @@ from torch.nn.functional import softplus
 from cgan.settings import GeneratorLoss
 
 
-def value_function(real: Tensor, fake: Tensor) -> Tensor:
-    """Return V(D, G) = E[log D(x|y)] + E[log(1 - D(G(z|y)))] (eq. 2), at most 0."""
-    return -(softplus(-real).mean(-1) + softplus(fake).mean(-1))
-
-
 def discriminator_loss(real: Tensor, fake: Tensor, mismatched: Tensor | None = None) -> Tensor:
-    """Return the mean of the real and the fake binary cross-entropy, that is -V / 2.
+    """Return -V / 2, the mean of the real and the fake binary cross-entropy.
+
+    V(D, G) = E[log D(x|y)] + E[log(1 - D(G(z|y)))] is equation 2.
 
     With ``mismatched`` (logits of real data under a wrong condition) the loss is matching-aware: these pairs count as
     a second kind of fake, each kind with half the weight. A D that answers 1/2 everywhere has loss log 2 either way.

@@ -59,8 +59,6 @@ NOTICES = {
     "from them stands beside the paper's",
 }
 
-NO_ANNOTATIONS = "annotations folder missing"
-
 #: Bytes of the longest file of tags or annotations; MIRFLICKR's own are below 200 kB.
 _LONGEST_TEXT = 1 << 24
 
@@ -102,20 +100,18 @@ class TaggedPhotos:
     dropped: dict[str, int] = field(default_factory=dict)
 
 
-def load_photos(
-    dataset: str | Path = "auto", root: str | Path | None = None, scenes: str | Path | None = None
-) -> TaggedPhotos:
+def load_photos(dataset: str | Path = "auto", root: str | Path | None = None) -> TaggedPhotos:
     """Return the photos to train on, by name; ``root`` as for ``data_root``.
 
     "mirflickr": MIRFLICKR-25000 under the root (in ``mirflickr25k``, in ``mirflickr``, or there itself), else
     downloaded to ``<root>/mirflickr25k``. "flickr-mini": that folder under the root. "scenes": the embedded
-    rendered scenes, written on first use to ``scenes``, else to ``<root>/scenes``, else, if the root may not be
-    written, to ``data/raw/scenes``. "auto": the first of these three that is there without a download. Anything
-    else is the path of a folder in MIRFLICKR's layout.
+    rendered scenes, written on first use to ``<root>/scenes``, or to ``data/raw/scenes`` if the root may not be
+    written. "auto": the first of these three that is there without a download. Anything else is the path of a folder
+    in MIRFLICKR's layout.
     Raises ``DataError`` when a set is missing, or is there but damaged, which is no reason to use another one.
     """
     if dataset == "scenes":
-        return load_scenes(root, scenes)
+        return _load_scenes(root)
     if dataset not in ("auto", "mirflickr", CAPTIONED):
         if not Path(dataset).expanduser().is_dir():
             raise DataError(
@@ -135,21 +131,18 @@ def load_photos(
             f"there is no {CAPTIONED} under {describe_root(base)}: put its folder there, name another data root, "
             "or choose another set of photos"
         )
-    photos = load_scenes(root, scenes)
+    photos = _load_scenes(root)
     missing = f"neither MIRFLICKR-25000 nor {CAPTIONED} lies under {describe_root(base)}"
     return dataclasses.replace(photos, notice=f"{missing}, and {photos.notice}")
 
 
-def load_scenes(root: str | Path | None = None, scenes: str | Path | None = None) -> TaggedPhotos:
-    """Return the embedded scenes, rendered if they are not there yet; the arguments as for ``load_photos``."""
+def _load_scenes(root: str | Path | None) -> TaggedPhotos:
+    """Return the embedded scenes, rendered if they are not there yet."""
     from data.scenes import write_scenes
 
-    if scenes is not None and str(scenes):
-        folder = Path(scenes).expanduser()
-    else:
-        folder = data_root(root) / "scenes"
-        if not (folder / SCENES_MANIFEST).is_file() and not may_write(folder):
-            folder = default_root() / "scenes"
+    folder = data_root(root) / "scenes"
+    if not (folder / SCENES_MANIFEST).is_file() and not may_write(folder):
+        folder = default_root() / "scenes"
     return load_mirflickr(write_scenes(folder, progress=True), EMBEDDED)
 
 
@@ -219,14 +212,14 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
     """
     folder = Path(folder).expanduser()
     dropped: Counter[str] = Counter()
-    sizes = find_images(folder, dropped)
-    tags_files = find_tags(folder, sizes, dropped)
-    labels = read_annotations(folder, sizes, dropped)
+    sizes = _find_images(folder, dropped)
+    tags_files = _find_tags(folder, sizes, dropped)
+    labels = _read_annotations(folder, sizes, dropped)
     numbers = list(sizes)
-    paths = tuple(folder / IMAGES / f"im{number}.jpg" for number in numbers)
-    tags = read_tags(folder, numbers, tags_files, dropped)
-    annotations = by_image(numbers, {label: found for (label, relevant), found in labels.items() if not relevant})
-    salient = by_image(numbers, {label: found for (label, relevant), found in labels.items() if relevant})
+    tags = _read_tags(folder, numbers, tags_files, dropped)
+    annotations = by_image(numbers, {label: found for label, found in labels.items() if not _is_relevant(label)})
+    relevant = {label.removesuffix(RELEVANT_SUFFIX): found for label, found in labels.items() if _is_relevant(label)}
+    salient = by_image(numbers, relevant)
     kind = origin(folder)
     name = name or kind or folder.resolve().name
     said = [NOTICES[kind]] if kind else []
@@ -235,14 +228,14 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
             f"{folder} holds {len(numbers):,} images instead of MIRFLICKR's {PUBLISHED_IMAGES:,}: no number from them "
             "stands beside the paper's"
         )
-    if dropped[NO_ANNOTATIONS]:
+    if not (folder / ANNOTATIONS).is_dir():
         said.append(f"there is no {folder / ANNOTATIONS}: only user tags count")
     return TaggedPhotos(
         name=name,
         embedded=kind == EMBEDDED,
         folder=folder,
         numbers=np.array(numbers, dtype=np.int64),
-        paths=paths,
+        paths=tuple(folder / IMAGES / f"im{number}.jpg" for number in numbers),
         tags=tags,
         annotations=annotations,
         relevant=salient,
@@ -252,7 +245,7 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
     )
 
 
-def find_images(folder: Path, dropped: Counter[str]) -> dict[int, int]:
+def _find_images(folder: Path, dropped: Counter[str]) -> dict[int, int]:
     """Return the size in bytes of each image under ``folder``, by its number, in rising order."""
     images = folder / IMAGES
     if not images.is_dir():
@@ -260,96 +253,73 @@ def find_images(folder: Path, dropped: Counter[str]) -> dict[int, int]:
             f"{folder} has no folder {IMAGES} with the images in it: name the folder above {IMAGES}/, in which "
             f"{ANNOTATIONS}/ lies as well"
         )
-    files, others = numbered_files(images, "im", ".jpg")
-    dropped["other files among the images"] += others
+    files = _numbered_files(images, "im", ".jpg", dropped)
     if not files:
         raise DataError(f"{images} holds no image named im1.jpg, im2.jpg and so on: put the images there")
-    return {number: entry.stat().st_size for number, entry in sorted(files.items())}
+    return {number: path.stat().st_size for number, path in sorted(files.items())}
 
 
-def find_tags(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> dict[int, Path]:
+def _find_tags(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> dict[int, Path]:
     """Return the tags file of each image that has one, by number."""
-    tags = folder / TAGS
-    if not tags.is_dir():
-        raise no_user_tag(folder, f"there is no folder {tags}")
-    entries, others = numbered_files(tags, "tags", ".txt")
-    dropped["other files among the tags"] += others
-    if not entries:
-        raise no_user_tag(folder, f"{tags} holds no tags1.txt, tags2.txt and so on")
-    files = {number: tags / entry.name for number, entry in entries.items()}
+    files = _numbered_files(folder / TAGS, "tags", ".txt", dropped) if (folder / TAGS).is_dir() else {}
     if strays := sorted(files.keys() - sizes.keys()):
         more = f" (and {len(strays) - 1:,} more like it)" if len(strays) > 1 else ""
         raise DataError(
             f"{files[strays[0]]}{more} belongs to no image, because {folder / IMAGES} has no im{strays[0]}.jpg: "
             "restore the images, or delete the tags of those that are gone"
         )
-    dropped["images without tags file"] += len(sizes) - len(files)
     return files
 
 
-def numbered_files(folder: Path, start: str, end: str) -> tuple[dict[int, os.DirEntry[str]], int]:
-    """Return the files named START, a number without leading zeros, END, by number; and how many other files."""
+def _numbered_files(folder: Path, start: str, end: str, dropped: Counter[str]) -> dict[int, Path]:
+    """Return the files named START, a number without leading zeros, END, by number; count the others."""
     name = re.compile(rf"{re.escape(start)}(0|[1-9][0-9]{{0,8}}){re.escape(end)}")
     with os.scandir(folder) as entries:
-        found = [(name.fullmatch(entry.name), entry) for entry in entries if not entry.is_dir()]
-    named = {int(match[1]): entry for match, entry in found if match}
-    return named, len(found) - len(named)
+        found = [(name.fullmatch(entry.name), Path(entry.path)) for entry in entries if not entry.is_dir()]
+    named = {int(match[1]): path for match, path in found if match}
+    dropped[f"other files in {folder.name}"] += len(found) - len(named)
+    return named
 
 
-def no_user_tag(folder: Path, found: str) -> DataError:
-    """Return the error about photos of which none has a user tag, with what was found where they are read."""
-    return DataError(
-        f"no photo of {folder} has a user tag, because {found}: give photo N of {folder / IMAGES}/imN.jpg its tags in "
-        f"{folder / TAGS}/tagsN.txt, one a line, in UTF-8"
-    )
-
-
-def read_tags(
+def _read_tags(
     folder: Path, numbers: Sequence[int], files: Mapping[int, Path], dropped: Counter[str]
 ) -> tuple[tuple[str, ...], ...]:
     """Return the tags of each image, with a progress bar once it takes over two seconds."""
     from tqdm import tqdm
 
     bar = tqdm(numbers, desc="tags", unit="file", delay=2, disable=None, leave=False)
-    tags = tuple(parse_tags(read_text(files[number]), dropped) if number in files else () for number in bar)
-    dropped["images with an empty tags file"] += sum(not of_image for of_image in tags) - (len(numbers) - len(files))
+    tags = tuple(parse_tags(_read_text(files[number]), dropped) if number in files else () for number in bar)
     if not any(tags):
-        zeros = [path for path in files.values() if b"\0" in read_text(path)[:1000]]
-        utf16 = f" ({zeros[0]} looks like UTF-16)" if zeros else ""
-        raise no_user_tag(folder, f"none of the {len(files):,} files in {folder / TAGS} holds a tag in UTF-8{utf16}")
+        raise DataError(
+            f"no photo of {folder} has a user tag: give photo N of {folder / IMAGES}/imN.jpg its tags in "
+            f"{folder / TAGS}/tagsN.txt, one a line, in UTF-8"
+        )
     return tags
 
 
-def read_text(path: Path) -> bytes:
+def _read_text(path: Path) -> bytes:
     """Return the bytes of a file of tags or annotations; raise ``DataError`` if it is far too long for one."""
     with open(path, "rb") as file:
         content = file.read(_LONGEST_TEXT + 1)
     if len(content) > _LONGEST_TEXT:
         raise DataError(f"{path} is longer than {_LONGEST_TEXT:,} bytes, so it is no list of lines: move it away")
-    return content
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def parse_tags(content: bytes, dropped: Counter[str]) -> tuple[str, ...]:
     """Return the usable tags of one tags file, each once, in their order; line ends of every system count."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and len(content) % 2 == 0:
-        content = codecs.BOM_UTF8 + content.decode("utf-16", "replace").encode()
-    if content.startswith(codecs.BOM_UTF8):
-        content = content.removeprefix(codecs.BOM_UTF8)
-        dropped["tags files with a byte order mark"] += 1
     tags: dict[str, None] = {}
     for line in content.splitlines():
         try:
-            text = line.decode("utf-8")
+            tag = clean_tag(line.decode("utf-8"))
         except UnicodeDecodeError:
             dropped["tags that are not UTF-8"] += 1
             continue
-        tag = clean_tag(text)
         if any(unicodedata.category(character) == "Cc" for character in tag):
             dropped["tags with control characters"] += 1
         elif len(tag) > LONGEST_TAG:
             dropped[f"tags longer than {LONGEST_TAG} characters"] += 1
         elif tag:
-            dropped["tags corrected (capitals, white space, accents in pieces)"] += tag != text
             dropped["tags repeated for one image"] += tag in tags
             tags[tag] = None
     return tuple(tags)
@@ -360,21 +330,22 @@ def clean_tag(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(text.lower().split()).replace("\ufeff", "").replace("\u200b", ""))
 
 
-def read_annotations(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> dict[tuple[str, bool], set[int]]:
-    """Return the image numbers of every label, by (label, whether it is the relevant kind)."""
+def _is_relevant(label: str) -> bool:
+    return label.endswith(RELEVANT_SUFFIX)
+
+
+def _read_annotations(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> dict[str, set[int]]:
+    """Return the image numbers of every label; those of the relevant kind end in ``RELEVANT_SUFFIX``."""
     annotations = folder / ANNOTATIONS
     if not annotations.is_dir():
-        dropped[NO_ANNOTATIONS] += 1
         return {}
-    labels: dict[tuple[str, bool], set[int]] = {}
+    labels: dict[str, set[int]] = {}
     for path in sorted(annotations.iterdir()):
         if path.suffix.lower() != ".txt" or path.name.startswith(".") or not path.is_file():
-            dropped["other files among the annotations"] += 1
+            dropped[f"other files in {ANNOTATIONS}"] += 1
         elif path.stem.lower() != "readme":
             label = "_".join(path.stem.lower().split())
-            relevant = label.endswith(RELEVANT_SUFFIX)
-            found = labels.setdefault((label.removesuffix(RELEVANT_SUFFIX), relevant), set())
-            found |= read_label(path, folder, sizes, dropped)
+            labels.setdefault(label, set()).update(_read_label(path, folder, sizes))
     if not labels:
         raise DataError(
             f"{annotations} holds no annotation (sky.txt and the like): put the files there, or delete the folder to "
@@ -383,11 +354,10 @@ def read_annotations(folder: Path, sizes: Mapping[int, int], dropped: Counter[st
     return labels
 
 
-def read_label(path: Path, folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> set[int]:
+def _read_label(path: Path, folder: Path, sizes: Mapping[int, int]) -> set[int]:
     """Return the image numbers that one annotation file lists."""
     found: set[int] = set()
-    for line, content in enumerate(read_text(path).removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
-        content = content.strip()
+    for line, content in enumerate(map(bytes.strip, _read_text(path).splitlines()), start=1):
         if not content:
             continue
         if not re.fullmatch(rb"[0-9]{1,18}", content):
@@ -399,9 +369,7 @@ def read_label(path: Path, folder: Path, sizes: Mapping[int, int], dropped: Coun
                 f"{path}, line {line}, names image {number:,}, but {folder / IMAGES} has no im{number}.jpg among its "
                 f"{len(sizes):,} images: correct or delete the line, or restore the image"
             )
-        dropped["annotation lines repeated"] += number in found
         found.add(number)
-    dropped["annotation files without an image"] += not found
     return found
 
 

@@ -28,8 +28,7 @@ from embeddings import EmbeddingError
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
-
-    from embeddings import nearest as exact
+    from torch import Tensor
 
 #: What the JSON beside a word2vec file says it is.
 FORMAT = "word vectors 1"
@@ -87,7 +86,7 @@ class Vocabulary:
         self.left_out = LeftOut()
         self.keyed_vectors = _checked(keyed_vectors, self.left_out)
         self.info = dict(info or {})
-        self._indexes: dict[str, exact.Index] = {}
+        self._units: dict[str, Tensor] = {}  # Vectors at length one, by device.
 
     @classmethod
     def from_arrays(
@@ -162,13 +161,13 @@ class Vocabulary:
         """Return the ``k`` words nearest by cosine to each row of ``queries`` (m, d), exactly, the nearest first.
 
         Frequency ranks (m, k) int64 and cosines (m, k) float32; of equally near words the more frequent comes first.
-        The first call prepares the vectors and keeps the result (1,000 to 1,600 bytes a word at 200-d); beside it at
+        The first call scales the vectors to length one and keeps the result (800 bytes a word at 200-d); beside it at
         most 256 MiB are held, whatever m is. Raises ``EmbeddingError`` when k is not from 1 to V, the dimension does
         not fit, a query is zero or not finite, or the device is missing.
         """
         import torch
 
-        from embeddings import nearest as exact
+        from embeddings.nearest import search
 
         queries, dimension = np.asarray(queries), self.vectors.shape[1]
         if queries.ndim != 2 or queries.shape[1] != dimension:
@@ -182,9 +181,9 @@ class Vocabulary:
             raise EmbeddingError(f"query {bad[0]} (counted from 0) {bad[1]}: leave it out or correct it")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise EmbeddingError(f"the device {device} was asked for, but torch finds no GPU: use cpu")
-        if device not in self._indexes:
-            self._indexes[device] = exact.prepare(unit_rows(self.vectors), device)
-        return exact.search(self._indexes[device], unit_rows(queries), k)
+        if device not in self._units:
+            self._units[device] = torch.from_numpy(unit_rows(self.vectors)).to(device)
+        return search(self._units[device], unit_rows(queries), k)
 
     def save(self, path: str | Path, info: dict[str, Any] | None = None) -> None:
         """Write ``path`` (.bin) in word2vec's binary format by gensim, and a JSON of the same name beside it.
@@ -278,51 +277,47 @@ def _keyed(words: list[str], vectors: np.ndarray, counts: np.ndarray | None) -> 
 
 def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
     """Return ``keyed`` without odd words and sorted by count; the object itself where nothing changes."""
-    words, vectors = keyed.index_to_key, np.asarray(keyed.vectors)
+    words, known = keyed.index_to_key, keyed.expandos.get("count")
     kept = []
     for rank, word in enumerate(words):
         if word is None:  # Where gensim ignored a repeated word.
             continue
-        if not word:
-            left_out.add("empty", word)
-        elif word != "".join(word.split()):
-            left_out.add("with white space", word)
-        elif not _is_text(word):
-            left_out.add("not UTF-8", word)
+        if fault := _fault(word):
+            left_out.add(fault, word)
         else:
             kept.append(rank)
     if not kept:
         raise EmbeddingError("the vocabulary holds no word: give at least one word with its vector")
-    counts = keyed.expandos.get("count")
+    counts = None if known is None else np.asarray(known, dtype=np.int64)
+    if counts is not None and len(words) > 1 and np.array_equal(counts, np.arange(len(words), 0, -1)):
+        counts = None  # Made up by gensim's reader.
     if counts is not None:
-        counts = np.asarray(counts, dtype=np.int64)
-        if np.array_equal(counts, np.arange(len(words), 0, -1)) and len(words) > 1:
-            counts = None  # Made up by gensim's reader.
-        elif (np.diff(counts[kept]) > 0).any():
-            kept = [kept[i] for i in np.argsort(-counts[kept], kind="stable")]
-    whole = kept == list(range(len(words)))
-    if not (whole and vectors.dtype == np.float32 and len(vectors) == len(words)):
-        vectors = np.ascontiguousarray(vectors[kept], dtype=np.float32)
-    if (bad := unusable_row(vectors)) is not None:
-        raise EmbeddingError(f"the vector of the word {words[kept[bad[0]]]!r} {bad[1]}: leave the word out")
-    if (largest := float(np.abs(vectors).max())) > LARGEST:
+        kept.sort(key=lambda rank: -counts[rank])
+    whole = kept == list(range(len(keyed.vectors))) and keyed.vectors.dtype == np.float32
+    if not whole or (counts is None) != (known is None):
+        vectors = np.ascontiguousarray(keyed.vectors[kept], dtype=np.float32)
+        keyed = _keyed([words[rank] for rank in kept], vectors, None if counts is None else counts[kept])
+    if (bad := unusable_row(keyed.vectors)) is not None:
+        raise EmbeddingError(f"the vector of the word {keyed.index_to_key[bad[0]]!r} {bad[1]}: leave the word out")
+    if (largest := float(np.abs(keyed.vectors).max())) > LARGEST:
         raise EmbeddingError(
             f"a vector holds the number {largest:.1e}: the file was read out of step, as happens where a word of a "
             "binary file holds a blank; write it again without such words, or as text"
         )
-    kept_counts = None if counts is None else counts[kept]
-    known = keyed.expandos.get("count")
-    if whole and vectors is keyed.vectors and (known is None) == (kept_counts is None):
-        return keyed
-    return _keyed([words[rank] for rank in kept], vectors, kept_counts)
+    return keyed
 
 
-def _is_text(word: str) -> bool:
+def _fault(word: str) -> str | None:
+    """Return why no vocabulary can hold ``word``; None if one can."""
+    if not word:
+        return "empty"
+    if word != "".join(word.split()):
+        return "with white space"
     try:
         word.encode("utf-8")
     except UnicodeEncodeError:  # What was not UTF-8 in a file, read with surrogates in its place.
-        return False
-    return True
+        return "not UTF-8"
+    return None
 
 
 # ---- reading files
@@ -342,16 +337,15 @@ def _plain(path: Path) -> Iterator[Path]:
         plain = Path(folder) / "vectors"
         try:
             with (opener or open)(path, "rb") as packed, open(plain, "wb") as unpacked:
-                first = packed.read(_BLOCK)
-                first = first.removeprefix(_BOM)
-                room = min(_bound(first), shutil.disk_usage(folder).free)
-                unpacked.write(first)
-                while data := packed.read(_BLOCK):
+                data = packed.read(_BLOCK).removeprefix(_BOM)
+                room = min(_bound(data), shutil.disk_usage(folder).free)
+                while data:
                     if unpacked.tell() + len(data) > room:
                         raise EmbeddingError(
                             f"{path}: unpacks to more than its header promises: restore it, or download it again"
                         )
                     unpacked.write(data)
+                    data = packed.read(_BLOCK)
         except (EOFError, OSError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
@@ -412,9 +406,7 @@ def _read(plain: Path, path: Path, left_out: LeftOut) -> KeyedVectors:
 
 
 def _read_binary(plain: Path, path: Path, count: int, dimension: int, left_out: LeftOut) -> KeyedVectors:
-    keyed, repeated = _load(plain, path, binary=True)
-    for word in repeated:
-        left_out.add("repeated", word)
+    keyed, repeated = _load(plain, path, True, left_out)
     if any(character < " " for word in keyed.index_to_key if word for character in word):
         raise EmbeddingError(
             f"{path}: not read in step, since some word holds a blank: write it again without such words, or as text"
@@ -469,14 +461,11 @@ def _read_text(plain: Path, path: Path, count: int | None, dimension: int, left_
             )
         if not kept:
             raise EmbeddingError(f"{path} holds no word: name another file")
-        keyed, repeated = _load(cleaned, path, binary=False)
-    for word in repeated:
-        left_out.add("repeated", word)
-    return keyed
+        return _load(cleaned, path, False, left_out)[0]
 
 
-def _load(file: Path, path: Path, binary: bool) -> tuple[KeyedVectors, list[str]]:
-    """Read by gensim; return the vectors and the words that it ignored because they came again."""
+def _load(file: Path, path: Path, binary: bool, left_out: LeftOut) -> tuple[KeyedVectors, list[str]]:
+    """Read by gensim; return the vectors and the words that it ignored because they came again, which are noted."""
     from gensim.models import KeyedVectors
 
     with _collected("duplicate word") as records:
@@ -488,7 +477,10 @@ def _load(file: Path, path: Path, binary: bool) -> tuple[KeyedVectors, list[str]
             raise EmbeddingError(
                 f"{path}: ends early or is damaged ({error}): restore it, or download it again"
             ) from None
-    return keyed, [str(record.args[0]) for record in records if isinstance(record.args, tuple)]
+    repeated = [str(record.args[0]) for record in records if isinstance(record.args, tuple)]
+    for word in repeated:
+        left_out.add("repeated", word)
+    return keyed, repeated
 
 
 @contextlib.contextmanager

@@ -15,9 +15,10 @@ import torch
 
 from cgan import CganError
 from cgan.fast.update import FastUpdate
+from cgan.loop import Diverged, Interrupted, TrainingRun, collected_signals
 from cgan.networks import ConditionalMLP
 from cgan.optim import MomentumSGD
-from cgan.trainer import Diverged, Interrupted, Trainer, TrainingRun, collected_signals
+from cgan.trainer import Trainer
 
 Net = TypeVar("Net", bound=ConditionalMLP)
 

@@ -27,9 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from embeddings import EmbeddingError
 from embeddings.images.cache import FeatureCache
-from embeddings.images.networks import FrozenNetwork, load_network
-
-__all__ = ["FrozenNetwork", "ImageFeatures", "extract", "find_images", "load_network", "open_image"]
+from embeddings.images.networks import FrozenNetwork
 
 #: Endings of names that are taken for images within folders. Not all installations of Pillow read all of them: those
 #: that cannot be read are then named rather than passed over.
@@ -145,12 +143,6 @@ def open_image(path: str | Path, scaled: int | None = None) -> Image.Image:
     Raises ``EmbeddingError``, one sentence without the path, for whatever cannot be read, or has more than
     twice Pillow's ``Image.MAX_IMAGE_PIXELS`` (179 megapixels), before it is decoded.
     """
-    with _without_warnings():
-        return _open(path, scaled)
-
-
-def _open(path: str | Path, scaled: int | None) -> Image.Image:
-    """Return what ``open_image`` does, for callers within ``_without_warnings``."""
     try:
         if os.path.getsize(path) == 0:
             raise EmbeddingError("the file is empty")
@@ -293,7 +285,7 @@ class Photos(Dataset):
     def open(self, i: int) -> tuple[int, Tensor | str]:
         """Return photo i; for threads, within ``_without_warnings``."""
         try:
-            image = _open(self.paths[i], self.scaled)
+            image = open_image(self.paths[i], self.scaled)
             longer, shorter = max(image.size), min(image.size)
             limit = Image.MAX_IMAGE_PIXELS
             if limit and self.scaled**2 * longer / shorter > limit:

@@ -339,34 +339,31 @@ def _fit(
     name: str,
     made_for: str | None,
 ) -> None:
-    """Copy ``state`` into ``model``; one sentence about the first thing that does not fit.
+    """Copy ``state`` into ``model``; raises ``EmbeddingError`` about the first tensor that does not fit.
 
     Leaves out ``classifier`` (a layer's name, or several), and BatchNorm's count of batches, which nothing here reads.
     """
-    layers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    layers = (classifier,) if isinstance(classifier, str) else classifier
     expected = model.state_dict()
     given = {
         key: tensor
         for key, tensor in state.items()
         if key in expected or not (key.startswith(tuple(f"{layer}." for layer in layers)) or _is_count(key))
     }
-    misfit = next(filter(None, (_misfit(key, tensor, given.get(key)) for key, tensor in expected.items())), None)
-    if not misfit and (foreign := next((key for key in given if key not in expected), None)):
-        misfit = f"the network has no {foreign}"
-    if misfit:
-        of = f" (the file says it is of {made_for})" if made_for else ""
-        raise EmbeddingError(f"{path}: these weights do not fit {name}: {misfit}{of}; give the network's own file")
+    for key in [*expected, *given]:
+        if key not in expected:
+            fault = f"the network has no {key}"
+        elif key not in given:
+            fault = "" if _is_count(key) else f"{key} is missing"
+        elif given[key].shape != expected[key].shape:
+            fault = f"{key} is {_shape(given[key])} in the file and {_shape(expected[key])} in the network"
+        else:
+            finite = not given[key].is_floating_point() or given[key].isfinite().all()
+            fault = "" if finite else f"{key} holds numbers that are not finite"
+        if fault:
+            of = f" (the file says it is of {made_for})" if made_for else ""
+            raise EmbeddingError(f"{path}: these weights do not fit {name}: {fault}{of}; give the network's own file")
     model.load_state_dict({**expected, **given})
-
-
-def _misfit(key: str, expected: Tensor, given: Tensor | None) -> str | None:
-    if given is None:
-        return None if _is_count(key) else f"{key} is missing"
-    if given.shape != expected.shape:
-        return f"{key} is {_shape(given)} in the file and {_shape(expected)} in the network"
-    if given.is_floating_point() and not given.isfinite().all():
-        return f"{key} holds numbers that are not finite"
-    return None
 
 
 def _is_count(key: str) -> bool:

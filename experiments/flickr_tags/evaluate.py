@@ -29,8 +29,9 @@ from experiments.runs.training import Run, load_networks, training_end
 if TYPE_CHECKING:
     import torch
 
+    from cgan.loop import Estimate
     from cgan.networks import Generator
-    from cgan.trainer import Estimate, Trainer
+    from cgan.trainer import Trainer
     from embeddings.decoding import Decoded
     from embeddings.vocabulary import Vocabulary
 
@@ -123,7 +124,7 @@ class Estimator:
     def __call__(self, trainer: Trainer) -> Estimate:
         """Return the estimate of one moment, with the same noise each time: estimates differ by the net alone."""
         from cgan.devices import seeded
-        from cgan.trainer import Estimate
+        from cgan.loop import Estimate
         from embeddings import EmbeddingError
         from experiments.flickr_tags.measures import average_precision, distinct, precision
 

@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from cgan.loop import Estimate
     from cgan.metrics.acceptance import AcceptanceMatrix
     from cgan.metrics.classifier import Classifier
     from cgan.metrics.diversity import IntraClassDiversity
     from cgan.metrics.label_fidelity import LabelFidelity
     from cgan.networks import Discriminator
-    from cgan.trainer import Estimate, Trainer
+    from cgan.trainer import Trainer
     from data.labelled import ImageDataset
     from experiments.mnist.sampling import LoadedRun
 
@@ -70,8 +71,8 @@ class Estimator:
     def __call__(self, trainer: Trainer) -> Estimate:
         """Return the estimate of one moment, with the same noise each time: estimates differ by the net alone."""
         from cgan.devices import seeded
+        from cgan.loop import Estimate
         from cgan.metrics import parzen
-        from cgan.trainer import Estimate
         from experiments.mnist.sampling import sample_images
 
         labels = self.labels.to(self.device) if self.conditional else None

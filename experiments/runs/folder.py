@@ -192,7 +192,7 @@ class RunFolder:
 
         Raises ``CganError`` or ``UsageError`` naming the file if it is missing, damaged, or of another run.
         """
-        from cgan.trainer import load_best
+        from cgan.loop import load_best
 
         tensors, record = load_best(self.best_path)
         # Files of older revisions hold no identity.

@@ -32,10 +32,11 @@ from experiments.runs.records import NUMERICS, DatasetRecord, DivergedResult, Ru
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+    from cgan.loop import Diverged, Estimate, Progress
     from cgan.networks import Discriminator, Generator
     from cgan.settings import StoppingSettings
     from cgan.specs import DiscriminatorSpec, GeneratorSpec, NetworkSpec
-    from cgan.trainer import Diverged, Estimate, Progress, Trainer
+    from cgan.trainer import Trainer
 
 Settings = TypeVar("Settings")
 
@@ -99,7 +100,7 @@ def open_run(
     command filled in what it found (a network, say), for ``changes``; else ``settings``. ``more``: ``network`` and
     ``notice``. Raises ``CganError`` or ``UsageError`` if ``before`` is of another run.
     """
-    from cgan.trainer import same_identity
+    from cgan.loop import same_identity
 
     stopping = settings.stopping
     if before is not None:
@@ -175,7 +176,7 @@ def train(
     estimate's. ``module`` is the command's name, for the line that says how to go on. Writes ``config.json``, and sets
     an earlier result aside. Returns the folders of runs that diverged, and why; each gets a ``result.json``.
     """
-    from cgan.trainer import Interrupted
+    from cgan.loop import Interrupted
 
     try:
         ends = _train(runs, trainers, estimate, after_estimate)
@@ -218,7 +219,7 @@ def _train(
     from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
-    from cgan.trainer import Diverged, TrainingRun
+    from cgan.loop import Diverged, TrainingRun
 
     reports = [_Report(run, len(runs) > 1, after_estimate) for run in runs]
     training = [
@@ -311,7 +312,7 @@ class TrainingEnd:
 def training_end(folder: RunFolder, stopping: StoppingSettings) -> TrainingEnd:
     """Return how training ended; raises ``CganError`` naming the checkpoint if it is damaged."""
     from cgan.checkpoint import convert
-    from cgan.trainer import Progress, load_checkpoint
+    from cgan.loop import Progress, load_checkpoint
 
     _, record = load_checkpoint(folder.checkpoint_path)
     progress = convert(record.progress, Progress, folder.checkpoint_path)

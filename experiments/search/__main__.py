@@ -181,7 +181,7 @@ def open_plan(
     import torch
 
     from cgan.devices import resolve_device, resolve_precision
-    from cgan.trainer import same_identity
+    from cgan.loop import same_identity
     from experiments.search.training import prepare
 
     before = read_plan(places.folder) if (places.folder / SEARCH).exists() else None
@@ -227,7 +227,7 @@ def carry_out(command: Command, search: Search) -> int:
 
     Raises ``Interrupted`` with the command to continue after Ctrl-C, SIGTERM or SIGHUP.
     """
-    from cgan.trainer import Interrupted
+    from cgan.loop import Interrupted
     from experiments.search.on_ray import run_trials
     from experiments.search.summary import BEST, MARKDOWN, PLOT
 

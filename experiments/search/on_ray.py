@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from cgan.trainer import collected_signals
+from cgan.loop import collected_signals
 from experiments import UsageError
 from experiments.runs import engines
 from experiments.search.space import Space, propose

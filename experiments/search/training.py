@@ -24,7 +24,8 @@ from experiments.search.space import with_values
 from experiments.search.trials import Places, Plan, State, read_plan, read_trial
 
 if TYPE_CHECKING:
-    from cgan.trainer import Estimate, Trainer
+    from cgan.loop import Estimate
+    from cgan.trainer import Trainer
     from data.labelled import ImageDataset
     from experiments.flickr_tags.dataset import FlickrData
 
@@ -38,7 +39,7 @@ class TrialRun:
 
     def __init__(self, places: Places, number: int) -> None:
         from cgan.devices import prepare_cpu
-        from cgan.trainer import TrainingRun
+        from cgan.loop import TrainingRun
 
         plan = read_plan(places.folder)
         self.folder = places.trial(number)
@@ -78,7 +79,7 @@ class TrialRun:
 
 def failure(error: Exception, folder: Path) -> tuple[State, str]:
     """Return the state and reason of a trial that raised ``error``; the traceback of a programming error is kept."""
-    from cgan.trainer import Diverged
+    from cgan.loop import Diverged
 
     if isinstance(error, cli.USER_ERRORS):
         return "diverged" if isinstance(error, Diverged) else "crashed", cli.sentence(error)

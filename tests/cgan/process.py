@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from cgan.devices import seeded
+from cgan.loop import Estimate, Interrupted, fit
 from cgan.settings import StoppingSettings
-from cgan.trainer import Estimate, Interrupted, Trainer, fit
+from cgan.trainer import Trainer
 from tests.cgan import nets
 
 UPDATES = 60

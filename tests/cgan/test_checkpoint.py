@@ -162,7 +162,7 @@ def save_forever(path: Path) -> None:
 def test_a_kill_while_saving_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cgan.trainer"])
+    context.set_forkserver_preload(["cgan.loop"])
     chance = random.Random()
     for _ in range(6):
         path.unlink(missing_ok=True)

@@ -19,11 +19,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cgan import CganError, checkpoint
-from cgan import trainer as training
+from cgan import CganError, checkpoint, loop
 from cgan.batches import TrainingSet
+from cgan.loop import Diverged, Estimate, Progress, fit, load_best, load_checkpoint
 from cgan.settings import StoppingSettings, TrainingSettings
-from cgan.trainer import Diverged, Estimate, Progress, Trainer, fit, load_best, load_checkpoint
+from cgan.trainer import Trainer
 from tests.cgan import nets, process
 from tests.cgan.nets import ADAM, CASES, MATCHING, SGD, assert_one_sentence, assert_same_state, layers, refused, specs
 
@@ -84,8 +84,6 @@ def test_other_things_that_do_not_fit() -> None:
     with refused("Generator is torch.float64", "data are torch.float32"):
         trainer = nets.trainer(specs())
         Trainer(trainer.G.double(), trainer.D, trainer.training_set, SGD)
-    with refused("use_graph", "CUDA"):
-        nets.trainer(specs(), use_graph=True)  # On the CPU.
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int32, np.float64])
@@ -259,7 +257,7 @@ def test_nan_ends_training_with_one_sentence(tmp_path: Path) -> None:
 
 
 def test_nan_is_noticed_between_estimates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "CHECK_EVERY", 4)
+    monkeypatch.setattr(loop, "CHECK_EVERY", 4)
     trainer = nets.trainer(specs())
 
     def poison(trainer: Trainer) -> None:
@@ -279,7 +277,7 @@ def test_a_player_that_has_won_ends_training(
     fake: int, winner: str, loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D answers 40 times its only input: 20 for real data of 1/2, and 20, 0 or -20 for G's constant output."""
-    monkeypatch.setattr(training, "CHECK_EVERY", 3)
+    monkeypatch.setattr(loop, "CHECK_EVERY", 3)
     pair = specs(
         condition="none",
         generator={"output_dim": 1, "input_branch": (), "joint": (), "output": "linear"},
@@ -297,7 +295,7 @@ def test_a_player_that_has_won_ends_training(
         return
     with pytest.raises(Diverged) as caught:
         fit(trainer, stopping, rising, tmp_path, identity={})
-    assert trainer.t == 3 * training.STUCK_CHECKS
+    assert trainer.t == 3 * loop.STUCK_CHECKS
     assert_one_sentence(caught.value, f"{winner} has won", "30 updates")
 
 
@@ -392,7 +390,7 @@ def test_a_checkpoint_without_the_average_is_refused(tmp_path: Path) -> None:
 def processes() -> multiprocessing.context.ForkServerContext:
     """Processes that start at once, since they are forked from one that has imported PyTorch."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cgan.trainer"])
+    context.set_forkserver_preload(["cgan.loop"])
     return context
 
 

@@ -22,7 +22,8 @@ def on_cuda(name: str, use_graph: bool) -> list[Trainer]:
     trainers = []
     for seed in (3, 4, 5):
         start = nets.trainer(pair, settings, seed=seed)
-        trainers.append(Trainer(start.G.cuda(), start.D.cuda(), data, settings, seed=seed, use_graph=use_graph))
+        trainers.append(Trainer(start.G.cuda(), start.D.cuda(), data, settings, seed=seed))
+        trainers[-1].use_graph &= use_graph
     return trainers
 
 

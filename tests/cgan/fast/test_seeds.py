@@ -14,8 +14,9 @@ import torch
 
 from cgan import checkpoint
 from cgan.fast.seeds import SeedsTrainer, fit_seeds
+from cgan.loop import Diverged, Estimate, Interrupted, Progress, TrainingRun, fit
 from cgan.settings import StoppingSettings
-from cgan.trainer import Diverged, Estimate, Interrupted, Progress, Trainer, TrainingRun, fit
+from cgan.trainer import Trainer
 from tests.cgan import nets
 from tests.cgan.nets import CASES, FAST, SGD, assert_one_sentence, assert_same_state, layers, refused, specs
 from tests.cgan.process import estimate

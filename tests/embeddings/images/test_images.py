@@ -27,8 +27,8 @@ from safetensors.torch import save_file
 
 from embeddings import EmbeddingError
 from embeddings.images import extract as images
-from embeddings.images.extract import FrozenNetwork, ImageFeatures, extract, find_images, load_network, open_image
-from embeddings.images.networks import Preprocessing
+from embeddings.images.extract import ImageFeatures, extract, find_images, open_image
+from embeddings.images.networks import FrozenNetwork, Preprocessing, load_network
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -416,8 +416,9 @@ def test_an_interrupt_keeps_what_was_computed(tmp_path: Path, network, photos: l
 RUN = """
 import sys
 from embeddings.images import extract as images
+from embeddings.images.networks import load_network
 images.SAVE_EVERY = 0.0
-network = images.load_network("test_resnet", random_weights=True)
+network = load_network("test_resnet", random_weights=True)
 images.extract(network, images.find_images([sys.argv[1]]), sys.argv[2], workers=1, batch_size=1, progress=False)
 """
 
