@@ -28,7 +28,8 @@ from embeddings import EmbeddingError
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
-    from torch import Tensor
+
+    from embeddings import nearest as exact
 
 #: What the JSON beside a word2vec file says it is.
 FORMAT = "word vectors 1"
@@ -86,7 +87,7 @@ class Vocabulary:
         self.left_out = LeftOut()
         self.keyed_vectors = _checked(keyed_vectors, self.left_out)
         self.info = dict(info or {})
-        self._units: dict[str, Tensor] = {}  # Vectors at length one, by device.
+        self._indexes: dict[str, exact.Index] = {}
 
     @classmethod
     def from_arrays(
@@ -161,13 +162,13 @@ class Vocabulary:
         """Return the ``k`` words nearest by cosine to each row of ``queries`` (m, d), exactly, the nearest first.
 
         Frequency ranks (m, k) int64 and cosines (m, k) float32; of equally near words the more frequent comes first.
-        The first call scales the vectors to length one and keeps the result (800 bytes a word at 200-d); beside it at
+        The first call prepares the vectors and keeps the result (1,000 to 1,600 bytes a word at 200-d); beside it at
         most 256 MiB are held, whatever m is. Raises ``EmbeddingError`` when k is not from 1 to V, the dimension does
         not fit, a query is zero or not finite, or the device is missing.
         """
         import torch
 
-        from embeddings.nearest import search
+        from embeddings import nearest as exact
 
         queries, dimension = np.asarray(queries), self.vectors.shape[1]
         if queries.ndim != 2 or queries.shape[1] != dimension:
@@ -181,9 +182,9 @@ class Vocabulary:
             raise EmbeddingError(f"query {bad[0]} (counted from 0) {bad[1]}: leave it out or correct it")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise EmbeddingError(f"the device {device} was asked for, but torch finds no GPU: use cpu")
-        if device not in self._units:
-            self._units[device] = torch.from_numpy(unit_rows(self.vectors)).to(device)
-        return search(self._units[device], unit_rows(queries), k)
+        if device not in self._indexes:
+            self._indexes[device] = exact.prepare(unit_rows(self.vectors), device)
+        return exact.search(self._indexes[device], unit_rows(queries), k)
 
     def save(self, path: str | Path, info: dict[str, Any] | None = None) -> None:
         """Write ``path`` (.bin) in word2vec's binary format by gensim, and a JSON of the same name beside it.
@@ -397,8 +398,8 @@ def _read(plain: Path, path: Path, left_out: LeftOut) -> KeyedVectors:
     least = count * ((2 if text else 4) * dimension + 1)
     if not count or not dimension or least > size:
         raise EmbeddingError(
-            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes: restore it, or "
-            "download it again"
+            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes: restore it, or download "
+            "it again"
         )
     if text:
         return _read_text(plain, path, count, dimension, left_out)
