@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,7 +250,7 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
         "experiment": config.experiment,
         "preset": config.preset,
         "changes": changes,
-        "name": config.preset + (f" with {textwrap.shorten(changes, 120, placeholder='…')}" if changes else ""),
+        "name": config.preset + (f" with {changes if len(changes) <= 120 else changes[:119] + '…'}" if changes else ""),
         "group": _digest([*group, planned if cut_short else None]),
         "dataset": config.dataset.name,
         "embedded": config.dataset.embedded,
