@@ -398,8 +398,8 @@ def _read(plain: Path, path: Path, left_out: LeftOut) -> KeyedVectors:
     least = count * ((2 if text else 4) * dimension + 1)
     if not count or not dimension or least > size:
         raise EmbeddingError(
-            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes: restore it, or download "
-            "it again"
+            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes: restore it, or "
+            "download it again"
         )
     if text:
         return _read_text(plain, path, count, dimension, left_out)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,65 +68,33 @@ def read_png(path: Path, alt: str, weights: Weights | None = None) -> Picture:
 
 
 def line_chart(
-    curves: Mapping[str, Sequence[pd.Series]], alt: str, labels: tuple[str, str], *, floor: float, sigmas: bool = False
+    curves: Mapping[str, Sequence[pd.Series]], alt: str, labels: tuple[str, str], floor: float | None = None
 ) -> Picture:
     """Draw a line for each name: the mean over its series (values by x, one a seed), and their range as a band.
 
-    Values below ``floor`` are cut off. With ``sigmas`` x is logarithmic, and the highest point of a line is starred.
+    Values below ``floor`` are cut off.
     """
 
     def draw(figure: Figure) -> None:
         plot = figure.subplots()
-        lowest = 0.0
+        lowest = math.inf
         for number, (name, seeds) in enumerate(curves.items()):
             # Where only some seeds have an estimate the mean would jump.
             values = pd.concat(list(seeds), axis=1, join="inner").sort_index()
-            mean = values.mean(axis=1)
             style: dict[str, Any] = {"color": SERIES[number % len(SERIES)]}
             dashes = LINE_STYLES[number % len(LINE_STYLES)]
+            mean = values.mean(axis=1)
             plot.plot(mean, marker="o", markersize=3, linewidth=1.8, linestyle=dashes, label=_plain(name), **style)
             if len(seeds) > 1:
-                plot.fill_between(values.index, values.min(axis=1), values.max(axis=1), alpha=0.2, linewidth=0, **style)
-            if sigmas:
-                plot.plot(mean.idxmax(), mean.max(), marker="*", markersize=15, **style)
+                plot.fill_between(
+                    values.index, values.min(axis=1), values.max(axis=1), alpha=0.25, linewidth=0, **style
+                )
             lowest = min(lowest, mean.min())
-        if sigmas:
-            plot.set_xscale("log")
-            plot.minorticks_off()
-            ticks = list(next(iter(curves.values()))[0].index)[:12]
-            plot.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
-        if lowest < floor:
+        if floor is not None and lowest < floor:
             plot.set_ylim(bottom=floor)
         _finish(plot, labels)
 
     return _chart(draw, alt, 7.6, 4.4 + 0.12 * len(curves))
-
-
-def interval_chart(values: pd.DataFrame, alt: str, label: str) -> Picture:
-    """Draw a block of horizontal bars a method, one for each truth: value and its interval.
-
-    ``values`` has the columns ``method``, ``against``, ``value``, ``low`` and ``high``.
-    """
-    methods, truths = list(values["method"].unique()), list(values["against"].unique())
-
-    def draw(figure: Figure) -> None:
-        plot = figure.subplots()
-        height = 0.8 / len(truths)
-        for number, truth in enumerate(truths):
-            part = values[values["against"] == truth]
-            y = [methods.index(method) + (number - (len(truths) - 1) / 2) * height for method in part["method"]]
-            plot.barh(y, part["value"], height * 0.92, color=SERIES[number], label=_plain(truth))
-            ends = part[["low", "high"]].T.fillna(part["value"]).T
-            plot.hlines(y, ends["low"], ends["high"], color=INK, linewidth=1.3)
-            for place, value, end in zip(y, part["value"], ends["high"], strict=True):
-                text: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
-                plot.annotate(f"{value:.3f}", (max(value, end), place), color=INK, **text)
-        plot.set_yticks(range(len(methods)), [_plain(method) for method in methods])
-        plot.invert_yaxis()
-        plot.margins(x=0.15)
-        _finish(plot, (label, ""))
-
-    return _chart(draw, alt, 7.6, 1.3 + 0.42 * len(methods) * max(1, 0.75 * len(truths)))
 
 
 def _chart(draw: Callable[[Figure], None], alt: str, width: float, height: float) -> Picture:

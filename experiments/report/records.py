@@ -64,19 +64,41 @@ COLUMNS = {
     "sigma": "width of the Gaussians, chosen on the validation images",
     "at_edge": "whether sigma is an end of the grid",
     "label_fidelity": "share of samples that a classifier reads as the label asked for",
+    "classifier": "share of the real test images that this classifier reads rightly",
     "diversity": "intra-class diversity of the samples; real images: 1",
     "density": "density of the samples among the test images, on the classifier's features; real images: about 1",
     "coverage": "share of test images near which a sample lies, on the same features; real images: about 0.97",
+    "trained_on_samples": "share of real test images that a classifier trained on the samples reads rightly",
+    "on_log_likelihood": "log_likelihood with G's dropout left on while sampling",
+    "on_label_fidelity": "label_fidelity with it left on",
+    "on_diversity": "diversity with it left on",
+    "accept_real": "share of real test images that D accepts (output over 0.5) with their own label",
+    "accept_real_wrong": "the same with a wrong label",
+    "accept_fake": "share of generated images that D accepts with their own label",
+    "accept_fake_wrong": "the same with a wrong label",
     "precision_at_10": "flickr-tags: precision at 10 against user tags and annotations",
+    "gain": "flickr-tags: precision_at_10 minus that of always giving the commonest tags",
+    "gain_low": "lower end of its 95% interval over photos",
+    "gain_high": "upper end",
     "config": "the RunConfig, or None",
     "result": "the MnistResult, FlickrResult, DivergedResult or ScoreFile, or None",
 }
 
+#: Columns of numbers that a mean over seeds is taken of, and the types of all that are no text.
+ACCEPT = ("accept_real", "accept_real_wrong", "accept_fake", "accept_fake_wrong")
+FIGURES = ["seconds", "log_likelihood", "standard_error", "sigma", "label_fidelity", "classifier", "diversity"]
+FIGURES += ["density", "coverage", "trained_on_samples", "on_log_likelihood", "on_label_fidelity", "on_diversity"]
+FIGURES += [*ACCEPT, "precision_at_10", "gain", "gain_low", "gain_high"]
 _TYPES = {
     **dict.fromkeys(("embedded", "cut_short", "kept"), "bool"),
     **dict.fromkeys(("seed", "numerics", "updates", "best_update"), "Int64"),
-    **dict.fromkeys(("seconds", "log_likelihood", "standard_error", "sigma"), "float64"),
-    **dict.fromkeys(("label_fidelity", "diversity", "density", "coverage", "precision_at_10"), "float64"),
+    **dict.fromkeys(FIGURES, "float64"),
+}
+
+#: What a row has where its file says nothing else.
+DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(("checksum", "precision", "device", "started"), ""),
+    **{"embedded": False, "cut_short": False, "kept": True, "numerics": 0, "config": None},
 }
 
 #: The controls as ``experiments.parzen`` names them, and the number of samples of the paper's procedure.
@@ -211,10 +233,7 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
         for name in ("experiment", "preset", "seed", "dataset"):
             if getattr(result, name) != getattr(config, name):
                 raise UsageError(f"{folder.result_path}: its {name} is not that of {CONFIG} beside it")
-        if place := _too_large(msgspec.to_builtins(result)):
-            raise UsageError(
-                f"{folder.result_path}: field {place[1:]} holds a number over {LARGEST:.0e}, so it is damaged"
-            )
+        _check_numbers(folder.result_path, result)
     status = "mismatch" if mismatch else result.status if result else "unfinished"
     stopping = config.settings.get("stopping")
     planned = stopping.get("max_updates") if isinstance(stopping, dict) else None
@@ -226,11 +245,12 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
     same = {name: value for name, value in identity(config).items() if name != "seed"}
     group = [config.experiment, config.preset, config.changes, config.dataset.embedded, same]
     row: dict[str, Any] = {
+        **DEFAULTS,
         "folder": folder.path,
         "experiment": config.experiment,
         "preset": config.preset,
         "changes": changes,
-        "name": config.preset + (f" with {_shorten(changes)}" if changes else ""),
+        "name": config.preset + (f" with {changes if len(changes) <= 120 else changes[:119] + '…'}" if changes else ""),
         "group": _digest([*group, planned if cut_short else None]),
         "dataset": config.dataset.name,
         "embedded": config.dataset.embedded,
@@ -242,7 +262,6 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
         "status": status,
         "ending": _ending(status, result, config, updates, cut_short, metrics),
         "cut_short": cut_short,
-        "kept": True,
         "started": config.sessions[-1].started if config.sessions else "",
         "updates": updates,
         "config": config,
@@ -253,23 +272,32 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
     if isinstance(result, MnistResult | FlickrResult):
         row |= {"best_update": result.best_update, "seconds": result.seconds}
     if isinstance(result, MnistResult) and not mismatch:
-        row |= _parzen_columns(result.parzen) | {
+        cells = result.acceptance.accepted if result.acceptance else []
+        accepted = [*cells[0], *cells[1]] if [len(values) for values in cells] == [2, 2] else [None] * 4
+        row |= _score_columns(result.parzen, result.density_coverage) | dict(zip(ACCEPT, accepted, strict=True))
+        row |= {
             "label_fidelity": result.label_fidelity.share if result.label_fidelity else None,
+            "classifier": result.classifier_accuracy,
             "diversity": result.diversity.overall,
-            **_neighbour_columns(result.density_coverage),
+            "trained_on_samples": result.train_on_generated.generated if result.train_on_generated else None,
         }
+        if on := result.dropout_on:
+            row |= {"on_log_likelihood": on.parzen.test_mean, "on_diversity": on.diversity.overall}
+            row["on_label_fidelity"] = on.label_fidelity.share if on.label_fidelity else None
     if isinstance(result, FlickrResult) and not mismatch:
-        cgan = result.measures.get("cgan")
+        cgan, commonest = result.measures.get("cgan"), result.measures.get("commonest")
         row["precision_at_10"] = cgan.precision_at_10.value if cgan and cgan.precision_at_10 else None
+        if commonest and (gain := commonest.cgan_minus_this_precision):
+            row |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
     return row
 
 
 def _score_row(path: Path, score: ScoreFile) -> dict[str, Any]:
-    if place := _too_large(msgspec.to_builtins(score)):
-        raise UsageError(f"{path}: field {place[1:]} holds a number over {LARGEST:.0e}, so it is damaged")
+    _check_numbers(path, score)
     other = score.samples in (REAL, KMEANS) and score.n_samples != SAMPLES
     changes = f"{score.n_samples:,} samples" if other else ""
     return {
+        **DEFAULTS,
         "folder": path,
         "experiment": PARZEN,
         "preset": score.samples,
@@ -277,37 +305,20 @@ def _score_row(path: Path, score: ScoreFile) -> dict[str, Any]:
         "name": f"samples {score.samples}" + (f" with {changes}" if changes else ""),
         "group": _digest([PARZEN, score.samples, score.n_samples]),
         "dataset": "mnist",
-        "embedded": False,
-        "checksum": "",
         "seed": score.seed,
-        "precision": "",
-        "device": "",
-        "numerics": 0,
         "status": "finished",
         "ending": "scored",
-        "cut_short": False,
-        "kept": True,
-        "started": "",
         "seconds": score.seconds,
-        "config": None,
         "result": score,
-        **_parzen_columns(score),
-        **_neighbour_columns(score.density_coverage),
+        **_score_columns(score, score.density_coverage),
     }
 
 
-def _neighbour_columns(found: DensityCoverage | None) -> dict[str, Any]:
-    record = (found or {}).get("features")
-    return {"density": record.overall.density, "coverage": record.overall.coverage} if record else {}
-
-
-def _parzen_columns(score: ParzenScore) -> dict[str, Any]:
-    return {
-        "log_likelihood": score.test_mean,
-        "standard_error": score.test_se,
-        "sigma": score.sigma,
-        "at_edge": score.at_edge,
-    }
+def _score_columns(score: ParzenScore, near: DensityCoverage | None) -> dict[str, Any]:
+    row = {"log_likelihood": score.test_mean, "standard_error": score.test_se, "sigma": score.sigma}
+    features = near.get("features") if near else None
+    found = {"density": features.overall.density, "coverage": features.overall.coverage} if features else {}
+    return row | {"at_edge": score.at_edge} | found
 
 
 def _ending(
@@ -316,7 +327,7 @@ def _ending(
     """Return how training ended, in words."""
     at = "" if updates is None else f" at update {updates:,}"
     if status == "mismatch":
-        return "its result is of other weights than best.safetensors"
+        return "has a result of other weights than best.safetensors"
     if status == "unfinished":
         best = metrics["valid_log_likelihood"].max() if "valid_log_likelihood" in metrics else math.nan
         shown = f", best validation estimate {best:.1f} nats" if math.isfinite(best) else ""
@@ -324,8 +335,8 @@ def _ending(
     if status == "diverged":
         return f"diverged{at}"
     if result.stopped_by == "patience":
-        return "reached its stopping point"
-    return f"cut short (the preset: at most {config.preset_updates:,} updates)" if cut_short else "ran its full length"
+        return "reached the stopping point"
+    return f"cut short (the preset: at most {config.preset_updates:,} updates)" if cut_short else "ran the full length"
 
 
 def _name(table: pd.DataFrame) -> None:
@@ -344,24 +355,18 @@ def _name(table: pd.DataFrame) -> None:
 
 def _keep_one_a_seed(table: pd.DataFrame, notes: list[str]) -> None:
     """Keep one run of a group and seed, a finished one, of these the later; note the others."""
-    for _, runs in table.groupby(["group", "seed"], sort=False):
-        if len(runs) < 2:
-            continue
-        best, *others = sorted(runs.index, key=lambda index: _rank(table.loc[index]), reverse=True)
-        for index in others:
-            this, winner = table.loc[index], table.loc[best]
+    rank = ["unfinished", "mismatch", "diverged", "finished"].index
+    written = [folder.stat().st_mtime for folder in table["folder"]]
+    ranked = table.assign(rank=table["status"].map(rank), trained=table["updates"].fillna(0), written=written)
+    ranked = ranked.sort_values(["rank", "started", "trained", "written", "folder"])
+    for _, runs in ranked.groupby(["group", "seed"], sort=False):
+        best = runs.iloc[-1]
+        for index, this in runs.iloc[:-1].iterrows():
             table.loc[index, "kept"] = False
-            if this["result"] == winner["result"] and str(this["updates"]) == str(winner["updates"]):
-                notes.append(f"{this['folder']}: the same as {winner['folder']}, counted once")
-            else:
-                text = f"another run of {this['name']}, seed {this['seed']}; the tables take {winner['folder']}"
-                notes.append(f"{this['folder']}: {text}")
-
-
-def _rank(run: pd.Series) -> tuple[Any, ...]:
-    order = ("unfinished", "mismatch", "diverged", "finished").index(run["status"])
-    updates = run["updates"] if pd.notna(run["updates"]) else 0
-    return order, run["started"], updates, run["folder"].stat().st_mtime, str(run["folder"])
+            same = this["result"] == best["result"] and str(this["updates"]) == str(best["updates"])
+            other = f"another run of {this['name']}, seed {this['seed']}; the tables take {best['folder']}"
+            what = f"the same as {best['folder']}, counted once" if same else other
+            notes.append(f"{this['folder']}: {what}")
 
 
 def _short(value: Any) -> str:
@@ -371,13 +376,15 @@ def _short(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _shorten(changes: str, limit: int = 120) -> str:
-    return changes if len(changes) <= limit else f"{changes[: limit - 1]}…"
-
-
 def _digest(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
+
+
+def _check_numbers(path: Path, record: Any) -> None:
+    """Raise ``UsageError`` naming the first number of a record that lies beyond ``LARGEST``."""
+    if place := _too_large(msgspec.to_builtins(record)):
+        raise UsageError(f"{path}: field {place[1:]} holds a number over {LARGEST:.0e}, so it is damaged")
 
 
 def _too_large(value: Any) -> str | None:

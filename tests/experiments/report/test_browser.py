@@ -1,6 +1,6 @@
 """The report in headless Chromium: pictures load, nothing overflows, nothing runs, photos enlarge, dark is dark.
 
-A page around the report measures it in frames as wide as a phone and as a desktop screen.
+A page around the report measures it in frames as wide as a phone, a tablet and a desktop screen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium, or name it in CGAN_CHROMIUM"
 )
 
-WIDTHS = (390, 1440)
+WIDTHS = (390, 768, 1440)
 
 #: Opens every part that folds, waits for every picture, then says what is wrong, and sends it back.
 AROUND = """<!doctype html><meta charset="utf-8"><body><script>
@@ -147,7 +147,7 @@ def test_the_page_in_a_browser(address: str, tmp_path: Path) -> None:
     found, console = look(address, tmp_path)
     assert [record["inner"] for record in found] == list(WIDTHS)
     for record in found:
-        assert record["images"] >= 40 and record["broken"] == []
+        assert record["images"] >= 30 and record["broken"] == []
         assert record["scroll"] <= record["inner"] and record["wide"] == []
         assert record["open"] > record["small"] and record["focused"] == "Close" and record["closed"]
         assert record["scripts"] == 0

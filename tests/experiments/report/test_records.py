@@ -60,7 +60,7 @@ def test_a_run_that_was_cut_short_is_no_seed_of_the_preset(tmp_path: Path) -> No
     mnist_run(tmp_path / "cut", seed=2, stopping={"max_updates": 9_000}, result={"stopped_by": "max_updates"})
     full, cut = (by_folder(load([tmp_path]))[name] for name in ("full", "cut"))
     assert full.group != cut.group and not full.cut_short and cut.cut_short
-    assert full.ending == "ran its full length"
+    assert full.ending == "ran the full length"
     assert cut.ending == f"cut short (the preset: at most {PLANNED:,} updates)" and cut.name == "paper, 9,000 updates"
 
 

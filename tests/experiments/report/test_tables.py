@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from experiments.mnist.presets import MNIST_PRESETS
-from experiments.report import forms, tables
+from experiments.report import digits, forms, tables
+from experiments.report.records import KMEANS, REAL
 from experiments.runs import photo_table
 from experiments.runs.records import Weights
 from tests.experiments import commands
@@ -37,16 +39,16 @@ class Made:
     def csv(self, name: str = "table1.csv") -> pd.DataFrame:
         return pd.read_csv(self.folder / name, keep_default_na=True)
 
-    def row(self, model: str, name: str = "table1.csv") -> pd.Series:
+    def row(self, model: str, name: str = "table1.csv", column: str = "model") -> pd.Series:
         frame = self.csv(name)
-        (place,) = np.flatnonzero(frame["model" if "model" in frame else "name"] == model)
+        (place,) = np.flatnonzero(frame[column] == model)
         return frame.iloc[place]
 
     def cells(self, model: str, name: str = "table1.md", block: int = 0) -> dict[str, str]:
         """The row of a Markdown table, by column."""
         rows = [_cells(line) for line in self.text(name).splitlines() if line.startswith("|")]
-        header = [row for row in rows if row[0] in ("Model", "Run", "Method")][block]
-        return dict(zip(header, [row for row in rows if row[0] == model][block], strict=True))
+        place = [place for place, row in enumerate(rows) if row[0] in ("Model", "Run", "Method")][block]
+        return dict(zip(rows[place], next(row for row in rows[place:] if row[0] == model), strict=True))
 
 
 def _cells(line: str) -> list[str]:
@@ -58,7 +60,7 @@ def make(*folders: Path, out: Path) -> Made:
     return Made(out)
 
 
-def test_means_and_both_errors_over_seeds(tmp_path: Path) -> None:
+def test_means_and_both_errors_over_seeds_and_what_became_of_the_lost_one(tmp_path: Path) -> None:
     scores, errors = np.array([190.25, 171.5, 203.125]), np.array([2.5, 2.75, 2.25])
     near = {"k": 5, "overall": {"precision": 1.0, "recall": 1.0, "density": 0.75, "coverage": 0.25}, "per_class": []}
     for seed, (score, error) in enumerate(zip(scores, errors, strict=True), start=1):
@@ -68,14 +70,29 @@ def test_means_and_both_errors_over_seeds(tmp_path: Path) -> None:
             score=float(score),
             error=float(error),
             sigma=[0.2, 0.1, 0.2][seed - 1],
+            dropout_on=[180.0, 190.0, None][seed - 1],
             result={"updates": 60_000 + seed, "density_coverage": {"features": near}},
         )
     mnist_run(tmp_path / "runs" / "lost", seed=4, diverged=True)
     made = make(tmp_path / "runs", out=tmp_path / "out")
     row = made.row(PAPER)
-    expected = [scores.mean(), errors.mean(), scores.std(ddof=1), scores.min(), scores.max(), 60_002, 0.875, 0.5]
-    names = ["log_likelihood", "standard_error", "spread", "worst", "best", "updates", "label_fidelity", "diversity"]
-    np.testing.assert_allclose(row[names].astype(float), expected, rtol=1e-12)
+    numbers = {
+        "log_likelihood": scores.mean(),
+        "standard_error": errors.mean(),
+        "spread": scores.std(ddof=1),
+        "worst": scores.min(),
+        "best": scores.max(),
+        "updates": 60_002,
+        "label_fidelity": 0.875,
+        "diversity": 0.5,
+        "density": 0.75,
+        "accept_real_wrong": 0.1,
+        "on_log_likelihood": 185.0,
+        "on_spread": np.sqrt(50),
+        "on_label_fidelity": 0.75,
+        "on_diversity": 0.9,
+    }
+    np.testing.assert_allclose(row[list(numbers)].astype(float), list(numbers.values()), rtol=1e-12)
     assert (row["seeds"], row["runs"], row["seed_list"], row["sigma"]) == (3, 4, "1;2;3", "0.1;0.2")
     assert made.cells(PAPER) == {
         "Model": PAPER,
@@ -83,16 +100,15 @@ def test_means_and_both_errors_over_seeds(tmp_path: Path) -> None:
         "Measured": f"{scores.mean():.1f}",
         "SD": f"{scores.std(ddof=1):.1f}",
         "SE": f"{errors.mean():.1f}",
+        "Worst, best": "171.5, 203.1",
         "Seeds": "3 of 4",
-        "Sigma": "0.1, 0.2",
-        "Updates": "50,000 of 60,002",
         "Labels": "87.5%",
         "Diversity": "0.50",
-        "Density": "0.75",
-        "Coverage": "0.25",
-        "Sampling": "dropout off",
-        "State": "seeds 1, 2, 3 reached its stopping point; seed 4 diverged at update 812",
+        "State": "seeds 1, 2, 3 reached the stopping point; seed 4 diverged at update 812",
     }
+    shown = made.cells(PAPER, "details.md")
+    assert (shown["Sigma"], shown["Updates"], shown["Dropout on"]) == ("0.1, 0.2", "50,000 of 60,002", "185.0")
+    assert made.cells(PAPER, "details.md", block=1)["Real image, wrong label"] == "10.0%"
 
 
 def test_one_seed_has_no_standard_deviation(tmp_path: Path) -> None:
@@ -100,7 +116,7 @@ def test_one_seed_has_no_standard_deviation(tmp_path: Path) -> None:
     made = make(tmp_path / "runs", out=tmp_path / "out")
     assert np.isnan(made.row("Adversarial nets (gan)")["spread"])
     shown = made.cells("Adversarial nets (gan)")
-    assert (shown["Measured"], shown["SD"], shown["SE"], shown["Seeds"]) == ("−46.8", "—", "2.5", "1")
+    assert [shown[name] for name in ("Measured", "SD", "SE", "Worst, best", "Seeds")] == ["−46.8", "—", "2.5", "", "1"]
 
 
 def test_the_published_figures_are_all_there_with_their_source(tmp_path: Path) -> None:
@@ -110,7 +126,7 @@ def test_the_published_figures_are_all_there_with_their_source(tmp_path: Path) -
     assert list(paper["cited"]) == [138, 121, 214, 225, 132] and list(paper["cited_error"]) == [2, 1.6, 1.1, 2, 1.8]
     assert list(controls["cited"]) == [243, 313] and controls["cited_source"].str.contains("1511.01844").all()
     assert paper["cited_source"].str.contains("1411.1784").all() and (frame["seeds"] == 0).all()
-    assert set(tables.FURTHER) | {"gan", "paper"} == set(MNIST_PRESETS)
+    assert {row.preset for row in digits.ROWS} - {"", REAL, KMEANS} == set(MNIST_PRESETS)
 
 
 @pytest.mark.parametrize("model", [PAPER, "10,000 k-means centroids"])
@@ -129,22 +145,23 @@ def test_full_length_stands_for_the_preset_and_changes_are_details(tmp_path: Pat
     root = tmp_path / "runs"
     cut = {"stopping": {"max_updates": 9_000}, "result": {"stopped_by": "max_updates"}}
     mnist_run(root / "cut", seed=2, score=100.0, **cut)
-    made = make(root, out=tmp_path / "out")
-    assert made.row(PAPER)["log_likelihood"] == 100.0 and "cut short" in made.cells(PAPER)["State"]
+    assert make(root, out=tmp_path / "out").row(PAPER)["log_likelihood"] == 100.0
     mnist_run(root / "full", seed=1, score=190.0)
     mnist_run(root / "changed", seed=1, score=-65.0, changes={"generator.output_bias": "marginals"})
     made = make(root, out=tmp_path / "out")
     row = made.row(PAPER)
-    assert (row["log_likelihood"], row["seeds"]) == (190.0, 1) and not (made.csv()["log_likelihood"] == -65.0).any()
-    assert set(made.csv("details.csv")["name"]) == {
-        "paper, 9,000 updates",
-        "paper with generator.output_bias=marginals",
-    }
+    assert (row["log_likelihood"], row["seeds"]) == (190.0, 1) and len(made.csv()) == len(digits.ROWS)
+    changed = {"paper, 9,000 updates", "paper with generator.output_bias=marginals"}
+    assert set(made.csv("details.csv")["name"]) == {"paper", *changed}
 
 
-def test_details_compare_estimates_at_the_same_update(tmp_path: Path) -> None:
-    base = {1: {500: 10.0, 1000: 50.0, 1500: 70.0}, 2: {500: 12.0, 1000: 58.0}}
-    changed = {1: {500: 1.0, 1000: 45.0}, 2: {500: 2.0, 1000: 50.0, 1500: 90.0}, 3: {500: 3.0}}
+@pytest.mark.parametrize(
+    ("seed_3", "seen"),
+    [(None, "no difference seen"), (1000, "lower")],  # t on one degree of freedom covers -5 and -8; on two it does not.
+)
+def test_details_compare_estimates_at_the_same_update(tmp_path: Path, seed_3: int | None, seen: str) -> None:
+    base = {1: {500: 10.0, 1000: 50.0, 1500: 70.0}, 2: {500: 12.0, 1000: 58.0}, 3: {seed_3 or 750: 54.0}}
+    changed = {1: {500: 1.0, 1000: 45.0}, 2: {500: 2.0, 1000: 50.0, 1500: 90.0}, 3: {seed_3 or 800: 47.5}}
     for name, curves, changes in (("base", base, {}), ("changed", changed, {"training.decay": 2.0})):
         for seed, curve in curves.items():
             lines = "".join(f"{update},{value},0.25,0.5\n" for update, value in curve.items())
@@ -156,22 +173,15 @@ def test_details_compare_estimates_at_the_same_update(tmp_path: Path) -> None:
                 metrics="update,valid_log_likelihood,label_fidelity,diversity\n" + lines,
             )
     made = make(tmp_path / "runs", out=tmp_path / "out")
-    row = made.row("paper with training.decay=2.0", "details.csv")
-    assert (row["update"], row["seeds"], row["base"], row["changed"], row["difference"]) == (1000, 2, 54.0, 47.5, -6.5)
-    assert row["difference_spread"] == pytest.approx(np.std([-5.0, -8.0], ddof=1)) and row["log_likelihood"] == 152.0
-    shown = made.cells("paper with training.decay=2.0", "details.md")
-    assert (shown["Difference"], shown["Labels"], shown["Test"]) == ("−6.5 ± 2.1", "25%", "152.0")
-
-
-def test_dropout_left_on_has_a_row_of_its_own(tmp_path: Path) -> None:
-    for seed, score in ((1, 180.0), (2, 190.0)):
-        mnist_run(tmp_path / "runs" / str(seed), seed=seed, score=200.0, dropout_on=score)
-    frame = make(tmp_path / "runs", out=tmp_path / "out").csv()
-    off, on = (
-        frame[(frame["model"] == PAPER) & (frame["sampling"] == f"dropout {mode}")].iloc[0] for mode in ("off", "on")
-    )
-    assert (off["log_likelihood"], on["log_likelihood"], on["spread"]) == (200.0, 185.0, pytest.approx(np.sqrt(50)))
-    assert (off["label_fidelity"], on["label_fidelity"], on["diversity"]) == (0.875, 0.75, 0.9)
+    row = made.row("paper with training.decay=2.0", "details.csv", "name")
+    expected = (1000, 3 if seed_3 else 2, 54.0, 47.5, -6.5)
+    assert (row["update"], row["seeds"], row["base"], row["changed"], row["difference"]) == expected
+    differences = [-5.0, -8.0, -6.5][: int(row["seeds"])]
+    assert row["difference_spread"] == pytest.approx(np.std(differences, ddof=1)) and row["log_likelihood"] == 152.0
+    interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert seen == row["seen"] == ("lower" if interval.high < 0 else "no difference seen")
+    shown = made.cells("paper with training.decay=2.0", "details.md", block=2)
+    assert (shown["Labels"], shown["Test"]) == ("25%", "152.0")
 
 
 def test_embedded_runs_keep_to_their_own_table(tmp_path: Path) -> None:
@@ -300,7 +310,7 @@ def test_the_reference_results_as_a_user_types_it(tmp_path: Path) -> None:
     made = Made(tmp_path / "out")
     results = [json.loads(path.read_text()) for path in REFERENCE.glob("mnist/conditional-best-seed?/result.json")]
     score = np.mean([result["parzen"]["test_mean"] for result in results])
-    row = made.csv().query("model == 'conditional-best' and sampling == 'dropout off'").iloc[0]
+    row = made.row("conditional-best")
     np.testing.assert_allclose(row["log_likelihood"], score, rtol=1e-12)
     assert re.search(rf"^conditional-best +{score:.1f} ", done.stdout, re.MULTILINE)
     for name in ("table1", "table1-embedded", "table2", "table2-embedded", "details"):
