@@ -493,7 +493,7 @@ def summary(steps: Sequence[Step], states: Mapping[str, State], seconds: float, 
 # ---------------------------------------------------------------------------------------------------------------------
 # Reference results
 
-PUBLISHED = ("samples.png", "curves.png", "reliability.png", "table2.md")
+PUBLISHED = ("samples.png", "curves.png", "precision.png", "precision_user_tags.png", "reliability.png", "table2.md")
 
 
 def publish(steps: Sequence[Step], out: Path) -> int:

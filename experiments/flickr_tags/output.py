@@ -42,7 +42,7 @@ def write_figures(
     history: list[dict[str, float]],
     best_epoch: float,
 ) -> None:
-    """Write Table 2, the learning curves and the reliability curves into the run's folder."""
+    """Write Table 2, the learning curves and the bars of precision into the run's folder."""
     from experiments.runs import figures
     from experiments.runs.photo_table import Table2, write_table2
 
@@ -70,6 +70,15 @@ def write_figures(
     figures.curves(history, folder / "curves.png", chosen=best_epoch, panels=panels, title=f"Training — {name}")
     bins = {SOURCES[source]: row.calibration for source, row in (result.one_to_many or {}).items() if row.calibration}
     figures.reliability(bins, folder / "reliability.png", title=f"Are words drawn often also right often? — {name}")
+    for measures, file, what in (
+        (result.measures, "precision.png", "user tags and annotations"),
+        (result.measures_user_tags, "precision_user_tags.png", "user tags alone"),
+    ):
+        rows = {METHODS[method]: row.precision_at_10 for method, row in measures.items()}
+        bars = {method: (row.value, row.low, row.high) for method, row in rows.items() if row}
+        if bars:  # Without any where no test photo has such a tag.
+            axis = f"precision at {settings.words} against {what} (95% interval over {result.test_images} photos)"
+            figures.interval_bars(bars, folder / file, axis=axis, title=f"Which method tags best? — {name}")
     if result.weights is not None:
         figures.stamp(folder.glob("*.png"), result.weights)
 

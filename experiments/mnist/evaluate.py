@@ -340,6 +340,11 @@ def draw_figures(
     score = result.parzen
     title = titled("Choice of sigma", dataset)
     figures.parzen_curve(score.sigmas, score.valid_means, score.sigma, folder / "parzen.png", title=title)
+    if result.acceptance is not None and result.label_fidelity is not None:
+        title = titled("What D accepts", dataset)
+        figures.acceptance(result.acceptance, folder / "acceptance.png", title=title)
+        title = titled("How often samples are read as the label asked for", dataset)
+        figures.fidelity_bars(result.label_fidelity, folder / "label_fidelity.png", title=title)
     if result.weights is not None:
         figures.stamp(folder.glob("*.png"), result.weights)
 

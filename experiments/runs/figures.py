@@ -1,7 +1,7 @@
-"""Draw figures as PNG files: image grids and curves. What a net measures is drawn by ``experiments.report``.
+"""Draw figures as PNG files: image grids, training curves, and what was measured of a net.
 
 Uses matplotlib without pyplot, so no global state is kept. Arrays may be NumPy's, nested lists or CPU tensors. The
-colours are Okabe and Ito's, which colour-blind readers can tell apart.
+colours are Okabe and Ito's, or cividis, which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.runs.records import CalibrationBin, Weights
+    from cgan.metrics.acceptance import AcceptanceMatrix
+    from cgan.metrics.label_fidelity import LabelFidelity
+    from experiments.runs.records import AcceptanceRecord, CalibrationBin, FidelityRecord, Weights
 
 #: Okabe and Ito's palette without its yellow, which is too light for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":")
+#: Light enough for the lines that cross bars.
 BAR_COLOUR = "#56B4E9"
+COLOUR_MAP = "cividis"
 DPI = 100
 
 #: Pixels between two images of a grid, and their grey: black images on white paper need an edge.
@@ -178,6 +182,78 @@ def reliability(curves: Mapping[str, Sequence[CalibrationBin]], path: str | Path
     save(figure, path, title)
 
 
+def acceptance(matrix: AcceptanceMatrix | AcceptanceRecord, path: str | Path, *, title: str | None = None) -> None:
+    """Draw how far D accepts real and generated images with their own and with wrong labels, then by label."""
+    mean, accepted = np.asarray(matrix.mean, np.float64), np.asarray(matrix.accepted, np.float64)
+    figure = new_figure(13, 4.4)
+    plots = figure.subplots(1, 3, width_ratios=(1, 1.25, 1.25))
+    texts = [[f"{mean[i, j]:.2f}\n{accepted[i, j]:.0%} accepted" for j in (0, 1)] for i in (0, 1)]
+    image = _heat_map(plots[0], mean, texts, size=11)
+    plots[0].set_xticks((0, 1), ("with its\nown label", "with a\nwrong label"))
+    plots[0].set_yticks((0, 1), ("real\nimage", "generated\nimage"))
+    plots[0].set_title("all images", fontsize=11)
+    sides = (
+        (matrix.by_label_real, "real images", "label of the image"),
+        (matrix.by_label_fake, "generated images", "label asked for"),
+    )
+    for plot, (by_label, name, axis) in zip(plots[1:], sides, strict=True):
+        values = np.asarray(by_label, np.float64)
+        _heat_map(plot, values, [[f"{value:.2f}" for value in row] for row in values])
+        plot.set_title(name, fontsize=11)
+        plot.set_ylabel(axis)
+        plot.set_xlabel("label shown to D")
+    figure.colorbar(image, ax=list(plots), fraction=0.03, pad=0.02).set_label("mean of D (probability of real)")
+    save(figure, path, title)
+
+
+def fidelity_bars(fidelity: LabelFidelity | FidelityRecord, path: str | Path, *, title: str | None = None) -> None:
+    """Draw the share of samples read as asked, by label beside chance level, and the confusion matrix in per cent."""
+    shares, counts = np.asarray(fidelity.per_class, np.float64), np.asarray(fidelity.confusion, np.float64)
+    classes, overall = len(shares), np.asarray(fidelity.share, np.float64)
+    figure = new_figure(11, 4.6)
+    bars, confusion = figure.subplots(1, 2, width_ratios=(1.1, 1))
+    container = bars.bar(range(classes), np.nan_to_num(shares), color=BAR_COLOUR)
+    if classes <= 12:
+        bars.bar_label(container, ["none" if np.isnan(share) else f"{share:.0%}" for share in shares], fontsize=9)
+    bars.axhline(overall, color=COLOURS[1], linestyle="--", label=f"all samples: {overall:.1%}")
+    bars.axhline(1 / classes, color="black", linestyle=":", label=f"chance level: {1 / classes:.0%}")
+    bars.set_ylim(0, 1.08)
+    bars.set_yticks(np.linspace(0, 1, 6), [f"{share:.0%}" for share in np.linspace(0, 1, 6)])
+    bars.set_xticks(range(0, classes, max(1, classes // 10)))
+    bars.set_xlabel("label asked for")
+    _finish(bars, "samples read as asked")
+    with np.errstate(invalid="ignore"):
+        percent = 100 * counts / counts.sum(1, keepdims=True)
+    image = _heat_map(confusion, percent, [[f"{value:.0f}" for value in row] for row in percent], top=100)
+    confusion.set_xlabel("read as")
+    confusion.set_ylabel("asked for")
+    figure.colorbar(image, ax=confusion, fraction=0.045, pad=0.03).set_label("per cent of the samples asked for")
+    save(figure, path, title)
+
+
+def interval_bars(
+    rows: Mapping[str, tuple[float, float, float]], path: str | Path, *, axis: str, title: str | None = None
+) -> None:
+    """Draw a horizontal bar a row with its interval (value, low, high), the first row on top and darker than the rest.
+
+    ``axis`` says what the values are.
+    """
+    value, low, high = np.asarray(list(rows.values()), dtype=np.float64).T
+    figure = new_figure(8, 1.4 + 0.5 * len(rows))
+    plot = figure.subplots()
+    colours = [COLOURS[0], *[BAR_COLOUR] * (len(rows) - 1)]
+    errors = np.clip([value - low, high - value], 0, None)
+    plot.barh(range(len(rows)), value, color=colours, xerr=errors, capsize=4)
+    for place, (v, h) in enumerate(zip(value, high, strict=True)):
+        plot.text(max(v, h), place, f"  {v:.3f}", va="center")
+    plot.set_yticks(range(len(rows)), list(rows))
+    plot.invert_yaxis()
+    plot.set_xlim(0, 1.15 * float(high.max()) or 1)
+    plot.set_xlabel(axis)
+    plot.spines[["top", "right"]].set_visible(False)
+    save(figure, path, title)
+
+
 # ---------------------------------------------------------------------------------------------------
 # Parts
 
@@ -249,3 +325,16 @@ def _finish(plot: Axes, axis: str) -> None:
         plot.legend(
             loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9, ncols=columns, borderaxespad=0.2
         )
+
+
+def _heat_map(plot: Axes, values: np.ndarray, texts: list[list[str]], top: float = 1, size: int = 8) -> Any:
+    """Draw a square matrix of values in [0, ``top``], with ``texts`` in the cells while there is room."""
+    image = plot.imshow(values, vmin=0, vmax=top, cmap=COLOUR_MAP)
+    classes = len(values)
+    ticks = range(0, classes, max(1, classes // 10))
+    plot.set_xticks(ticks)
+    plot.set_yticks(ticks)
+    for row, column in np.argwhere(np.isfinite(values)) if classes <= 12 else ():
+        colour = "white" if values[row, column] < 0.55 * top else "black"
+        plot.text(column, row, texts[row][column], ha="center", va="center", color=colour, fontsize=size)
+    return image

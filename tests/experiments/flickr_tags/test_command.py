@@ -49,7 +49,7 @@ def metrics(folder: Path) -> list[dict[str, str]]:
 
 def test_a_run_leaves_the_folder_that_the_design_names(flickr_run: FlickrRun) -> None:
     names = {path.name for path in flickr_run.folder.iterdir()}
-    pictures = {"curves.png", "reliability.png", "words.png"}
+    pictures = {"curves.png", "precision.png", "precision_user_tags.png", "reliability.png", "words.png"}
     assert names >= {"config.json", "metrics.csv", "checkpoint.safetensors", "best.safetensors", "result.json"}
     assert names >= {"table2.md", "table2.html", "table2.json", "vocabulary.bin", "vocabulary.json"} | pictures
     assert any(name.startswith("events.out.tfevents") for name in names)

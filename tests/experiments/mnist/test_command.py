@@ -124,7 +124,7 @@ def test_an_interrupted_run_goes_on_as_it_prints(mnist_run: Path, call: Call, tm
     printed, errors = process.communicate(timeout=commands.PATIENCE)
     assert process.returncode == 130 and "Traceback" not in errors
     assert "going on from update 360, to at most 99,999" in printed and "of-update-360" in printed
-    assert not (folder / "result.json").exists() and not (folder / "neighbours.png").exists()
+    assert not (folder / "result.json").exists() and not (folder / "acceptance.png").exists()
     aside = folder / "of-update-360" / "result-of-update-360.json"
     assert aside.read_bytes() == (mnist_run / "result.json").read_bytes()
     update = checkpoint.load(folder / "checkpoint.safetensors")[1]["trainer"]["t"]

@@ -1,4 +1,4 @@
-"""Figures read back by Pillow: images stand pixel for pixel, no letter is cut off."""
+"""Figures read back by Pillow: images stand pixel for pixel, bars are as long as their values, no letter is cut off."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from PIL import Image
 from sklearn import datasets
 
 from experiments import UsageError
 from experiments.report.figures import read_png
 from experiments.runs import figures
-from experiments.runs.records import CalibrationBin, Weights
-from tests.experiments.commands import ROOT
+from experiments.runs.records import AcceptanceRecord, FidelityRecord, MnistResult, Weights
 
-METRICS = ROOT / "experiments" / "results" / "mnist" / "paper-seed1-stopped-by-hand" / "metrics.csv"
+RESULT = (
+    Path(__file__).resolve().parents[3]
+    / "experiments"
+    / "results"
+    / "mnist"
+    / "paper-seed1-stopped-by-hand"
+    / "result.json"
+)
 
 
 def read(path: Path) -> np.ndarray:
@@ -30,6 +39,10 @@ def read(path: Path) -> np.ndarray:
     for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
         assert (edge == 255).all()
     return pixels
+
+
+def has_colour(pixels: np.ndarray, colour: str) -> np.ndarray:
+    return (pixels == np.rint(255 * np.array(to_rgb(colour)))).all(-1)
 
 
 def find(pixels: np.ndarray, tile: np.ndarray) -> list[tuple[int, int]]:
@@ -103,15 +116,72 @@ def test_curves_have_a_plot_for_what_was_measured_only(tmp_path: Path) -> None:
     assert read(tmp_path / "three.png").shape[0] > read(tmp_path / "two.png").shape[0] + 200
 
 
-def test_figures_are_small_and_whole(tmp_path: Path) -> None:
-    figures.curves(pd.read_csv(METRICS), tmp_path / "curves.png", chosen=115, title="Training")
+def test_bars_are_as_high_as_the_shares(tmp_path: Path) -> None:
+    shares = np.array([1.0, 0.75, 0.5, 0.25])
+    confusion = (100 * (np.diag(shares) + np.roll(np.diag(1 - shares), 1, 1))).astype(int).tolist()
+    figures.fidelity_bars(
+        FidelityRecord(share=shares.mean(), per_class=shares.tolist(), confusion=confusion), tmp_path / "bars.png"
+    )
+    # Lines and letters cover parts of a bar, so a bar's top is sought, not its area.
+    blue = has_colour(read(tmp_path / "bars.png"), figures.BAR_COLOUR)
+    columns = np.flatnonzero(blue.any(0))
+    bars = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
+    tops = np.array([np.flatnonzero(blue[:, bar].any(1)).min() for bar in bars])
+    bottom = np.flatnonzero(blue.any(1)).max() + 1
+    np.testing.assert_allclose((bottom - tops) / (bottom - tops[0]), shares, atol=0.01)
+
+
+@pytest.mark.parametrize("cell", [(0, 0), (0, 2), (2, 1)])
+def test_heat_maps_have_images_down_and_labels_across(cell: tuple[int, int], tmp_path: Path) -> None:
+    by_label, halves = np.zeros((3, 3)), [[0.5, 0.5], [0.5, 0.5]]
+    by_label[cell] = 1
+    names = {"rows": ["real", "generated"], "columns": ["own", "wrong"], "mean": halves, "accepted": halves}
+    zeros = np.zeros((3, 3)).tolist()
+    matrix = AcceptanceRecord(**names, by_label_real=by_label.tolist(), by_label_fake=zeros)
+    figures.acceptance(matrix, tmp_path / "acceptance.png")
+    pixels = read(tmp_path / "acceptance.png")
+    lowest, highest = (colormaps[figures.COLOUR_MAP](end, bytes=True)[:3] for end in (0.0, 1.0))
+    bright, dark = ((pixels == colour).all(2)[:, : 4 * pixels.shape[1] // 5] for colour in (highest, lowest))
+    # The real images' map spans from its own dark and bright cells to the gap before the next map.
+    columns = np.flatnonzero((bright | dark).any(0))
+    span = np.split(columns, np.flatnonzero(np.diff(columns) > 10) + 1)[0]
+    rows = np.flatnonzero((bright | dark)[:, span].any(1))
+    y, x = (bright[:, span].nonzero()[axis].mean() for axis in (0, 1))
+    assert int(3 * (y - rows.min()) / (rows.max() - rows.min())) == cell[0]
+    assert int(3 * x / len(span)) == cell[1]
+
+
+def test_figures_of_real_measures_are_small_and_whole(tmp_path: Path) -> None:
+    result = msgspec.json.decode(RESULT.read_bytes(), type=MnistResult)
+    assert result.label_fidelity is not None and result.acceptance is not None
+    figures.fidelity_bars(result.label_fidelity, tmp_path / "fidelity.png", title="What is read?")
+    figures.acceptance(result.acceptance, tmp_path / "acceptance.png", title="What D accepts")
+    figures.curves(pd.read_csv(RESULT.with_name("metrics.csv")), tmp_path / "curves.png", chosen=115, title="Training")
     noise = np.random.default_rng(0).uniform(size=(10, 10, 784))
     figures.image_grid(noise, tmp_path / "noise.png", row_labels=range(10), title="noise")
-    bins = [CalibrationBin(low=0, high=0.5, pairs=9, drawn=0.2, right=0.3)]
-    figures.reliability({"cGAN": bins}, tmp_path / "reliability.png", title="Are they right?")
     for path in tmp_path.iterdir():
         read(path)
         assert path.stat().st_size < 250_000
+
+
+def test_interval_bars_are_as_long_as_their_values(tmp_path: Path) -> None:
+    rows = {"cGAN": (0.30, 0.25, 0.36), "commonest": (0.15, 0.15, 0.15), "vote": (0.20, 0.10, 0.60)}
+    figures.interval_bars(rows, tmp_path / "bars.png", axis="precision at 10", title="Which method tags best?")
+    pixels = read(tmp_path / "bars.png")
+    # Each bar is a run of lines with ink of its colour; the lines through its middle are broken by the interval.
+    bars = []
+    for colour in (figures.COLOURS[0], figures.BAR_COLOUR):
+        ink = has_colour(pixels, colour)
+        lines = np.flatnonzero(ink.sum(1) > 20)
+        for block in np.split(lines, np.flatnonzero(np.diff(lines) > 3) + 1):
+            columns = np.flatnonzero(ink[block].any(0))
+            bars.append((block.mean(), columns.min(), columns.max() - columns.min() + 1))
+    heights, starts, lengths = zip(*bars, strict=True)
+    assert list(heights) == sorted(heights), "the first row stands on top"
+    assert max(starts) - min(starts) <= 1
+    np.testing.assert_allclose(np.array(lengths) / lengths[0], [1, 0.15 / 0.30, 0.20 / 0.30], atol=0.02)
+    figures.interval_bars({"all wrong": (0.0, 0.0, 0.0)}, tmp_path / "zero.png", axis="precision")
+    read(tmp_path / "zero.png")
 
 
 def test_a_stamped_figure_names_its_weights_and_is_left_out_beside_others(digits: np.ndarray, tmp_path: Path) -> None:
