@@ -74,7 +74,7 @@ def test_a_run_becomes_a_generator(
     assert json.loads((tmp_path / "p.json").read_text())["test"] == "digits (embedded)"
 
     assert_one_sentence(call(sample.main, "smal"), "smal: no such folder", "generators by name: small")
-    assert_one_sentence(call(tag.main, "small", "photo.jpg"), "of mnist, not of flickr-tags")
+    assert_one_sentence(call(tag.main, "small", tmp_path / "grid.png"), "of mnist, not of flickr-tags")
     assert_one_sentence(call(command.main, "small", "--name", "again"), "give the folder of a run")
     monkeypatch.setattr(command, "MAX_BYTES", 1_000)
     assert_one_sentence(call(command.main, mnist_run, "--name", "large", "--out", tmp_path), "MiB")
