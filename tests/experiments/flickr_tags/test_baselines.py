@@ -281,6 +281,6 @@ def test_features_that_do_not_fit_are_one_sentence() -> None:
         with pytest.raises(UsageError, match=says):
             baselines.ridge(train, vectors, queries, vocabulary, 1.0)
         with pytest.raises(UsageError, match=says):
-            mlp(train, vectors, valid, valid_vectors, queries, vocabulary)
+            mlp(train, vectors, valid, valid_vectors, queries, vocabulary, hidden=8, epochs=1)
     with pytest.raises(UsageError, match="diverged in epoch 1"):
         mlp(train, vectors, valid, valid_vectors, test, vocabulary, hidden=8, learning_rate=1e38)
