@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cgan import CganError, checkpoint
+from cgan import checkpoint
 from cgan import trainer as training
 from cgan.batches import TrainingSet
 from cgan.settings import StoppingSettings
@@ -341,12 +341,6 @@ def test_a_restored_trainer_continues_to_the_bit(name: str, tmp_path: Path) -> N
         one.step()
         other.step()
     assert_same_state(one, other)
-
-
-def test_a_checkpoint_without_the_average_is_refused(tmp_path: Path) -> None:
-    tensors, record = nets.trainer(specs()).state()
-    with pytest.raises(CganError, match="missing"):
-        nets.trainer(specs(), replace(SGD, averaging=0.9)).load_state(tensors, record["t"], 0, tmp_path / "c")
 
 
 # ---- real processes, real signals
