@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import signal
@@ -41,7 +42,7 @@ class Ray(NamedTuple):
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
-machine = {"num_cpus": 1, "object_store_memory": 100 << 20}
+machine = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 100 << 20}
 cluster = Cluster(initialize_head=True, head_node_args={**machine, "include_dashboard": False})
 cluster.add_node(**machine)
 print(cluster.address, flush=True)
@@ -315,6 +316,20 @@ def test_a_network_computes_the_same_where_it_is_sent_to() -> None:
 
 
 # ---- what cannot be done is one sentence
+
+
+def test_trials_may_have_gpus_where_the_command_has_none(
+    tmp_path: Path, cluster: Ray, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No machine of this cluster has one, which the cluster tells, not the command's own device."""
+    pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e .[cluster]")
+    from experiments.search import __main__ as search
+
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    done = call(search.main, "mnist", "--fast", "--gpus-per-trial", 0.5, "--runs", tmp_path, "--name", "gpus")
+    assert_one_sentence(done, "0.5 GPUs, but there are", "lower --cpus-per-trial or --gpus-per-trial")
+    plan = json.loads((tmp_path / "search" / "gpus" / "search.json").read_text())
+    assert plan["device"] == "cuda" and plan["precision"] == "float32"
 
 
 def test_without_ray_or_its_cluster_the_mend_is_one_sentence(
