@@ -93,10 +93,10 @@ word-vectors: $(READY)
 	$(PY) -m experiments.word_vectors train --min-count $(MIN_COUNT) --out $(VECTORS) $(ARGS)
 	$(PY) -m experiments.word_vectors nearest $(WORDS) --vectors $(VECTORS)
 
-# Two workers of one thread each; the tests of a file share a worker and its fixtures. CGAN_FUZZ=2000 in the environment
-# tries so many changed records of each kind in every command.
+# Two workers of one thread each; the tests of a file share a worker, and the longest files start first (tests/conftest.py).
+# CGAN_FUZZ=2000 in the environment tries so many changed records of each kind in every command.
 test: $(CLUSTER)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

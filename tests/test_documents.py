@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -64,14 +67,19 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 @cache
 def options(module: str) -> str:
     """Return the help of a command and of all its presets or subcommands."""
-    help_of = [sys.executable, "-m", module, "--help-all"]
-    shown = subprocess.run(help_of, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    presets = re.match(r"usage:[^{]*\{([\w,-]+)\}", shown.stdout)
-    for name in presets[1].split(",") if presets else ():
-        more = [*help_of[:-1], name, "--help-all"]
-        shown.stdout += subprocess.run(more, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True).stdout
-    return shown.stdout
+
+    def help_of(*arguments: str) -> str:
+        shown = io.StringIO()
+        with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(shown):
+            patched.setattr(sys, "argv", [module, *arguments, "--help-all"])
+            with pytest.raises(SystemExit) as end:
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+        assert not end.value.code, (module, arguments)
+        return shown.getvalue()
+
+    text = help_of()
+    presets = re.match(r"usage:[^{]*\{([\w,-]+)\}", text)
+    return text + "".join(help_of(name) for name in (presets[1].split(",") if presets else ()))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
-import os
 import random
 import resource
 import signal
@@ -93,27 +92,6 @@ def test_any_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
     assert harmless == 0
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        (b"1500", b"1501"),
-        (b"0.1", b"0.2"),
-        (b"seed", b"need"),
-        (b"[2,3]", b"[3,2]"),
-        (b'"BF16"', b'"F16" '),
-        (b"G.w", b"D.w"),
-    ],
-    ids=repr,
-)
-def test_a_changed_header_is_refused(old: bytes, new: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "c.safetensors"
-    checkpoint.save(path, TENSORS, RECORD)
-    assert path.read_bytes().count(old) == 1
-    path.write_bytes(path.read_bytes().replace(old, new))
-    with refused(str(path), "checksum"):
-        checkpoint.load(path)
-
-
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     save_file(TENSORS, path)
@@ -200,11 +178,3 @@ def test_weights_load_into_their_own_network_alone(tmp_path: Path) -> None:
         with refused("best.safetensors", "another spec", *words):
             checkpoint.load_into(module, state, tmp_path / "best.safetensors")
     assert all(torch.equal(before[name], value) for name, value in wider.state_dict().items())
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read anything")
-def test_a_file_without_read_permission_is_named(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "c.safetensors", {"x": torch.zeros(1)}, {})
-    (tmp_path / "c.safetensors").chmod(0)
-    with pytest.raises(PermissionError, match="safetensors"):
-        checkpoint.load(tmp_path / "c.safetensors")

@@ -53,7 +53,7 @@ def test_batch_normalisation_starts_as_in_the_tutorial() -> None:
 
 
 # Multiples of 1/256 are cut from 8 bits an entry, all others from 16; the last three lie within rounding of 0 and 1.
-@pytest.mark.parametrize("p", [0.5, 0.25, 1 / 256, 255 / 256, 0.2, 0.1, 0.4, 0.999, 1e-4, 1e-9, 1 - 1e-9, 1 - 2**-17])
+@pytest.mark.parametrize("p", [0.5, 1 / 256, 255 / 256, 0.2, 1e-4, 1e-9, 1 - 1e-9, 1 - 2**-17])
 def test_bit_masks_keep_their_share_and_the_expectation(p: float) -> None:
     shape = (401, 503)  # No multiple of the entries in a 64-bit word.
     mask = bit_mask(shape, p, stream(), CPU)

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cgan import CganError, checkpoint, loop
+from cgan import checkpoint, loop
 from cgan.batches import TrainingSet
 from cgan.loop import Diverged, Estimate, Progress, fit, load_best, load_checkpoint
 from cgan.settings import StoppingSettings, TrainingSettings
@@ -375,12 +375,6 @@ def test_a_restored_trainer_continues_to_the_bit(name: str, tmp_path: Path) -> N
         one.step()
         other.step()
     assert_same_state(one, other)
-
-
-def test_a_checkpoint_without_the_average_is_refused(tmp_path: Path) -> None:
-    tensors, record = nets.trainer(specs()).state()
-    with pytest.raises(CganError, match="missing"):
-        nets.trainer(specs(), replace(SGD, averaging=0.9)).load_state(tensors, record["t"], 0, tmp_path / "c")
 
 
 # ---- real processes, real signals

@@ -138,7 +138,7 @@ def test_a_damaged_zip_is_refused_and_stays(tmp_path: Path, name: str) -> None:
 def test_changed_zips_of_every_kind_have_a_fault_or_none(kind: int, tmp_path: Path) -> None:
     """Damage of bzip2's and LZMA's data is reported by errors of other classes than zlib's."""
     rng, whole, faults = random.Random(kind), zipped(LABELS | {"long.txt": bytes(5_000)}, kind), 0
-    for number in range(300):
+    for number in range(120):
         changed = bytearray(whole)
         changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
         path = write(tmp_path / "changed.zip", bytes(changed))
@@ -147,7 +147,7 @@ def test_changed_zips_of_every_kind_have_a_fault_or_none(kind: int, tmp_path: Pa
             unpack(path, tmp_path / str(number))
         except DataError as error:
             assert str(path) in str(error)
-    assert faults > 100
+    assert faults > 40
 
 
 def test_other_bytes_from_a_mirror_are_refused_and_not_kept(tmp_path: Path, mirror: Callable[[str], None]) -> None:
@@ -173,21 +173,6 @@ def test_annotations_come_over_https_alone(tmp_path: Path, mirror: Callable[[str
     mirror("http://192.0.2.1/")
     with pytest.raises(UnavailableError, match="not an https address, and no checksum"):
         download_mirflickr(tmp_path, SMALL)
-
-
-def test_without_a_connection_the_error_names_the_mirror_and_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(
-        UnavailableError, match=r"not under .*no connection: Connection refused.*put the zip into"
-    ) as error:
-        download_mirflickr(tmp_path, SMALL)
-    assert "\n" not in str(error.value)
-
-
-def test_a_disk_without_room_is_an_error_before_the_first_byte(tmp_path: Path, mirror: Callable[[str], None]) -> None:
-    with serve(SITE) as site, pytest.raises(UnavailableError, match="too full"):
-        mirror(site.url)
-        download_mirflickr(tmp_path, (*SMALL[:1], SMALL[1]._replace(size=10**16)))
-    assert site.requests == []
 
 
 def link(name: str, to: str) -> bytes:

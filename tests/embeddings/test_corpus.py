@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from gensim.parsing.preprocessing import strip_tags
 from gensim.utils import tokenize
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +23,6 @@ from embeddings.corpus import (
     count_words,
     load_corpus,
     remove_unfinished,
-    strip_markup,
     tag_word,
     token_line,
     write_lines,
@@ -38,26 +36,21 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
     [
         ("A black dog , and 2 spotted dogs!", "a black dog and spotted dogs"),
         ("Nikon D90 with 35mm, the 2nd of 100", "nikon d90 with 35mm the 2nd of"),
-        ("Grüße aus KÖLN", "grüße aus köln"),
         ("cafe\u0301 Café", "café café"),
         ("東京タワー、夜景 2010", "東京タワー 夜景"),
-        ("三 people", "三 people"),
         ("Красная ПЛОЩАДЬ, Москва", "красная площадь москва"),
-        ("ΑΘΗΝΑ", "αθηνα"),
         ("مسجد الأقصى، ١٢٣", "مسجد الأقصى"),
         ("हिन्दी में शब्द १२", "हिन्दी में शब्द"),
         ("วัดพระแก้ว กรุงเทพ", "วัดพระแก้ว กรุงเทพ"),
         ("می\u200cخواهم soft\u00adhyphen", "میخواهم softhyphen"),
         ("snake_case dog's 🐕", "snake case dog s"),
+        ("12 345 ½ ²", ""),
         ('My <a href="http://x.org/dogs" rel="nofollow">dog</a><br />runs', "my dog runs"),
         ("I <3 dogs and cats > mice", "i dogs and cats mice"),
         ("fish &amp; chips &quot;caf&eacute;&quot; &lt;b&gt;bold&lt;/b&gt;", "fish chips café bold"),
         ("one<!-- a note -->two", "one two"),
         ("see http://www.flickr.com/photos/1/ and www.example.org/x?y=1, HTTPS://A.B end", "see and end"),
         ("bit.ly/abc flickr.com example.co.uk mail", "mail"),
-        ("End of it.Next sentence", "end of it next sentence"),
-        ("   ", ""),
-        ("12 345 ½ ²", ""),
     ],
 )
 def test_words_by_hand(text: str, expected: str) -> None:
@@ -68,12 +61,8 @@ def test_words_by_hand(text: str, expected: str) -> None:
     ("tag", "expected"),
     [
         ("New York", "newyork"),
-        ("San-Francisco", "sanfrancisco"),
         ("Rock 'n' Roll", "rocknroll"),
-        ("東京 タワー", "東京タワー"),
-        ("Вид на море", "виднаморе"),
         ("हिन्दी शब्द", "हिन्दीशब्द"),
-        ("a,b", "ab"),
         ("c&amp;a", "ca"),
         ("geo:lat=51.5", ""),
         ("upcoming:event=123", ""),
@@ -87,14 +76,6 @@ def test_words_by_hand(text: str, expected: str) -> None:
 def test_tags_by_hand(tag: str, expected: str) -> None:
     assert tag_word(tag) == expected
     assert token_line("", "", ["dog", tag, "cat"]) == " ".join(["dog", *([expected] if expected else []), "cat"])
-
-
-def test_a_photo_is_one_line() -> None:
-    line = token_line("My Dog\n", "runs.<br>Fast\nhttp://x.org", ["New York", "2010", "Überraschung"])
-    assert line == "my dog runs fast newyork überraschung"
-    assert token_line("", "", []) == ""
-    assert token_line("", "", ["dog"]) == "dog"
-    assert token_line("dog", "", ["1"]) == "dog"
 
 
 def shard_texts() -> list[tuple[str, str, list[str]]]:
@@ -119,12 +100,7 @@ def test_real_captions_give_gensims_tokens() -> None:
     assert compared > 2000
 
 
-@pytest.mark.parametrize("html", ["a <b>bold</b> dog", "x <a href='y'>link</a> z", "line <br/> line", "no tags"])
-def test_tags_go_as_gensims_do(html: str) -> None:
-    assert strip_markup(html).split() == strip_tags(html).split()
-
-
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(TEXT, TEXT, st.lists(TEXT, max_size=4))
 def test_tokens_of_any_text_are_clean(title: str, description: str, tags: list[str]) -> None:
     line = token_line(title, description, tags)
@@ -139,7 +115,7 @@ def test_tokens_of_any_text_are_clean(title: str, description: str, tags: list[s
     assert line.split() == token_line(title, description, []).split() + tagged
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.text(st.characters(codec="ascii"), max_size=80),
     st.lists(st.text(st.characters(codec="ascii")), max_size=4),
@@ -179,8 +155,8 @@ def test_an_interrupted_writing_leaves_no_file_of_that_name(tmp_path: Path) -> N
 @pytest.mark.parametrize("held", [1, 3, 100])
 def test_counts_are_exact_however_little_is_held(tmp_path: Path, held: int) -> None:
     # Blocks of a MiB are counted at a time: several of them, so that runs are written and merged.
-    base = [f"w{number % 997} köln" for number in range(150_000)]
-    files = write_lines([base, ["köln b a a"]], tmp_path, "shard", lines_per_file=60_000)
+    base = [f"w{number % 997} köln" for number in range(110_000)]
+    files = write_lines([base, ["köln b a a"]], tmp_path, "shard", lines_per_file=50_000)
     expected = Counter(word for line in [*base, "köln b a a"] for word in line.split())
     seen: list[int] = []
     counts = count_words([file.path for file in files], 2, seen.append, held)

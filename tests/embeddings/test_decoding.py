@@ -6,11 +6,10 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from gensim.models import KeyedVectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embeddings import EmbeddingError, decoding
+from embeddings import EmbeddingError
 from embeddings.decoding import Decoded, decode, restrict
 from embeddings.vocabulary import Vocabulary, unit_rows
 
@@ -82,21 +81,6 @@ def test_the_protocol_at_the_papers_settings() -> None:
     assert decoded.rankings(vocabulary_of(vectors)) == [[f"w{rank}" for rank in row] for row in decoded.ranks]
 
 
-def test_neighbours_are_gensims() -> None:
-    """With one sample an image, the commonest words are its nearest ones."""
-    rng = np.random.default_rng(1)
-    vocabulary = vocabulary_of((rng.standard_normal((500, 20)) * rng.uniform(0.1, 9, (500, 1))).astype(np.float32))
-    drawn = rng.standard_normal((15, 1, 20)).astype(np.float32)
-    decoded = decode(vocabulary, drawn, 20, 12)
-    keyed = KeyedVectors(20)
-    keyed.add_vectors(vocabulary.words, vocabulary.vectors)
-    for image in range(15):
-        expected = keyed.similar_by_vector(drawn[image, 0], topn=12)
-        assert decoded.rankings(vocabulary)[image] == [word for word, _ in expected]
-        np.testing.assert_allclose(decoded.similarity[image], [cosine for _, cosine in expected], atol=1e-5)
-        assert (decoded.shares[image] == 1).all()
-
-
 def test_ties_go_to_the_larger_sum_then_to_the_more_frequent() -> None:
     """Words 0 and 1 point the same way, and so do 2 and 3; each of the four is near to one of two samples."""
     vectors = np.array([[1, 0], [2, 0], [0, 1], [0, 3]], dtype=np.float32)
@@ -114,30 +98,6 @@ def test_blocks_are_as_good_as_one_array() -> None:
         blocks = decode(vocabulary, iter(np.split(drawn, cuts)), 5, 40)
         for name in ("ranks", "shares", "similarity"):
             np.testing.assert_array_equal(getattr(blocks, name), getattr(whole, name))
-
-
-def test_pieces_of_a_block_change_nothing(monkeypatch) -> None:
-    rng = np.random.default_rng(3)
-    vocabulary = vocabulary_of(rng.standard_normal((50, 4)))
-    drawn = rng.standard_normal((9, 6, 4)).astype(np.float32)
-    whole = decode(vocabulary, drawn, 3)
-    drawn[7, 2] = np.nan
-    monkeypatch.setattr(decoding, "_SAMPLES", 12)
-    with pytest.raises(EmbeddingError, match=r"image 7, sample 2 "):
-        decode(vocabulary, drawn, 3)
-    drawn[7, 2] = 1
-    pieces = decode(vocabulary, drawn, 3)
-    same = np.arange(9) != 7
-    np.testing.assert_array_equal(pieces.ranks[same], whole.ranks[same])
-    assert_same(pieces, transcription(vocabulary.vectors, drawn, 3, 10), 10)
-
-
-def test_no_image_is_no_word() -> None:
-    vocabulary = vocabulary_of(np.eye(3))
-    for nothing in (np.empty((0, 5, 3)), [], iter([np.empty((0, 5, 3))])):
-        decoded = decode(vocabulary, nothing, 2, 4)
-        assert decoded.ranks.shape == decoded.shares.shape == decoded.similarity.shape == (0, 4)
-        assert decoded.rankings(vocabulary) == []
 
 
 @pytest.mark.parametrize(("value", "says"), [(np.nan, "is not finite"), (-np.inf, "is not finite"), (0, "is zero")])

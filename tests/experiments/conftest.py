@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -12,6 +14,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from experiments.flickr_tags import __main__ as flickr_tags
+from experiments.mnist import __main__ as mnist
 from experiments.runs import cli
 from tests.experiments import commands, flickr_runs
 
@@ -30,10 +34,13 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
     return inner
 
 
-def run_once(factory: pytest.TempPathFactory, name: str, *arguments: object) -> tuple[Path, str]:
-    """Run a command with ``--runs FOLDER/runs`` in an own process; return FOLDER and what the command printed.
+def run_once(
+    factory: pytest.TempPathFactory, name: str, main: Callable[..., int | None], *arguments: object
+) -> tuple[Path, str]:
+    """Run ``main(arguments)`` with ``--runs FOLDER/runs``; return FOLDER and what the command printed.
 
-    Parallel test processes share the run: the first that asks for it makes it.
+    Parallel test processes share the run: the first that asks for it makes it. It is made within that process, since
+    imports alone would take longer than the run; tests of kills run the same command in a process of its own.
     """
     top = factory.getbasetemp()
     folder = (top.parent if "PYTEST_XDIST_WORKER" in os.environ else top) / name
@@ -42,10 +49,13 @@ def run_once(factory: pytest.TempPathFactory, name: str, *arguments: object) -> 
         if not printed.exists():
             shutil.rmtree(folder, ignore_errors=True)
             (folder / "root").mkdir(parents=True)
-            done = commands.run(*arguments, "--runs", folder / "runs", "--data-root", folder / "root")
+            where = ("--runs", folder / "runs", "--data-root", folder / "root")
+            out, errors = io.StringIO(), io.StringIO()
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+                status = cli.run(main, list(map(str, (*arguments, *where))))
             # No bar is drawn where there is no terminal.
-            assert (done.returncode, done.stderr) == (0, "")
-            printed.write_text(done.stdout)
+            assert (status, errors.getvalue()) == (0, "")
+            printed.write_text(out.getvalue())
     return folder, printed.read_text()
 
 
@@ -62,7 +72,7 @@ class FlickrRun:
 @pytest.fixture(scope="session")
 def flickr_run(tmp_path_factory: pytest.TempPathFactory) -> FlickrRun:
     """A whole run on 40 rendered scenes, with nothing under the data root."""
-    folder, printed = run_once(tmp_path_factory, "flickr", "flickr_tags", *flickr_runs.ARGUMENTS)
+    folder, printed = run_once(tmp_path_factory, "flickr", flickr_tags.main, *flickr_runs.ARGUMENTS)
     runs = folder / "runs"
     return FlickrRun(runs / "flickr-tags" / flickr_runs.NAME, runs, folder / "root", printed)
 
@@ -70,6 +80,6 @@ def flickr_run(tmp_path_factory: pytest.TempPathFactory) -> FlickrRun:
 @pytest.fixture(scope="session")
 def mnist_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a whole run on the digits: seed 1, alone in its folder of runs."""
-    folder, printed = run_once(tmp_path_factory, "mnist", "mnist", "paper", *commands.SMALL_NETS, *commands.SHORT)
+    folder, printed = run_once(tmp_path_factory, "mnist", mnist.main, "paper", *commands.SMALL_NETS, *commands.SHORT)
     assert "digits (embedded)" in printed and "test log-likelihood" in printed
     return folder / "runs" / "mnist" / "paper-seed1-digits"

@@ -16,7 +16,7 @@ from scipy import stats
 from sklearn import datasets, metrics, neighbors
 
 from cgan import CganError
-from cgan.metrics.acceptance import AcceptanceMatrix, acceptance_matrix, packs_of_labels
+from cgan.metrics.acceptance import acceptance_matrix, packs_of_labels
 from cgan.metrics.classifier import Classifier, classifier_from_state, features, predict, train_classifier
 from cgan.metrics.density_coverage import density_coverage, density_coverage_by_class
 from cgan.metrics.diversity import IntraClassDiversity, intra_class_diversity, pixel_deviation
@@ -196,18 +196,12 @@ def faults(classifier: Classifier, real: torch.Tensor, samples: torch.Tensor, as
     return describe_faults(fidelity, intra_class_diversity(samples, asked, real, CLASSES), CLASSES)
 
 
-@pytest.mark.parametrize("count", [100, 2_000])
-def test_real_images_are_healthy(
-    mnist: dict[str, torch.Tensor], classifier: Classifier, real: torch.Tensor, count: int
-) -> None:
-    assert faults(classifier, real, mnist["test_images"][:count], mnist["test_labels"][:count]) == []
-
-
-def test_each_kind_of_collapse_is_named(
+def test_real_images_are_healthy_and_each_kind_of_collapse_is_named(
     mnist: dict[str, torch.Tensor], classifier: Classifier, real: torch.Tensor
 ) -> None:
     samples, asked = mnist["test_images"][:2_000], mnist["test_labels"][:2_000]
     images, labels = mnist["images"], mnist["labels"]
+    assert faults(classifier, real, samples, asked) == faults(classifier, real, samples[:100], asked[:100]) == []
     generator = torch.Generator().manual_seed(0)
     typical = torch.stack([images[labels == label][0] for label in range(CLASSES)])
 
@@ -324,33 +318,6 @@ def test_wrong_labels_are_wrong_uniform_and_from_the_generator() -> None:
     assert stats.chisquare(torch.bincount(steps)[1:]).pvalue > 1e-3
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.permutations(range(5)), st.integers(0, 1000))
-def test_renaming_the_classes_permutes_the_matrices_exactly(order: list[int], seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(80, 6, generator=generator)
-    labels = torch.randint(5, (80,), generator=generator)
-    weights = torch.randn(6, 5, generator=generator)
-    names = torch.tensor(order)  # class i is now called names[i]
-    renamed = torch.empty_like(weights)
-    renamed[:, names] = weights
-
-    def matrices(weights: torch.Tensor, labels: torch.Tensor) -> AcceptanceMatrix:
-        def d(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            return (x * weights[:, y].T).sum(1)
-
-        return acceptance_matrix(
-            d, images, labels, images**2, labels, 5, generator=torch.Generator().manual_seed(0), per_class=7
-        )
-
-    before, after = matrices(weights, labels), matrices(renamed, names[labels])
-    for old, new in (
-        (before.by_label_real, after.by_label_real),
-        (before.by_label_fake, after.by_label_fake),
-    ):
-        np.testing.assert_array_equal(new[names][:, names], old)
-
-
 def test_classes_without_images_have_an_empty_row() -> None:
     labels = torch.tensor([0, 0, 2])
     images = torch.zeros(3, 1)
@@ -402,18 +369,18 @@ def test_as_many_neighbours_as_references_and_no_more() -> None:
 
 
 def test_training_on_real_images_beats_training_on_worse_ones(mnist: dict[str, torch.Tensor]) -> None:
-    images, labels = mnist["images"][:5_000], mnist["labels"][:5_000]
+    images, labels = mnist["images"][:2_500], mnist["labels"][:2_500]
     test = mnist["test_images"][:2_000], mnist["test_labels"][:2_000]
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        real = train_on_generated(images, labels, *test, seed=0, max_train=2_000)
-        again = train_on_generated(images, labels, *test, seed=0, max_train=2_000)
-        blurred = train_on_generated((images + 2 * noise) / 3, labels, *test, seed=0, max_train=2_000)
-        wrong = train_on_generated(images, (labels + 1) % 10, *test, seed=0, max_train=2_000)
-        hopeless = train_on_generated(noise, labels, *test, seed=0, max_train=2_000)
+        real = train_on_generated(images, labels, *test, seed=0, max_train=1_000)
+        again = train_on_generated(images, labels, *test, seed=0, max_train=1_000)
+        blurred = train_on_generated((images + 2 * noise) / 3, labels, *test, seed=0, max_train=1_000)
+        wrong = train_on_generated(images, (labels + 1) % 10, *test, seed=0, max_train=1_000)
+        hopeless = train_on_generated(noise, labels, *test, seed=0, max_train=1_000)
     assert real == again
-    assert 0.84 < real < 0.95 and blurred < real and hopeless < 0.3 and wrong < 0.1
+    assert 0.8 < real < 0.95 and blurred < real and hopeless < 0.3 and wrong < 0.1
     with pytest.raises(CganError, match="all labels are the same"):
         train_on_generated(images, labels * 0, *test, seed=0)
     with pytest.raises(CganError, match="not finite"):

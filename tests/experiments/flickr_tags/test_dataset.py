@@ -87,7 +87,7 @@ def slow_split(counts: list[int], settings: PairSettings) -> tuple[list[int], li
     return train, rest[: len(rest) // 2], rest[len(rest) // 2 :]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.integers(0, 6), max_size=40),
     st.integers(1, 120),
@@ -106,7 +106,7 @@ def test_the_first_images_train_and_no_image_is_on_two_sides(counts: list[int], 
     assert sorted(itertools.chain(*parts)) == list(range(len(counts)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(words, unique=True, max_size=5), min_size=1, max_size=12), st.integers(1, 30), st.data())
 def test_pairs_are_the_first_in_the_images_order(tags: list[list[str]], most: int, data: st.DataObject) -> None:
     vocabulary = made_vocabulary()
@@ -119,15 +119,6 @@ def test_pairs_are_the_first_in_the_images_order(tags: list[list[str]], most: in
     pairs = flickr_data.make_pairs(tags, images, vocabulary, most)
     assert list(zip(pairs.images.tolist(), pairs.words.tolist(), strict=True)) == expected
     assert pairs.images.dtype == pairs.words.dtype == np.int64
-
-
-def test_a_cut_within_an_image_drops_its_further_tags_and_nothing_else() -> None:
-    tags = [("dog", "sea"), ("sky", "tree", "car"), ("dog",), ("sea",), ("sky",), ("car",)]
-    pairs_settings = PairSettings(train=3, train_share=0.7)
-    splits = flickr_data.split([len(of_image) for of_image in tags], pairs_settings)
-    assert splits.train.tolist() == [0, 1] and splits.valid.tolist() == [2, 3] and splits.test.tolist() == [4, 5]
-    pairs = flickr_data.make_pairs(tags, splits.train, made_vocabulary(), 3)
-    assert pairs.images.tolist() == [0, 0, 1] and pairs.words.tolist() == [0, 1, 2]
 
 
 # ---- scales
@@ -192,22 +183,17 @@ def test_centred_words_lack_what_all_share() -> None:
         # auto: weights under the data root, else alexnet, else (scenes) random weights, so that nothing is downloaded.
         ({}, [], False, ("alexnet", None, None, False)),
         ({}, ["vgg16"], False, ("vgg16", "vgg16", None, False)),
-        ({}, ["mobilenetv1_100"], False, ("mobilenetv1_100", "mobilenetv1_100", 2, False)),
         ({}, ["vgg16", "alexnet"], False, ("alexnet", "alexnet", None, False)),
         ({}, [], True, ("mobilenetv1_100", None, 2, True)),
-        ({}, ["alexnet"], True, ("mobilenetv1_100", None, 2, True)),
         ({"random_weights": True}, ["alexnet"], False, ("mobilenetv1_100", None, 2, True)),
         ({"weights": "x/vgg16.safetensors"}, ["alexnet"], True, ("vgg16", "x/vgg16.safetensors", None, False)),
         # A name stays, and takes the weights of its own name.
         ({"network": "vgg16"}, ["alexnet"], False, ("vgg16", None, None, False)),
         ({"network": "vgg16"}, ["alexnet", "vgg16"], True, ("vgg16", "vgg16", None, False)),
-        ({"network": "torchvision/vgg16"}, ["vgg16"], False, ("torchvision/vgg16", "vgg16", None, False)),
-        ({"network": "vgg16", "random_weights": True}, ["vgg16"], False, ("vgg16", None, None, True)),
         ({"network": "vgg16", "weights": "y.safetensors"}, ["vgg16"], False, ("vgg16", "y.safetensors", None, False)),
         ({"network": "timm/mobilenetv1_100.ra4_e3600_r224_in1k"}, [], False,
          ("timm/mobilenetv1_100.ra4_e3600_r224_in1k", None, 2, False)),
         ({"network": "mobilenetv1_100", "grid": 1}, [], False, ("mobilenetv1_100", None, 1, False)),
-        ({"network": "alexnet", "grid": 3}, [], False, ("alexnet", None, 3, False)),
     ],
 )  # fmt: skip
 def test_every_combination_of_network_and_weights_resolves(
@@ -289,10 +275,8 @@ NO_CONDITION = {"condition": "none", "condition_dim": 0, "condition_branch": ()}
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"generator_output_dim": 100}, "output_dim is 100 and discriminator.input_dim 200"),
         ({"discriminator_input_dim": 50}, "output_dim is 200 and discriminator.input_dim 50"),
         ({"generator_condition": "one_hot"}, "generator.condition is one_hot"),
-        ({"discriminator_condition": "one_hot"}, "discriminator.condition is one_hot"),
         ({"generator": NO_CONDITION}, "--discriminator.condition none"),
     ],
 )

@@ -63,9 +63,7 @@ def decoding(**settings: int) -> FlickrConfig:
     return replace(config, decoding=replace(config.decoding, neighbours=3, **settings))
 
 
-@pytest.mark.parametrize(
-    ("images", "min_photos", "least"), [(100, 10, 2), (100, 1, 1), (1000, 10, 10), (1000, 150, 14)]
-)
+@pytest.mark.parametrize(("images", "min_photos", "least"), [(100, 10, 2), (100, 1, 1), (1000, 10, 10)])
 def test_only_words_of_so_many_training_photos_come_out(images: int, min_photos: int, least: int) -> None:
     data = made_data(images)
     counts = Counter(tag for i in data.splits.train.tolist() for tag in data.tags[i])
@@ -80,32 +78,12 @@ def test_only_words_of_so_many_training_photos_come_out(images: int, min_photos:
     assert found.counts.tolist() == [data.vocabulary.counts[data.vocabulary.index(word)] for word in expected]
 
 
-def test_zero_lets_every_frequent_word_out() -> None:
-    data = made_data(100)
-    assert taggable(data, decoding(min_photos=0)).words == WORDS
-    assert taggable(data, decoding(min_photos=0, min_count=391)).words == WORDS[:10]
-
-
-def test_too_few_words_is_one_sentence_with_both_settings() -> None:
+def test_zero_lets_every_frequent_word_out_and_too_few_are_an_error() -> None:
+    assert taggable(made_data(100), decoding(min_photos=0)).words == WORDS
+    assert taggable(made_data(100), decoding(min_photos=0, min_count=391)).words == WORDS[:10]
     with pytest.raises(UsageError, match=r"only 10 words .* --decoding.min-photos or --decoding.neighbours"):
         config = decoding(min_photos=0, min_count=391)
         taggable(made_data(100), replace(config, decoding=replace(config.decoding, neighbours=11)))
-
-
-class Echo:
-    """Stands where a generator does: its sample of a condition is the condition, numbered by the draw."""
-
-    def sample(self, y, n, rng, dropout=False):
-        return torch.cat([y, torch.arange(n, dtype=y.dtype)[:, None]], 1)
-
-
-def test_every_image_gets_its_own_samples_in_order() -> None:
-    features = np.arange(30, dtype=np.float32).reshape(10, 3)
-    blocks = list(sample_vectors(Echo(), features, 4, torch.Generator()))  # type: ignore[arg-type]
-    vectors = np.concatenate(blocks)
-    assert vectors.shape == (10, 4, 4)
-    np.testing.assert_array_equal(vectors[:, :, :3], np.repeat(features[:, None], 4, axis=1))
-    np.testing.assert_array_equal(vectors[:, :, 3].ravel(), np.arange(40))
 
 
 def test_the_comparison_is_of_the_same_photos() -> None:

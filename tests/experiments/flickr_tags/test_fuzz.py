@@ -26,7 +26,7 @@ def test_changed_records_of_a_tagger_are_loaded_or_refused(name: str, flickr_run
     tensors, record = checkpoint.load(whole / name) if name.endswith("tensors") else ({}, None)
     record = record or json.loads((whole / name).read_text())
     refused = 0
-    for _ in range(count := fuzz_count(60)):
+    for _ in range(count := fuzz_count(40)):
         if tensors:
             try:
                 checkpoint.save(tmp_path / name, tensors, mutate(record, rng))

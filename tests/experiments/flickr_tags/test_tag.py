@@ -118,8 +118,6 @@ def test_mistakes_are_one_sentence(flickr_run: FlickrRun, photos: Path, tmp_path
     (tmp_path / "digits").mkdir()
     other = json.loads((run / "config.json").read_text()) | {"experiment": "mnist"}
     (tmp_path / "digits" / "config.json").write_text(json.dumps(other))
-    (tmp_path / "half").mkdir()
-    (tmp_path / "half" / "config.json").write_text('{"experiment": "flickr-tags", "settings": {}}')
     (tmp_path / "early").mkdir()
     for name in ("config.json", "vocabulary.bin", "vocabulary.json", "scale.safetensors"):
         shutil.copy(run / name, tmp_path / "early" / name)
@@ -138,8 +136,6 @@ def test_mistakes_are_one_sentence(flickr_run: FlickrRun, photos: Path, tmp_path
         ((run, one, "--weights", tmp_path / "x.safetensors"), ("either a weights file or random weights",)),
     ):
         assert_one_sentence(call(main, *arguments), *words)
-    done = commands.run("tag", run)
-    assert done.returncode == 2 and "photos" in (done.stderr + done.stdout).lower() and "Traceback" not in done.stderr
 
 
 def test_files_of_another_kind_are_named(flickr_run: FlickrRun, photos: Path, tmp_path: Path, call: Call) -> None:
@@ -193,7 +189,8 @@ def test_weights_that_moved_are_named_again_and_others_are_refused(
     run = ("--dataset", dataset, "--runs", tmp_path / "runs", "--name", "r", "--decoding.min-photos", 0)
     given = ("--features.no-random-weights", "--features.weights", tmp_path / "test_vit.safetensors")
     vectors_at = ("--words.vectors", tmp_path / "words.bin")
-    nets = (*flickr_runs.NETS, *flickr_runs.LENGTH, "--training.batch-size", 5)
+    short = ("--stopping.max-updates", 20, "--stopping.first-estimate", 20)
+    nets = (*flickr_runs.NETS, *short, "--training.batch-size", 5)
     arguments = ["paper", *map(str, (*nets, *run, *given, *vectors_at))]
     assert call(flickr_tags.main, *arguments).returncode == 0
     folder, one = tmp_path / "runs" / "flickr-tags" / "r", photos / "one.jpg"

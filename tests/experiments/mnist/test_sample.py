@@ -25,7 +25,7 @@ from tests.experiments.mutations import fuzz_count, mutate
 
 def test_a_row_per_label(mnist_run: Path, call: Call, tmp_path: Path) -> None:
     png, npy = tmp_path / "grid.png", tmp_path / "images.npy"
-    done = commands.run("sample", mnist_run, "--labels", "3,0-1", "--per-label", 4, "--out", png, "--npy", npy)
+    done = call(sample.main, mnist_run, "--labels", "3,0-1", "--per-label", 4, "--out", png, "--npy", npy)
     assert done.returncode == 0 and "digits (embedded)" in done.stdout, done.stderr
     images = np.load(npy)
     assert images.shape == (12, 784) and images.dtype == np.float32 and 0 <= images.min() <= images.max() <= 1
@@ -76,11 +76,9 @@ def test_the_result_holds_what_dropout_left_on_does(mnist_run: Path, call: Call,
     ("arguments", "word"),
     [
         (("--labels", "0-12"), "0-9"),
-        (("--per-label", "0"), "1 to 10,000"),
         (("--per-label", "1000000000"), "1 to 10,000"),
         (("--out", "grid.png", "--npy", "./grid.png"), "another name"),
         (("--npy", "tests"), "that is a folder"),
-        (("--out", "nowhere/grid.png"), "folder"),
         (("--out", "grid.jpg"), ".png"),
     ],
 )
@@ -128,7 +126,7 @@ def test_changed_runs_are_sampled_or_refused(mnist_run: Path, tmp_path: Path) ->
     tensors, record = checkpoint.load(mnist_run / "best.safetensors")
     config = json.loads((mnist_run / "config.json").read_text())
     refused = 0
-    for number in range(count := fuzz_count(500)):
+    for number in range(count := fuzz_count(150)):
         shutil.copy(mnist_run / "best.safetensors", tmp_path)
         (tmp_path / "config.json").write_text(json.dumps(mutate(config, rng) if number % 2 else config))
         if number % 2 == 0:

@@ -88,12 +88,6 @@ def test_as_a_user_types_it_it_prints_draws_and_writes_what_scikit_learn_finds(f
     assert sorted(path.name for path in folder.iterdir()) == ["out.json", "out.png", "s.npy", "t.npy", "v.npy"]
 
 
-def test_a_mistake_from_a_shell_is_one_sentence_and_status_2(folder: Path) -> None:
-    before = contents(folder)
-    commands.assert_one_sentence(commands.run("parzen", "--samples", folder / "no-such.npy"), "no-such.npy")
-    assert contents(folder) == before
-
-
 @pytest.mark.parametrize(("grid", "word"), [("0.5:5:3", "below 0.5"), ("0.001:0.01:3", "above 0.01"), ("0.1:1:10", "")])
 def test_the_edge_of_the_grid_is_reported(folder: Path, score: Call, grid: str, word: str) -> None:
     done = score(*FILES, "--sigmas", grid)
@@ -108,9 +102,10 @@ def test_the_same_images_in_any_file_score_the_same(folder: Path, score: Call) -
     save_file({"images": samples, "labels": np.arange(200)}, "several.safetensors")
     np.save("square.npy", samples.reshape(200, 2, 2))
     np.save("fortran.npy", np.asfortranarray(samples))
+    Path("fortran.npy").rename("FORTRAN.NPY")
     score(*FILES, "--json", "first.json")
     first = json.loads(Path("first.json").read_text())
-    for name in ("one.npz", "several.npz", "several.safetensors", "square.npy", "fortran.npy"):
+    for name in ("one.npz", "several.npz", "several.safetensors", "square.npy", "FORTRAN.NPY"):
         assert score("--samples", name, *FILES[2:], "--json", "next.json").returncode == 0
         following = json.loads(Path("next.json").read_text())
         assert following["test_mean"] == pytest.approx(first["test_mean"], abs=1e-9), name
@@ -150,11 +145,6 @@ def test_values_outside_0_and_1_get_advice_that_fits(folder: Path, score: Call) 
     # Twice the range is another scale as well: sigma is not what should change.
     done = score("--samples", "tanh.npy", *FILES[2:], "--sigmas", "0.001:0.01:3")
     assert done.returncode == 0 and "widen" not in done.stdout
-
-
-def test_a_suffix_may_be_in_capitals(folder: Path, score: Call) -> None:
-    Path("s.npy").rename("S.NPY")
-    assert score("--samples", "S.NPY", *FILES[2:]).returncode == 0
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -214,20 +204,15 @@ def test_a_run_is_scored_on_images_it_has_not_seen(mnist_run: Path, tmp_path: Pa
 def write_bad_files() -> None:
     good = images(20)
     Path("empty.npy").touch()
-    Path("text.npy").write_text("0.1 0.2")
     Path("cut.npy").write_bytes(Path("s.npy").read_bytes()[:-100])
-    Path("cut-header.npy").write_bytes(Path("s.npy").read_bytes()[:20])
     np.savez("whole.npz", samples=good)
     Path("cut.npz").write_bytes(Path("whole.npz").read_bytes()[:200])
-    Path("empty.npz").touch()
     save_file({"samples": good}, "whole.safetensors")
     Path("cut.safetensors").write_bytes(Path("whole.safetensors").read_bytes()[:-50])
-    Path("empty.safetensors").touch()
     np.savez("several.npz", a=good, b=good)
     np.savez("none.npz")
     np.save("objects.npy", np.array([[1, "a"]], dtype=object))
     np.save("integers.npy", np.arange(80).reshape(20, 4))
-    np.save("strings.npy", np.array([["a", "b"]]))
     np.save("binary.npy", np.eye(4, dtype=np.uint8))
     np.save("no-rows.npy", good[:0])
     np.save("flat.npy", good[0])
@@ -242,18 +227,13 @@ def write_bad_files() -> None:
     [
         ("no-such.npy", ["there is no such file"]),
         ("empty.npy", ["not a whole .npy file"]),
-        ("text.npy", ["not a whole .npy file", "it holds no array"]),
         ("cut.npy", ["not a whole .npy file"]),
-        ("cut-header.npy", ["not a whole .npy file"]),
         ("cut.npz", ["not a whole .npz file"]),
-        ("empty.npz", ["not a whole .npz file"]),
         ("cut.safetensors", ["not a whole .safetensors file"]),
-        ("empty.safetensors", ["not a whole .safetensors file"]),
         ("several.npz", ["the arrays a, b", '"samples"']),
         ("none.npz", ["no array"]),
         ("objects.npy", ["plain numbers"]),
         ("integers.npy", ["int64", "floats in [0, 1]"]),
-        ("strings.npy", ["<U1"]),
         ("binary.npy", ["all 0 or 1", "float32"]),
         ("no-rows.npy", ["(0, 4)"]),
         ("flat.npy", ["(4,)"]),
@@ -276,16 +256,10 @@ def test_a_bad_file_of_samples_is_refused(folder: Path, score: Call, name: str, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--sigmas", "-0.1:1:10"), ["sigmas from -0.1"]),
-        (("--sigmas", "0:1:10"), ["sigmas from 0"]),
         (("--sigmas", "1:0.1:10"), ["sigmas from 1 to 0.1"]),
         (("--sigmas", "0.1:1"), ["START:STOP:COUNT"]),
-        (("--sigmas", "0.1:1:2.5"), ["START:STOP:COUNT"]),
-        (("--sigmas", "0.1:1:0"), ["0 sigmas"]),
         (("--sigmas", "0.1:1:100000000"), ["at most 1,000"]),
-        (("--sigmas", "nan:1:3"), ["sigmas from nan"]),
         (("--json", "no/such/out.json"), ["--json", "no folder no/such"]),
-        (("--plot", "no/such/out.png"), ["--plot", "no folder no/such"]),
         (("--json", "s.npy"), ["--json s.npy", ".json"]),
         (("--json", "folder.json"), ["--json folder.json"]),
         (("--plot", "out.pdf"), [".png"]),
@@ -326,7 +300,7 @@ def test_a_file_damaged_anywhere_is_read_or_refused_but_never_breaks_the_reader(
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
     refused = 0
-    for _ in range(300):
+    for _ in range(150):
         damaged = bytearray(whole)
         if rng.random() < 0.3:
             damaged = damaged[: rng.integers(len(damaged))]
@@ -340,4 +314,4 @@ def test_a_file_damaged_anywhere_is_read_or_refused_but_never_breaks_the_reader(
         except UsageError as error:
             assert str(path) in str(error)
             refused += 1
-    assert refused > 100
+    assert refused > 50

@@ -6,15 +6,11 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from data.digits import load_digits_28
@@ -26,6 +22,7 @@ from experiments.runs.records import DatasetRecord
 from experiments.search import __main__ as search
 from experiments.search.trials import Places, Plan, Trial, TrialRecord, read_trials, stopping_bar, winner
 from tests.experiments import commands, flickr_runs
+from tests.experiments.conftest import Call
 
 pytest.importorskip("ray", reason="needs the extra: pip install -e '.[cluster]'")
 from experiments.search.space import Space, parse_space, propose, with_values
@@ -45,7 +42,7 @@ SPACE = {
     "training.learning_rate": {"choice": [0.1, 1e30]},
     "training.batch_size": {"choice": [100, 5000]},
 }
-EPOCHS, EVERY, COLUMN = 60, 10, "valid_log_likelihood"
+EPOCHS, EVERY, COLUMN = 120, 20, "valid_log_likelihood"
 
 
 def seed_for(space: Space, wanted: list[str]) -> int:
@@ -77,17 +74,6 @@ def workers(driver: int) -> set[int]:
     return found
 
 
-def wait(process: subprocess.Popen[str], ready: Callable[[], bool], what: str) -> None:
-    """Until ``ready``, or fail: the process ended, or it takes minutes, as Ray's start does on a busy machine."""
-    deadline = time.monotonic() + 500
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            out, errors = process.communicate()
-            raise AssertionError(f"{what} did not come\n{out}\n{errors}")
-        time.sleep(0.05)
-
-
 def estimates(folder: Path) -> list[dict[str, str]]:
     """A run's rows so far, without the clock."""
     try:
@@ -97,7 +83,7 @@ def estimates(folder: Path) -> list[dict[str, str]]:
         return []
 
 
-def test_killed_workers_a_signal_and_a_killed_driver_lose_no_trial(tmp_path: Path) -> None:
+def test_killed_workers_a_signal_and_a_killed_driver_lose_no_trial(tmp_path: Path, call: Call) -> None:
     file = tmp_path / "space.json"
     file.write_text(json.dumps(SPACE))
     ends = ["finished", "finished", "diverged", "crashed"]
@@ -110,25 +96,25 @@ def test_killed_workers_a_signal_and_a_killed_driver_lose_no_trial(tmp_path: Pat
     folder = tmp_path / "search" / "small"
     places = Places(folder, tmp_path, tmp_path)
     process = commands.start(*arguments)
-    wait(process, lambda: all(estimates(places.trial(n)) for n in (1, 2)), "a first estimate of two trials at once")
-    killed = workers(process.pid)
-    for worker in killed:
-        os.kill(worker, signal.SIGKILL)
-    wait(process, lambda: bool(workers(process.pid) - killed), "another worker in a killed one's place")
+    commands.wait_until(lambda: all(estimates(places.trial(n)) for n in (1, 2)), process)
     process.send_signal(signal.SIGHUP)
-    _, errors = process.communicate(timeout=500)
+    _, errors = process.communicate(timeout=commands.PATIENCE)
     assert process.returncode == 130 and "to continue:" in errors and "Traceback" not in errors, errors
     unfinished = [trial.folder for trial in read_trials(places, COLUMN).values() if not trial.over]
     assert unfinished and any((place / "checkpoint.safetensors").exists() for place in unfinished)
 
     process = commands.start(*arguments)
-    wait(process, lambda: bool(workers(process.pid)), "a worker")
+    commands.wait_until(lambda: bool(workers(process.pid)), process)
+    killed = workers(process.pid)
+    for worker in killed:
+        os.kill(worker, signal.SIGKILL)
+    commands.wait_until(lambda: bool(workers(process.pid) - killed), process)
     process.kill()
     process.communicate()
     assert any(not trial.over for trial in read_trials(places, COLUMN).values())
 
     process = commands.start(*arguments)
-    _, errors = process.communicate(timeout=500)
+    _, errors = process.communicate(timeout=commands.PATIENCE)
     assert process.returncode == 0 and "Traceback" not in errors, errors
     with open(folder / "trials.csv", newline="") as table:
         rows = list(csv.DictReader(table))
@@ -145,9 +131,9 @@ def test_killed_workers_a_signal_and_a_killed_driver_lose_no_trial(tmp_path: Pat
     plan = json.loads((folder / "search.json").read_text())
     assert plan["measured_on"] == "validation data" and len(plan["sessions"]) == 3
     assert plan["settings"]["discriminator"] == on_digits(PAPER).as_dict()["discriminator"]
-    shown = commands.run(*arguments)
+    shown = call(search.main, *arguments[1:])
     assert shown.returncode == 0 and "4 have ended" in shown.stdout
-    commands.assert_one_sentence(commands.run(*arguments, "--keep", 0.5), "keep", "search.json")
+    commands.assert_one_sentence(call(search.main, *arguments[1:], "--keep", 0.5), "keep", "search.json")
 
     # The winner as a preset: the very curve that its trial had, in spite of all kills.
     best = json.loads((folder / "best.json").read_text())
@@ -158,22 +144,13 @@ def test_killed_workers_a_signal_and_a_killed_driver_lose_no_trial(tmp_path: Pat
         *length, "--stopping.estimate-every", EVERY * updates, "--stopping.patience", 1000, "--runs", tmp_path,
     )  # fmt: skip
     place = tmp_path / "mnist" / f"small-best-seed{seed}-digits"
-    wait(again, lambda: len(estimates(place)) == EPOCHS // EVERY, "the winner's last estimate")
+    commands.wait_until(lambda: len(estimates(place)) == EPOCHS // EVERY, again)
     again.kill()  # What it measures at its end is tested elsewhere.
     again.communicate()
     config = json.loads((place / "config.json").read_text())
     assert config["preset"] == "small-best" and config["preset_file"] == str(folder / "best.json")
     assert {**config["settings"], "stopping": {}} == {**best["settings"], "stopping": {}}
     assert estimates(place) == estimates(places.trial(best["search"]["trial"]))
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_trials_may_have_gpus_where_the_command_has_none(tmp_path: Path) -> None:
-    """Here nobody has one, which the cluster tells, not the command's own device."""
-    done = commands.run("search", "mnist", "--fast", "--gpus-per-trial", 0.5, "--runs", tmp_path, "--name", "gpus")
-    commands.assert_one_sentence(done, "0.5 GPUs, but there are", "lower --cpus-per-trial or --gpus-per-trial")
-    plan = json.loads((tmp_path / "search" / "gpus" / "search.json").read_text())
-    assert plan["device"] == "cuda" and plan["precision"] == "float32"
 
 
 def test_two_searches_do_not_share_a_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

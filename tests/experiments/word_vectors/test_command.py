@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from embeddings.vocabulary import Vocabulary
-from experiments.word_vectors.__main__ import main, read_vectors
+from experiments.word_vectors.__main__ import main
 from tests.experiments.commands import ROOT, assert_one_sentence, command, environment, run, start, wait_until
 from tests.experiments.conftest import Call
 
@@ -84,7 +84,9 @@ def test_corpus_and_vectors_say_what_made_them(chain: Path) -> None:
 def test_neighbours_are_printed(chain: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(chain)
     vocabulary = Vocabulary.load(chain / "runs" / "word-vectors" / "vectors.bin")
-    np.save(chain / "query.npy", vocabulary.vectors[vocabulary.index("car")])
+    query = vocabulary.vectors[vocabulary.index("car")]
+    np.save(chain / "query.npy", query)
+    np.savetxt(chain / "query.txt", [query])
     done = call(main, "nearest", "dog", "sea", "--vector", "query.npy", "--top", 3)
     assert done.returncode == 0, done.stderr
     tables = [part.splitlines() for part in done.stdout.strip("\n").split("\n\n")]
@@ -93,16 +95,8 @@ def test_neighbours_are_printed(chain: Path, call: Call, monkeypatch: pytest.Mon
     assert set(found[0]) == {"puppy", "bark", "leash"}
     assert set(found[1]) == {"beach", "wave", "sand"}
     assert found[2][0] == "car" and tables[2][2].split()[1] == "1.000"
-
-
-def test_vectors_are_read_from_npy_and_from_text(tmp_path: Path) -> None:
-    vectors = np.random.default_rng(0).standard_normal((3, 4))
-    np.save(tmp_path / "v.npy", vectors)
-    np.savetxt(tmp_path / "v.txt", vectors)
-    np.savetxt(tmp_path / "one.txt", vectors[:1])
-    assert np.array_equal(read_vectors(tmp_path / "v.npy"), vectors)
-    np.testing.assert_allclose(read_vectors(tmp_path / "v.txt"), vectors)
-    assert read_vectors(tmp_path / "one.txt").shape == (1, 4)
+    from_text = call(main, "nearest", "--vector", "query.txt", "--top", 3).stdout
+    assert from_text.strip("\n").splitlines() == tables[2]
 
 
 def test_mistakes_are_one_sentence_and_change_nothing(chain: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,8 +106,6 @@ def test_mistakes_are_one_sentence_and_change_nothing(chain: Path, call: Call, m
     empty = chain / "empty"
     empty.mkdir()
     (empty / "prose.txt").write_text("no metadata at all\n")
-    (chain / "empty.npy").touch()
-    (chain / "empty.txt").touch()
     (chain / "folder.bin").mkdir()
     vectors = chain / "runs" / "word-vectors" / "vectors.bin"
     (chain / "damaged.bin").write_bytes(vectors.read_bytes()[:-9])
@@ -126,28 +118,19 @@ def test_mistakes_are_one_sentence_and_change_nothing(chain: Path, call: Call, m
     mistakes: list[tuple[list[object], str]] = [
         (["nearest", "dgo"], "did you mean 'dog'"),
         (["nearest", "dog", "--top", 0], "at least 1"),
-        (["nearest", "dog", "--vectors", "none.bin"], "no such file"),
         (["nearest", "--vector", "bad.npy"], "no vectors in it"),
-        (["nearest", "--vector", "empty.npy"], "no vectors in it"),
-        (["nearest", "--vector", "empty.txt"], "where one real vector a row is needed"),
-        (["train", "--out", "empty"], ".bin"),
         (["train", "--out", "folder.bin"], "that is a folder"),
         (["train", "--out", "damaged.bin"], "is damaged"),
-        (["import", "no-such-name", "--out", "new.txt"], ".bin"),
         (["corpus", "--workers", -1], "--workers -1"),
-        (["corpus", "empty/prose.txt", "--corpus", "bad.npy"], "that is a file"),
         (["corpus", "empty/prose.txt", "--corpus", "strange"], "manifest.json is not a corpus manifest"),
         (["corpus", "cut.bz2", "--corpus", "cut"], "the packed data ends early"),
         (["nearest", "--vector", "other.npy"], "word vectors have 16 numbers"),
         (["train", "--corpus", "none"], "holds no corpus"),
         (["train", "--min-count", 9], "made otherwise"),
-        (["train", "--min-count", 0], "min_count is 0"),
         (["train", "--min-count", 100_000, "--out", "new.bin"], "lower the minimum count"),
         (["train", "--out", "new.txt"], ".bin"),
-        (["import", "none.txt", "--out", "new.bin"], "no such file"),
         (["import", "bad.npy", "--out", "new.bin"], "no word vectors"),
         (["import", "bad.npy"], "is there already"),
-        (["corpus"], "holds a corpus of other files"),
         (["corpus", "--data-root", "none"], "does not exist"),
         (["corpus", "none.bz2"], "name the metadata files"),
         (["corpus", "empty/prose.txt"], "holds a corpus of other files"),
@@ -157,7 +140,6 @@ def test_mistakes_are_one_sentence_and_change_nothing(chain: Path, call: Call, m
     monkeypatch.setenv("CGAN_DATA", str(empty))
     for arguments, words in mistakes:
         assert_one_sentence(call(main, *arguments), words)
-    assert_one_sentence(run("word_vectors", "nearest", "dgo", cwd=chain, PYTHONPATH=str(ROOT)), "did you mean 'dog'")
     assert all(path.read_bytes() == content for path, content in before.items())
     assert not (chain / "new.bin").exists()
 
@@ -194,7 +176,7 @@ def test_a_changed_input_is_done_again_alone(tmp_path: Path, call: Call) -> None
 
 def test_a_kill_loses_only_the_unfinished_shard(tmp_path: Path, call: Call) -> None:
     folder = shards(tmp_path / "data", 2, 50)
-    (folder / "yfcc100m_dataset-9.bz2").write_bytes(bz2.compress(rows(2000) * 30, 1))
+    (folder / "yfcc100m_dataset-9.bz2").write_bytes(bz2.compress(rows(2000) * 20, 1))
     corpus = tmp_path / "corpus"
     arguments = ["corpus", folder, "--corpus", corpus, "--workers", 1]
     process = start("word_vectors", *arguments)
@@ -223,7 +205,7 @@ def test_a_kill_loses_only_the_unfinished_shard(tmp_path: Path, call: Call) -> N
     assert done.returncode == 0, done.stderr
     after = text_files(corpus)
     assert {name: after[name] for name in before} == before
-    assert manifest(corpus)["complete"] and manifest(corpus)["rows"] == 60_100
+    assert manifest(corpus)["complete"] and manifest(corpus)["rows"] == 40_100
     assert not list(corpus.glob(".*.tmp"))
 
 
@@ -247,13 +229,13 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_one_command_at_a_time_in_a_folder(tmp_path: Path) -> None:
+def test_one_command_at_a_time_in_a_folder(tmp_path: Path, call: Call) -> None:
     from filelock import FileLock
 
     folder = shards(tmp_path / "data", 1, 5)
     (tmp_path / "corpus").mkdir()
     with FileLock(tmp_path / "corpus" / ".lock"):
-        done = run("word_vectors", "corpus", folder, "--corpus", tmp_path / "corpus")
+        done = call(main, "corpus", folder, "--corpus", tmp_path / "corpus")
         assert_one_sentence(done, "another corpus command")
 
 
