@@ -1,4 +1,4 @@
-"""Export a run's generator: ``python -m experiments.export RUN --onnx generator.onnx``.
+"""Export a trained generator: ``python -m experiments.export RUN --onnx generator.onnx``.
 
 The file takes noise and conditions, and is compared with PyTorch before it is written.
 """
@@ -11,15 +11,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from experiments import UsageError
-from experiments.runs.cli import run
+from experiments.generators import load_generator
+from experiments.runs.cli import parse, run
 from experiments.runs.files import check_output, write_bytes
-from experiments.runs.folder import RunFolder
-from experiments.runs.records import RunConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,14 +34,14 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Command:
-    """Write the generator of a trained run as an ONNX file, which web pages and programs without PyTorch can run.
+    """Write a trained generator as an ONNX file, which web pages and programs without PyTorch can run.
 
     Inputs: noise (n, numbers) float32 and, if the net is conditional, condition: labels (n,) int64 or vectors
     (n, numbers) float32. Output: data. The distribution of the noise and the spec are in the file's metadata.
     """
 
-    run: tyro.conf.Positional[Path]
-    """Folder of the run, such as runs/mnist/paper-seed1."""
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME|RUN")]
+    """Name of a generator that comes with this package, or a run's folder, such as runs/mnist/paper-seed1."""
     onnx: Path
     """File to write, ending in .onnx."""
 
@@ -54,15 +53,16 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.export")
+    command = parse(Command, "experiments.export", argv)
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"--onnx needs {' and '.join(missing)}, not installed here: pip install -e '.[export]'")
-    config, generator, update = load_generator(command.run)
+    net = load_generator(command.run)
+    generator = net.generator
     about = {
-        "run": command.run.name,
-        "trained on": config.dataset.name,
-        "update": str(update),
+        "run": Path(command.run).name,
+        "trained on": net.config.dataset.name,
+        "update": str(net.weights.update),
         "noise": generator.spec.noise,
         "generator": json.dumps(generator.spec.as_dict()),
     }
@@ -78,24 +78,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{command.onnx}: {len(model) / 1e6:.1f} MB, inputs {inputs}, output data (n, {generator.spec.output_dim})")
     print(f"noise is drawn as {generator.spec.noise}; ONNX Runtime gives PyTorch's samples within {difference:.0e}")
     return 0
-
-
-def load_generator(path: Path) -> tuple[RunConfig, Generator, int]:
-    """Return the record of the run in the folder ``path``, its generator at the best estimate, and that update.
-
-    Of either experiment; in evaluation mode. Raises ``UsageError`` or ``CganError`` naming the file at fault.
-    """
-    from cgan.specs import DiscriminatorSpec, GeneratorSpec
-    from experiments.runs.training import load_networks, read_settings
-
-    def specs(settings: Mapping[str, Any]) -> tuple[GeneratorSpec, DiscriminatorSpec]:
-        generator, discriminator = settings.get("generator"), settings.get("discriminator")
-        return GeneratorSpec.from_dict(generator), DiscriminatorSpec.from_dict(discriminator)
-
-    folder = RunFolder.existing(path)
-    config = folder.read_config()
-    generator, _, update = load_networks(folder, config, *read_settings(folder, config, specs))
-    return config, generator, update
 
 
 def example_inputs(generator: Generator, n: int, seed: int) -> dict[str, Tensor]:

@@ -181,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
-    command = tyro.cli(Command, args=argv, prog="python -m experiments.demo")
+    command = cli.parse(Command, "experiments.demo", argv)
     from data.roots import data_root
     from experiments.demo.nets import Nets
 

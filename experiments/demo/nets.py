@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cgan import CganError
 from experiments import UsageError
+from experiments.generators import TrainedGenerator, load_generator, names
 from experiments.mnist.presets import MnistConfig
 from experiments.runs.cli import USER_ERRORS, check_choice, sentence
 from experiments.runs.folder import CONFIG, RESULT, Experiment, RunFolder
@@ -41,10 +42,10 @@ class Net:
     """A net that can be chosen, and what a reader must know of it."""
 
     name: str
-    path: Path
-    """The run's folder."""
+    source: str
+    """The run's folder, or the name of a generator that comes with this package."""
     written: int
-    """When the weights were written, in nanoseconds: the run may be at work."""
+    """When the weights were written, in nanoseconds: the run may be at work. 0 of such a generator."""
     experiment: Experiment
     dataset: DatasetRecord
     classes: int
@@ -65,7 +66,7 @@ class DigitNet:
 def find_nets(runs: Path) -> tuple[dict[str, Net], list[str]]:
     """Return the nets below ``runs`` by name, such as mnist/paper-seed1, and a sentence on each damaged run.
 
-    Finished runs stand first.
+    Finished runs stand first, the generators that come with this package last.
     """
     nets, notes = {}, []
     paths = [path for name in ("mnist", "flickr-tags") for path in runs.glob(f"{name}/[!.]*/{CONFIG}")]
@@ -83,16 +84,24 @@ def find_nets(runs: Path) -> tuple[dict[str, Net], list[str]]:
             continue
         state = "" if folder.result_path.exists() else ", not finished"
         about = f"Trained on {record.dataset.name}{state}." + (f" Note: {record.notice}." if record.notice else "")
-        nets[name] = Net(name, folder.path, written, record.experiment, record.dataset, classes, about)
+        nets[name] = Net(name, str(folder.path), written, record.experiment, record.dataset, classes, about)
+    for name in names():
+        net = published(name)
+        about = f"Trained on {net.config.dataset.name}; comes with this package."
+        nets[name] = Net(name, name, 0, net.config.experiment, net.config.dataset, net.classes or 0, about)
     return nets, notes
+
+
+@lru_cache(None)
+def published(name: str) -> TrainedGenerator:
+    """Return the generator of this name that comes with the package."""
+    return load_generator(name)
 
 
 def load_digits(net: Net) -> DigitNet:
     """Return a net of digits; raises ``UsageError`` or ``CganError`` naming the file at fault."""
-    from experiments.mnist.sampling import load_run
-
-    run = load_run(net.path)
-    return DigitNet(run.generator, run.discriminator, run.update)
+    loaded = load_generator(net.source, "mnist")
+    return DigitNet(loaded.generator, loaded.discriminator, loaded.weights.update)
 
 
 class Nets:
@@ -218,7 +227,7 @@ class Nets:
     def _load_tagger(self, net: Net) -> Tagger:
         from experiments.flickr_tags.tag import load_tagger
 
-        return load_tagger(net.path, self.weights)
+        return load_tagger(net.source, self.weights)
 
 
 def _labels(net: Net, label: int, n: int) -> Tensor | None:

@@ -13,7 +13,8 @@ import torch
 from cgan.networks import Generator
 from cgan.specs import GeneratorSpec
 from experiments import export
-from experiments.export import example_inputs, largest_difference, load_generator, to_onnx
+from experiments.export import example_inputs, largest_difference, to_onnx
+from experiments.generators import load_generator
 from tests.experiments.conftest import Call, FlickrRun
 
 runtime = pytest.importorskip("onnxruntime")
@@ -53,7 +54,7 @@ def test_a_run_of_digits(mnist_run: Path, call: Call, tmp_path: Path) -> None:
     found, rng = session(str(path)), np.random.default_rng(0)
     z, y = rng.uniform(-1, 1, (7, 100)).astype(np.float32), np.arange(7)
     (images,) = found.run(["data"], {"noise": z, "condition": y})
-    generator = load_generator(mnist_run)[1]
+    generator = load_generator(mnist_run).generator
     np.testing.assert_allclose(images, generator(torch.from_numpy(z), torch.from_numpy(y)).detach(), atol=1e-5)
     about = found.get_modelmeta().custom_metadata_map
     assert GeneratorSpec.from_dict(json.loads(about["generator"])) == generator.spec and "digits" in about["trained on"]

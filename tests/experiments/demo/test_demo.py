@@ -26,6 +26,7 @@ from cgan.devices import seeded
 from cgan.networks import Discriminator
 from data.digits import load_digits_28
 from data.scenes import render_scene
+from experiments import generators
 from experiments.demo import __main__ as demo
 from experiments.demo import nets
 from experiments.flickr_tags import tag
@@ -168,14 +169,20 @@ def test_tags_are_those_of_the_tag_command(address: str, runs: Path, photo: Path
 def test_the_page_lists_the_nets(address: str, tmp_path: Path) -> None:
     status, page = request(address, "/")
     assert status == 200
-    # A run that is not finished stands last, one without weights is none, a damaged one is named.
-    assert re.findall(r'<option value="([^"]*)"', page) == [DIGITS, MNIST, PHOTOS]
+    # An unfinished run stands behind others, a published generator last; one without weights is none.
+    assert re.findall(r'<option value="([^"]*)"', page) == [DIGITS, MNIST, *generators.names(), PHOTOS]
     assert "damaged/config.json: not valid JSON" in page and "early" not in page
     assert "Trained on mnist, not finished." in page and "rendered scenes" in page
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
     process, empty = start("--runs", tmp_path, "--no-open")
     status, page = request(empty, "/")
-    assert status == 200 and "<code>make mnist</code>" in page and "<code>make flickr-tags</code>" in page
+    assert status == 200 and "<code>make flickr-tags</code>" in page
+    assert re.findall(r'<option value="([^"]*)"', page) == generators.names()
+    assert (
+        request(empty, f"/samples?net=paper&{NUMBERS}")[1]["update"]
+        == generators.load_generator("paper").weights.update
+    )
+    assert request(empty, f"/closer?net=paper&{NUMBERS}&index=0")[1]["judged"] == {"missing": nets.NO_D}
     stop(process)
 
 
