@@ -137,12 +137,12 @@ def table1(runs: Runs, *, embedded: bool) -> pd.DataFrame:
 def chosen(groups: pd.DataFrame, preset: str) -> dict[str, Any]:
     """Return the row of the group that stands for a preset as it is on MNIST; empty if there is none.
 
-    Full length before cut short, then the newest numerics, then the most finished seeds, then the most updates.
+    Full length before cut short, then the most finished seeds, then the newest numerics, then the most updates.
     """
     experiment = PARZEN if preset in (REAL, KMEANS) else MNIST
     asked = (groups["preset"] == preset) & (groups["experiment"] == experiment)
     fitting = groups[asked & (groups["changes"] == "") & (groups["dataset"] == "mnist")]
-    order = ["cut_short", "numerics", "seeds", "updates"]
+    order = ["cut_short", "seeds", "numerics", "updates"]
     return next(iter(fitting.sort_values(order, ascending=[True, False, False, False]).to_dict("records")), {})
 
 
