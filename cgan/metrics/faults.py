@@ -24,10 +24,12 @@ TWIN_SHARE = 0.1
 OBEDIENCE = 0.1
 #: A class read as asked less often than this is more often wrong than right.
 MISREAD_SHARE = 0.5
-#: A class is missing while fewer samples than this part of an even share are read as it.
+#: A label looks never trained, or a class missing, while readings of it are below this part of an even share.
 UNSEEN_SHARE = 0.25
 #: Coverage is judged from this many samples per class on: 100 samples do not miss one of 10 classes by chance.
 COVERAGE_SAMPLES = 10
+#: One reading that more than this share of all samples get crowds out the others (of three classes or more).
+CROWDED_SHARE = 0.5
 
 
 def describe_faults(
@@ -81,17 +83,31 @@ def _diversity_faults(diversity: IntraClassDiversity) -> list[str]:
 
 def _fidelity_faults(fidelity: LabelFidelity, classes: int) -> list[str]:
     chance = 1 / classes
+    counts = fidelity.confusion.double()
+    read = counts.sum(0) / counts.sum()
     if classes > 1 and fidelity.share < chance + OBEDIENCE * (1 - chance):
-        return [f"labels ignored: {fidelity.share:.0%} are read as asked, chance is {chance:.0%}"]
+        fault = f"labels ignored: {fidelity.share:.0%} are read as asked, chance is {chance:.0%}"
+        top = int(read.argmax())
+        crowded = f", and {read[top]:.0%} of all samples are read as {top}" if read[top] > CROWDED_SHARE else ""
+        return [fault + crowded]
     faults = []
-    for label, counts in enumerate(fidelity.confusion.double()):
-        share = float(fidelity.per_class[label])
-        if counts.sum() == 0 or share >= MISREAD_SHARE:
+    for label in range(classes):
+        asked, share = counts[label].sum(), float(fidelity.per_class[label])
+        if asked == 0 or share >= MISREAD_SHARE:
             continue
-        read = counts / counts.sum()
-        read[label] = 0
-        other = int(read.argmax())
-        faults.append(f"asked for {label}, read as {label} in only {share:.0%}, as {other} in {read[other]:.0%}")
+        row, rest = counts[label] / asked, counts.sum() - asked
+        elsewhere = float((counts[:, label].sum() - counts[label, label]) / rest) if rest else 0.0
+        row[label] = 0
+        other = int(row.argmax())
+        if share < UNSEEN_SHARE * chance and elsewhere < UNSEEN_SHARE * chance:
+            faults.append(
+                f"label {label} looks never trained: {share:.0%} of its samples and {elsewhere:.0%} of the rest are "
+                f"read as {label}; its own are most often read as {other} ({row[other]:.0%})"
+            )
+        elif row[other] > share:
+            faults.append(f"asked for {label}, mostly read as {other} ({row[other]:.0%})")
+        else:
+            faults.append(f"asked for {label}, read as {label} in only {share:.0%}, as {other} in {row[other]:.0%}")
     return faults
 
 
@@ -101,10 +117,16 @@ def _coverage_faults(predicted: Tensor, classes: int) -> list[str]:
         return []
     shares = torch.bincount(predicted, minlength=classes).double() / len(predicted)
     missing = shares < UNSEEN_SHARE / classes
-    if not missing.any():
-        return []
-    covered = classes - int(missing.sum())
-    return [f"the samples cover only {covered} of the {classes} classes: {_labels_in_words(missing)} missing"]
+    top = int(shares.argmax())
+    if missing.any():
+        covered, absent = classes - int(missing.sum()), _labels_in_words(missing)
+        return [
+            f"the samples cover only {covered} of the {classes} classes: {absent} missing, {shares[top]:.0%} are read "
+            f"as {top}"
+        ]
+    if classes > 2 and shares[top] > CROWDED_SHARE:
+        return [f"the samples crowd into one class: {shares[top]:.0%} are read as {top}"]
+    return []
 
 
 def _labels_in_words(found: Tensor) -> str:
