@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -53,6 +54,14 @@ class BrokenError(Exception):
     """A connection ended early; another one may bring the rest. Caught in this module."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What is accepted from a mirror; the fields are arguments of ``fetch``."""
+
+    max_bytes: int
+    https_only: bool
+
+
 def fetch(
     urls: Sequence[str],
     destination: Path,
@@ -78,7 +87,7 @@ def fetch(
         destination.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(destination):
             if not destination.exists():
-                _try_mirrors(urls, destination, verify, max_bytes, https_only)
+                _try_mirrors(urls, destination, verify, Limits(max_bytes, https_only))
     except OSError as error:  # Of the disk: errors of the network are caught below.
         why = f"{error.filename or destination}: {error.strerror or error}"
         raise UnavailableError(
@@ -109,18 +118,16 @@ def exclusive(destination: Path) -> Iterator[None]:
         lock.release()
 
 
-def _try_mirrors(
-    urls: Sequence[str], destination: Path, verify: Callable[[Path], str | None], max_bytes: int, https_only: bool
-) -> None:
+def _try_mirrors(urls: Sequence[str], destination: Path, verify: Callable[[Path], str | None], limits: Limits) -> None:
     """Put the file in place from the first mirror that has it; raise ``UnavailableError`` if none has."""
     part, failures = beside(destination, ".part"), []
     for url in urls:
         try:
-            continued = _download(url, part, max_bytes, https_only)
+            continued = _download(url, part, limits)
             wrong = verify(part)
             if wrong and continued:  # The bytes of the earlier download may be of another version of the file.
                 part.unlink()
-                _download(url, part, max_bytes, https_only)
+                _download(url, part, limits)
                 wrong = verify(part)
             if wrong:
                 part.unlink()
@@ -137,7 +144,7 @@ def _try_mirrors(
     )
 
 
-def _download(url: str, part: Path, max_bytes: int, https_only: bool) -> bool:
+def _download(url: str, part: Path, limits: Limits) -> bool:
     """Complete ``part`` over as many connections as it takes, while they bring new bytes.
 
     Return whether bytes of an earlier connection were kept. Raises ``MirrorError``.
@@ -145,17 +152,18 @@ def _download(url: str, part: Path, max_bytes: int, https_only: bool) -> bool:
     furthest, fruitless, continued = _size_of(part), 0, False
     while True:
         try:
-            return _receive(url, part, max_bytes, https_only) or continued
+            return _receive(url, part, limits) or continued
         except BrokenError as error:
             continued = True
-            fruitless = 0 if _size_of(part) > furthest else fruitless + 1
-            furthest = max(_size_of(part), furthest)
+            reached = _size_of(part)
+            fruitless = 0 if reached > furthest else fruitless + 1
+            furthest = max(reached, furthest)
             if fruitless == FRUITLESS_CONNECTIONS:
                 raise MirrorError(str(error)) from error
             time.sleep(PAUSE_SECONDS * fruitless)
 
 
-def _receive(url: str, part: Path, max_bytes: int, https_only: bool) -> bool:
+def _receive(url: str, part: Path, limits: Limits) -> bool:
     """Add the bytes of one connection to ``part``; return whether it continued earlier bytes.
 
     Raises ``BrokenError`` when the connection ends early, ``MirrorError`` when another one would be no use.
@@ -164,17 +172,24 @@ def _receive(url: str, part: Path, max_bytes: int, https_only: bool) -> bool:
     from tqdm import tqdm
 
     kept = _size_of(part)
-    with _open_url(url, kept, https_only) as response:
-        if response.status_code == 416 and kept:
-            return True  # Nothing follows what is there; whether that is the file, ``verify`` says.
-        if response.status_code not in (200, 206):
-            raise MirrorError(f"HTTP {response.status_code} {response.reason}".rstrip())
+    with _open_url(url, kept, limits.https_only) as response:
+        content = re.fullmatch(
+            r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18})", response.headers.get("Content-Range", "")
+        )
         if response.status_code == 200:
-            kept = 0
-        length = response.headers.get("Content-Length", "")
-        total = kept + int(length) if re.fullmatch(r"\d{1,18}", length) else None
-        if total is not None and total > max_bytes:
-            raise MirrorError(f"the file it has is larger than {max_bytes:,} bytes")
+            kept, length = 0, response.headers.get("Content-Length", "")
+            total = int(length) if re.fullmatch(r"\d{1,18}", length) else None
+        elif response.status_code not in (206, 416):
+            raise MirrorError(f"HTTP {response.status_code} {response.reason}".rstrip())
+        elif content and content[1] is None and int(content[2]) == kept > 0:
+            return True  # All of it was there.
+        elif content and content[1] is not None and int(content[1]) == kept:
+            total = int(content[2])
+        else:
+            part.unlink(missing_ok=True)
+            raise BrokenError("what it has now does not continue what it sent before")
+        if total is not None and total > limits.max_bytes:
+            raise MirrorError(f"the file it has is larger than {limits.max_bytes:,} bytes")
         ensure_room(part, total)
         size = "of unknown size" if total is None else tqdm.format_sizeof(total, "B")
         name = part.name.removesuffix(".part")
@@ -186,9 +201,9 @@ def _receive(url: str, part: Path, max_bytes: int, https_only: bool) -> bool:
             try:
                 # Not decoded: some servers send a .gz file as the encoding of what is in it.
                 for chunk in response.raw.stream(CHUNK, decode_content=False):
-                    if file.tell() + len(chunk) > max_bytes:
+                    if file.tell() + len(chunk) > limits.max_bytes:
                         part.unlink()
-                        raise MirrorError(f"the file it sends is larger than {max_bytes:,} bytes")
+                        raise MirrorError(f"the file it sends is larger than {limits.max_bytes:,} bytes")
                     file.write(chunk)
                     bar.update(len(chunk))
             except urllib3.exceptions.HTTPError as error:

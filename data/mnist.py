@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import math
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,10 +103,11 @@ def load_mnist(root: str | Path, download: bool = True) -> ImageDataset:
     content = {file: found for file in FILES if (found := read_file(root, file)) is not None}
     missing = [file for file in FILES if file not in content]
     if missing and not download:
+        names, similar = ", ".join(file.name for file in missing), describe_similar(root)
         raise UnavailableError(
-            f"MNIST is not complete under {root / RAW} (missing: {', '.join(file.name for file in missing)}): allow "
-            "the download, or put them there, or name another data root",
-            reason="the download is switched off",
+            f"MNIST is not complete under {root / RAW} (missing: {names}{similar}): allow the download, or put "
+            "them there, or name another data root",
+            reason=f"the download is switched off{similar}",
         )
     for file in missing:
         content[file] = download_file(root, file)
@@ -184,6 +186,21 @@ def read_bytes(path: Path, file: IdxFile) -> tuple[bytes, str | None]:
     return content, f"has the MD5 {found} instead of {file.md5}"
 
 
+def describe_similar(root: Path) -> str:
+    """Return a phrase that names files below ``root`` that may be MNIST in another form; "" if there is none."""
+    known = {path for file in FILES for path in candidates(root, file)}
+    similar = [
+        str(path)
+        for pattern in ("*", "*/*", "*/*/*")
+        for path in sorted(root.glob(pattern))
+        if re.search(r"mnist.*\.|idx[13]|^(train|t10k).*(images|labels)", path.name.lower())
+        and path not in known
+        and path.is_file()
+    ]
+    names = f"{', '.join(similar[:3])} may hold it in another form, but the files must be called {FILES[0].name} etc."
+    return f"; {names}" if similar else ""
+
+
 def download_file(root: Path, file: IdxFile) -> bytes:
     """Download the compressed ``file`` and return its uncompressed bytes.
 
@@ -201,8 +218,10 @@ def download_file(root: Path, file: IdxFile) -> bytes:
             max_bytes=file.size + SLACK,
         )
     except UnavailableError as error:
+        similar = describe_similar(root)
         raise UnavailableError(
-            f"MNIST is not complete under {root / RAW}: {error}, or put its files there, or name another data root",
-            reason=error.reason,
+            f"MNIST is not complete under {root / RAW}: {error}{similar}, or put its files there, or name "
+            "another data root",
+            reason=f"{error.reason}{similar}",
         ) from error
     return read_bytes(path, file)[0]
