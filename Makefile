@@ -75,9 +75,9 @@ report: $(READY)
 reproduce: $(READY)
 	$(PY) -m experiments.reproduce $(if $(FAST),--fast) $(if $(PLAN),--plan $(PLAN)) $(ARGS)
 
-# Without RUN: the generator of this name that comes with the package, such as PRESET=paper.
+# Without RUN: the run that make mnist has made of PRESET and SEED, else the generator that comes with the package.
 sample: $(READY)
-	$(PY) -m experiments.sample $(or $(RUN),$(PRESET)) $(ARGS)
+	$(PY) -m experiments.sample $(or $(RUN),$(wildcard runs/mnist/$(PRESET)-seed$(SEED)),$(PRESET)) $(ARGS)
 
 # Its faiss row needs the bench extra: .venv/bin/pip install --editable '.[bench]'
 bench: $(READY)

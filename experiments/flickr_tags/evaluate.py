@@ -233,6 +233,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
     from experiments.flickr_tags.measures import average_precision
     from experiments.flickr_tags.output import write_figures, write_word_cloud
 
+    images = {name: len(getattr(data.splits, name)) for name in ("train", "valid", "test")}
     if config.pairs.measured_on == "validation":
         data = replace(data, splits=replace(data.splits, test=data.splits.valid))
     folder, record = this.folder, this.config
@@ -260,7 +261,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         best_update=update,
         seconds=end.seconds,
         weights=folder.best_weights(),
-        images={name: len(getattr(data.splits, name)) for name in ("train", "valid", "test")},
+        images=images,
         measured_on=config.pairs.measured_on,
         test_images=len(test),
         pairs=len(data.pairs.images),

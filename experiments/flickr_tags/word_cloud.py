@@ -31,8 +31,8 @@ LETTERS = 24
 class PhotoWords:
     """A photo, its own tags, and one word for each of its samples."""
 
-    path: Path | None
-    """Its image file; None or one that cannot be read leaves the place empty."""
+    path: Path
+    """Its image file; one that cannot be read leaves the place empty."""
     tags: Sequence[str]
     drawn: Sequence[str]
 
@@ -57,20 +57,17 @@ def draw(rows: Sequence[PhotoWords], path: Path, title: str) -> None:
     figures.save(figure, path, title)
 
 
-def _opened(path: Path | None) -> np.ndarray | None:
-    """Return a photo as a small RGB array, or None."""
-    from PIL import Image, ImageOps
+def _opened(path: Path) -> np.ndarray | None:
+    """Return a photo as a small RGB array; None if it cannot be read."""
+    from embeddings import EmbeddingError
+    from embeddings.images.extract import open_image
 
-    if path is None:
-        return None
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (400, 400))
-            small = ImageOps.exif_transpose(image).convert("RGB")
-            small.thumbnail((240, 240))
-            return np.asarray(small)
-    except (OSError, ValueError, Image.DecompressionBombError):
+        image = open_image(path, 240)
+    except EmbeddingError:
         return None
+    image.thumbnail((240, 240))
+    return np.asarray(image)
 
 
 def _cut(word: str) -> str:

@@ -73,6 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = net.folder.read_result()
     if isinstance(result, DivergedResult):
         raise UsageError(f"{net.folder}: diverged; give a run that finished")
+    if result.measured_on != "test":
+        raise UsageError(
+            f"{net.folder}: measured on validation data; train its settings once more, measured on test data"
+        )
     path, config = command.out / f"{command.name}.safetensors", published(net.config)
     tensors, words = parts(net)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

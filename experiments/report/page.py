@@ -29,7 +29,7 @@ FLOOR = -300.0
 #: Figures of a run's folder, and what they show.
 PICTURES = {
     "samples.png": "Generated digits",
-    "neighbours.png": "Samples, each beside the training images nearest to it and their distances",
+    "neighbours.png": "Samples, each beside the training images nearest to it",
     "interpolation.png": "From one noise vector to another, the label of each row unchanged",
     "precision.png": "Of ten tags given to a held-out photo, the share that is true (lines: 95% bootstrap intervals)",
     "label_fidelity.png": "What a classifier reads in the samples of each label",

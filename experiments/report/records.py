@@ -51,7 +51,8 @@ COLUMNS = {
     "precision": "float32 or bfloat16; empty for a score",
     "device": "cpu, cuda or mps",
     "numerics": "revision of the numerics",
-    "status": "finished, diverged, unfinished, or mismatch: the result is of other weights than best.safetensors",
+    "status": "finished, diverged, unfinished, trial (measured on validation data), or mismatch (the result is of "
+    "other weights than best.safetensors)",
     "ending": "how training ended, in words",
     "cut_short": "whether fewer updates were planned than the preset plans, and patience did not end training before",
     "kept": "whether the run counts: of several runs of a group and a seed only one does",
@@ -234,7 +235,9 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
             if getattr(result, name) != getattr(config, name):
                 raise UsageError(f"{folder.result_path}: its {name} is not that of {CONFIG} beside it")
         _check_numbers(folder.result_path, result)
-    status = "mismatch" if mismatch else result.status if result else "unfinished"
+    status: str = "mismatch" if mismatch else result.status if result else "unfinished"
+    if status == "finished" and getattr(result, "measured_on", "test") != "test":
+        status = "trial"
     stopping = config.settings.get("stopping")
     planned = stopping.get("max_updates") if isinstance(stopping, dict) else None
     shorter = isinstance(planned, int) and config.preset_updates is not None and planned < config.preset_updates
@@ -271,7 +274,7 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
         row["name"] += f", {planned:,} updates"
     if isinstance(result, MnistResult | FlickrResult):
         row |= {"best_update": result.best_update, "seconds": result.seconds}
-    if isinstance(result, MnistResult) and not mismatch:
+    if isinstance(result, MnistResult) and status == "finished":
         cells = result.acceptance.accepted if result.acceptance else []
         accepted = [*cells[0], *cells[1]] if [len(values) for values in cells] == [2, 2] else [None] * 4
         row |= _score_columns(result.parzen, result.density_coverage) | dict(zip(ACCEPT, accepted, strict=True))
@@ -284,7 +287,7 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
         if on := result.dropout_on:
             row |= {"on_log_likelihood": on.parzen.test_mean, "on_diversity": on.diversity.overall}
             row["on_label_fidelity"] = on.label_fidelity.share if on.label_fidelity else None
-    if isinstance(result, FlickrResult) and not mismatch:
+    if isinstance(result, FlickrResult) and status == "finished":
         cgan, commonest = result.measures.get("cgan"), result.measures.get("commonest")
         row["precision_at_10"] = cgan.precision_at_10.value if cgan and cgan.precision_at_10 else None
         if commonest and (gain := commonest.cgan_minus_this_precision):
@@ -326,6 +329,8 @@ def _ending(
 ) -> str:
     """Return how training ended, in words."""
     at = "" if updates is None else f" at update {updates:,}"
+    if status == "trial":
+        return "measured on validation data, to choose settings"
     if status == "mismatch":
         return "has a result of other weights than best.safetensors"
     if status == "unfinished":
@@ -355,7 +360,7 @@ def _name(table: pd.DataFrame) -> None:
 
 def _keep_one_a_seed(table: pd.DataFrame, notes: list[str]) -> None:
     """Keep one run of a group and seed, a finished one, of these the later; note the others."""
-    rank = ["unfinished", "mismatch", "diverged", "finished"].index
+    rank = ["unfinished", "mismatch", "trial", "diverged", "finished"].index
     written = [folder.stat().st_mtime for folder in table["folder"]]
     ranked = table.assign(rank=table["status"].map(rank), trained=table["updates"].fillna(0), written=written)
     ranked = ranked.sort_values(["rank", "started", "trained", "written", "folder"])

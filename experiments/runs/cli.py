@@ -106,7 +106,8 @@ def script(module: str) -> Path | None:
     started = Path([*sys.orig_argv, "", ""][1])  # The options of Python that may stand there begin otherwise.
     if not started.name.startswith(PREFIX) or not module.startswith("experiments."):
         return None
-    return started.with_name(PREFIX + module.removeprefix("experiments.").replace("_", "-"))
+    beside = started.with_name(PREFIX + module.removeprefix("experiments.").replace("_", "-"))
+    return beside if beside.exists() else None  # A program of one's own may be called so, too.
 
 
 def command_words(module: str) -> list[str]:

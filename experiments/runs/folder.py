@@ -131,7 +131,10 @@ class RunFolder:
         """
         path = self.result_path
         record = read_record(path, dict[str, Any])
-        form: Any = FlickrResult if record.get("experiment") == "flickr-tags" else MnistResult
+        forms = {"flickr-tags": FlickrResult, "mnist": MnistResult}
+        if (experiment := record.get("experiment")) not in forms:
+            raise UsageError(f"{path}: field experiment is {experiment!r}, not mnist or flickr-tags; restore the file")
+        form: Any = forms[experiment]
         result: Result = convert_record(
             record, DivergedResult if record.get("status") == "diverged" else form, str(path)
         )
@@ -194,6 +197,8 @@ class RunFolder:
         """
         from cgan.loop import load_best
 
+        if not self.best_path.exists():
+            raise UsageError(f"{self.best_path}: no such file yet; --resume the run until its first estimate")
         tensors, record = load_best(self.best_path)
         # Files of older revisions hold no identity.
         if record.identity != identity(config) and (record.identity is not None or config.numerics > 0):

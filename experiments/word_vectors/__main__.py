@@ -348,8 +348,10 @@ def download(name: str) -> Path:
     """
     import gensim.downloader
 
+    waits, log = socket.getdefaulttimeout(), logging.getLogger("gensim")
+    level = log.level
     socket.setdefaulttimeout(20)  # The downloader itself would wait for ever for a silent server,
-    logging.getLogger("gensim").setLevel(logging.CRITICAL + 1)  # and log a traceback of what is raised here.
+    log.setLevel(logging.CRITICAL + 1)  # and log a traceback of what is raised here.
     try:
         return Path(gensim.downloader.load(name, return_path=True))
     except Exception as error:  # The downloader raises bare Exceptions.
@@ -357,6 +359,9 @@ def download(name: str) -> Path:
             f"gensim's downloader cannot bring {name!r} ({sentence(error)}): check the name and the network, or give a "
             "word2vec or GloVe file"
         ) from None
+    finally:
+        socket.setdefaulttimeout(waits)
+        log.setLevel(level)
 
 
 def _check_out(out: Path) -> None:

@@ -22,7 +22,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from cgan import checkpoint
-from cgan.trainer import Estimate, Trainer
+from cgan.loop import Estimate
+from cgan.trainer import Trainer
 from experiments.mnist import __main__ as mnist
 from experiments.mnist import evaluate, sample
 from experiments.mnist.evaluate import CLASSIFIER, Estimator

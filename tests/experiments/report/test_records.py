@@ -95,6 +95,15 @@ def test_a_result_of_other_weights_is_marked_and_gives_no_figure(tmp_path: Path)
     assert "stale/result.json" in note and "its figures are not used" in note
 
 
+def test_a_run_measured_on_validation_data_gives_no_figure(tmp_path: Path) -> None:
+    changed = {"estimate.measured_on": "validation"}
+    mnist_run(tmp_path / "trial", score=999.0, changes=changed, result={"measured_on": "validation"})
+    trial = by_folder(load([tmp_path]))["trial"]
+    assert trial.status == "trial" and np.isnan(trial.log_likelihood) and "validation data" in trial.ending
+    commands.run("tables", "--runs", tmp_path, "--out", tmp_path / "out")
+    assert "999" not in "".join(path.read_text() for path in (tmp_path / "out").iterdir())
+
+
 def test_a_result_beside_another_runs_config_is_left_out(tmp_path: Path) -> None:
     """Two processes in one folder once left config.json of one seed and result.json of another (issue 17, item 1)."""
     mnist_run(tmp_path / "a", result={"seed": 7})
