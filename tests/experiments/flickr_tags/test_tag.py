@@ -125,7 +125,6 @@ def test_mistakes_are_one_sentence(flickr_run: FlickrRun, photos: Path, tmp_path
         ((tmp_path / "none", one), ("none", "no such folder")),
         ((tmp_path / "empty", one), ("config.json", "no such file")),
         ((tmp_path / "digits", one), ("a run of mnist, not of flickr-tags",)),
-        ((tmp_path / "half", one), ("config.json", "is missing")),
         ((tmp_path / "early", one), ("best.safetensors", "--resume")),
         (("pape", one), ("no such folder", "generators by name: ")),
         (("paper", one), ("generator paper: of mnist, not of flickr-tags",)),

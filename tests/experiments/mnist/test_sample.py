@@ -38,15 +38,6 @@ def test_a_row_per_label(mnist_run: Path, call: Call, tmp_path: Path) -> None:
     assert np.array_equal(np.load(other)[:4], images[:4]) and not np.allclose(np.load(other)[4:], images[4:], atol=1e-3)
 
 
-def test_a_run_is_loaded_as_the_document_says(mnist_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "your-own-data.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(from experiments.*?)^```", page, re.MULTILINE | re.DOTALL)
-    monkeypatch.chdir(mnist_run.parents[2])  # Below it lies runs/mnist/paper-seed1-digits.
-    names: dict[str, object] = {}
-    exec(code, names)
-    assert names["images"].shape == (3, 784) and not names["run"].generator.training  # type: ignore[attr-defined]
-
-
 def test_the_result_holds_what_dropout_left_on_does(mnist_run: Path, call: Call, tmp_path: Path) -> None:
     npy, digits = tmp_path / "images.npy", load_digits_28()
     arguments = ("--seed", 1, "--per-label", 30, "--out", tmp_path / "grid.png", "--npy", npy)
@@ -108,7 +99,7 @@ def test_damaged_and_foreign_runs_are_refused(mnist_run: Path, call: Call, tmp_p
 
     refused(("best.safetensors", "no such"), weights=None)
     refused(("best.safetensors", "not a readable safetensors file"), weights=best[:-100])
-    refused(("config.json", "field seed", '"1"', "int"), seed="1")
+    refused(("config.json", "field seed", "int"), seed="1")
     refused(("best.safetensors", "weights of another run"), seed=2)
     settings = config["settings"]
     for joint, file in (("relu:65", "best.safetensors"), ("relu:1000000000000", "config.json")):

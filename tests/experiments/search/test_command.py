@@ -42,7 +42,7 @@ SPACE = {
     "training.learning_rate": {"choice": [0.1, 1e30]},
     "training.batch_size": {"choice": [100, 5000]},
 }
-EPOCHS, EVERY, COLUMN = 120, 20, "valid_log_likelihood"
+EPOCHS, EVERY, COLUMN = 80, 20, "valid_log_likelihood"
 
 
 def seed_for(space: Space, wanted: list[str]) -> int:
