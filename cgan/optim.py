@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,6 +16,10 @@ class MomentumSGD(torch.optim.Optimizer):
 
     ``torch.optim.SGD`` keeps the learning rate outside the velocity; the two differ whenever the rate changes.
     """
+
+    # Without their decorator, whose first call imports PyTorch's compiler: seconds, and it is not used here.
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 0.1, momentum: float = 0.5) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})

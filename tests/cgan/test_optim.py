@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from decimal import Decimal, getcontext
 
 import pytest
@@ -108,3 +110,14 @@ def test_the_rate_reaches_its_floor_and_stays() -> None:
 def test_momentum_rises_to_its_end_and_stays(t: int, expected: float) -> None:
     assert momentum(t, 0.5, 0.7, 125_000) == pytest.approx(expected, rel=1e-15)
     assert momentum(0, 0.5, 0.7, 0) == 0.7
+
+
+def test_a_step_does_without_pytorchs_compiler() -> None:
+    """Importing it takes seconds, which every start of a training would pay."""
+    code = (
+        "import sys, torch; from cgan.optim import MomentumSGD; p = torch.nn.Parameter(torch.ones(2)); "
+        "o = MomentumSGD([p]); p.sum().backward(); o.step(); o.zero_grad(); "
+        "assert p.grad is None and abs(p.sum().item() - 1.8) < 1e-6; exit('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
