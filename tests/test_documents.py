@@ -307,9 +307,34 @@ def test_what_d_accepts_over_training() -> None:
     assert "90% and more are accepted under their own" in text and metrics.loc[10:, "accept_real"].min() >= 0.9
 
 
+def test_trials_of_many_tags() -> None:
+    trials = pd.read_csv(RESULTS / "search" / "many-tags" / "trials.csv")
+    names = ["`matching-aware`, dropout off", "`matching-aware`, dropout on"]
+    names += ["joint layer and packs of 4, dropout off", "joint layer and packs of 4, dropout on"]
+    names += ["real tags of similar photos", "ridge plus Gaussian noise", "MLP, dropout on"]
+    page, measures = "docs/one-to-many.md", ["diversity", "coverage", "correctness"]
+    text = " ".join(text_of(page).split())
+    for name, found in zip(names, trials[measures].to_numpy(), strict=False):
+        assert row(page, name)[1:] == [f"{value:.2f}" for value in found], name
+    precision = [f"{value:.3f}" for value in trials["precision_at_10"].dropna()]
+    assert "Precision at 10 is {} (`matching-aware`, dropout off) and {} (joint".format(*precision) in text
+    assert f"real tags' {trials['diversity'].iloc[-1]:.2f}" in text
+
+
+def test_the_fourth_draw_of_conditional_best() -> None:
+    found = result("mnist/conditional-best-seed1-new-random-numbers")
+    overall, on = found["density_coverage"]["features"]["overall"], found["dropout_on"]["parzen"]
+    said = (
+        f"{nats(found['parzen'])} nats, diversity {found['diversity']['overall']:.2f}, labels {labels(found)}, "
+        f"{on['test_mean']:.1f} with dropout on; on features density {overall['density']:.2f}, coverage "
+        f"{overall['coverage']:.2f}, precision {overall['precision']:.2f}, recall {overall['recall']:.2f}."
+    )
+    assert said in " ".join(text_of("docs/results.md").split())
+
+
 # Header starts of all tables with numbers: those compared above, and those whose numbers have no test yet.
 CHECKED = ("model | cited", "method |", "model | test", "model | real", "model | dropout off", "seed |", "what is open")
-CHECKED += ("run | update", "against user tags", "path |", "without |")
+CHECKED += ("run | update", "against user tags", "path |", "without |", "settings | diversity")
 UNCHECKED = ("model | intra-class",)
 
 
