@@ -105,7 +105,10 @@ def open_run(
     stopping = settings.stopping
     if before is not None:
         given = {f.name for f in fields(stopping) if f"stopping.{f.name}" in command.given}
-        earlier = convert_record(before.settings.get("stopping"), type(stopping), f"{folder.config_path}: stopping")
+        try:
+            earlier = convert_record(before.settings.get("stopping"), type(stopping), f"{folder.config_path}: stopping")
+        except CganError as error:  # A number out of range.
+            raise UsageError(f"{folder.config_path}: stopping: {error}; restore the file") from None
         stopping = replace(earlier, **{name: getattr(stopping, name) for name in given})
     settings = replace(settings, stopping=stopping)
     own = flat(command.preset_settings)
