@@ -10,11 +10,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cgan.batches import TrainingSet
     from cgan.devices import seeded
-    from cgan.loop import Diverged, Estimate, Progress, fit
+    from cgan.loop import Estimate, Progress, fit
     from cgan.networks import Discriminator, Generator
     from cgan.settings import StoppingSettings, TrainingSettings
     from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer
-    from cgan.trainer import Trainer
+    from cgan.trainer import Diverged, Trainer
+
+#: Module of each name that is imported on first use.
+_MODULES = {
+    "Discriminator": "networks",
+    "DiscriminatorSpec": "specs",
+    "Diverged": "trainer",
+    "Estimate": "loop",
+    "Generator": "networks",
+    "GeneratorSpec": "specs",
+    "Init": "specs",
+    "Layer": "specs",
+    "Progress": "loop",
+    "StoppingSettings": "settings",
+    "Trainer": "trainer",
+    "TrainingSet": "batches",
+    "TrainingSettings": "settings",
+    "fit": "loop",
+    "seeded": "devices",
+}
 
 __all__ = [
     "CganError",
@@ -34,17 +53,6 @@ __all__ = [
     "fit",
     "seeded",
 ]
-
-#: Module of each name that is imported on first use.
-_MODULES = {
-    "TrainingSet": "batches",
-    "seeded": "devices",
-    **dict.fromkeys(("Discriminator", "Generator"), "networks"),
-    **dict.fromkeys(("StoppingSettings", "TrainingSettings"), "settings"),
-    **dict.fromkeys(("DiscriminatorSpec", "GeneratorSpec", "Init", "Layer"), "specs"),
-    **dict.fromkeys(("Diverged", "Estimate", "Progress", "fit"), "loop"),
-    "Trainer": "trainer",
-}
 
 
 class CganError(Exception):

@@ -18,14 +18,10 @@ from torch import Tensor
 
 from cgan import CganError, checkpoint
 from cgan.settings import StoppingSettings
-from cgan.trainer import Trainer
+from cgan.trainer import CHECK_EVERY, Diverged, Trainer
 
 #: Form of the checkpoints written here; another one is refused.
 CHECKPOINT_FORMAT = 2
-
-
-class Diverged(CganError):
-    """Training ended in NaN, or with one network's loss stuck at its extreme."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -86,8 +82,6 @@ class BestRecord:
     identity: dict[str, Any] | None = None
 
 
-#: Updates between two looks at the losses for divergence.
-CHECK_EVERY = 500
 #: A mean loss below this leaves the other network (almost) nothing to learn from ...
 STUCK_LOSS = 1e-4
 #: ... and after this many such looks in a row training has failed.
@@ -164,7 +158,7 @@ class TrainingRun:
 
     def _make_estimate(self) -> None:
         trainer, progress = self.trainer, self.progress
-        d_loss, g_loss = _finite_losses(trainer)
+        d_loss, g_loss = trainer.finite_losses()
         measured = self.estimate(trainer)
         if not math.isfinite(measured.score):
             raise Diverged(
@@ -228,20 +222,9 @@ def load_best(path: Path) -> tuple[dict[str, Tensor], BestRecord]:
     return tensors, checkpoint.convert(record, BestRecord, path)
 
 
-def _finite_losses(trainer: Trainer) -> tuple[float, float]:
-    """Return the mean losses since the last estimate; raises ``Diverged`` if they are not finite."""
-    d_loss, g_loss = trainer.losses()
-    if not (math.isfinite(d_loss) and math.isfinite(g_loss)):
-        raise Diverged(
-            f"the losses became {d_loss} (D) and {g_loss} (G) by update {trainer.t}, so training diverged: lower "
-            f"learning_rate (now {trainer.rates()[0]:.3g}) or the scale of the initial weights"
-        )
-    return d_loss, g_loss
-
-
 def check_losses(trainer: Trainer, progress: Progress) -> None:
     """Raise ``Diverged`` if the mean losses show that one network has stopped learning for good."""
-    d_loss, g_loss = _finite_losses(trainer)
+    d_loss, g_loss = trainer.finite_losses()
     # For a D that takes a fake for real with probability 1 - STUCK_LOSS: -log D, or log(1 - D) if minimax.
     fooled = STUCK_LOSS if trainer.settings.generator_loss == "non_saturating" else math.log(STUCK_LOSS)
     winner = "D" if d_loss < STUCK_LOSS else "G" if g_loss < fooled else None

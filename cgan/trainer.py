@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from cgan.fast.update import Buffers, FastUpdate
 
 
+#: Updates between two looks at the losses for divergence.
+CHECK_EVERY = 500
+
+
+class Diverged(CganError):
+    """Training ended in NaN, or with one network's loss stuck at its extreme."""
+
+
 class Trainer:
     """G, D, their optimisers and the random stream: everything that one update changes and a checkpoint holds."""
 
@@ -96,20 +104,16 @@ class Trainer:
     def train(self, updates: int, *, progress: bool = False) -> None:
         """Make ``updates`` updates, with a bar if ``progress``; estimates, a stopping point and files are ``fit``'s.
 
-        The bar shows the mean losses of D and G over the last updates. Raises ``Diverged`` where training has failed.
+        The bar shows the mean losses of D and G over the last updates. Raises ``Diverged`` if they are not finite.
         """
         from tqdm import tqdm
 
-        from cgan.loop import CHECK_EVERY, Progress, check_losses
-
-        checks = Progress()
         with tqdm(total=updates, unit="update", disable=not progress) as bar:
             for left in reversed(range(updates)):
                 self.step()
                 bar.update()
                 if self.t % CHECK_EVERY == 0 or not left:
-                    check_losses(self, checks)
-                    bar.set_postfix(zip("DG", self.losses(), strict=True))
+                    bar.set_postfix(zip("DG", self.finite_losses(), strict=True))
                     self.reset_losses()
 
     def step(self) -> None:
@@ -188,6 +192,16 @@ class Trainer:
                 network.parameters(), lr=s.learning_rate, betas=(s.adam_beta1, s.adam_beta2), fused=True
             )
         return optim.MomentumSGD(network.parameters(), lr=s.learning_rate, momentum=s.momentum_start)
+
+    def finite_losses(self) -> tuple[float, float]:
+        """Return ``losses``; raises ``Diverged`` if they are not finite."""
+        d_loss, g_loss = self.losses()
+        if not (math.isfinite(d_loss) and math.isfinite(g_loss)):
+            raise Diverged(
+                f"the losses became {d_loss} (D) and {g_loss} (G) by update {self.t}, so training diverged: lower "
+                f"learning_rate (now {self.rates()[0]:.3g}) or the scale of the initial weights"
+            )
+        return d_loss, g_loss
 
     def losses(self) -> tuple[float, float]:
         """Return the mean loss of D and of G since ``reset_losses``; NaN before any update."""

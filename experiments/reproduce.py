@@ -22,7 +22,7 @@ from typing import Any, Literal
 from cgan import CganError
 from experiments import UsageError
 from experiments.runs.cli import clock, command_words, parse, printed_command, run, sentence
-from experiments.runs.files import flat, read_record, write_bytes, write_text
+from experiments.runs.files import flat, read_record, without_folders, write_bytes, write_text
 from experiments.runs.folder import ADDED, RunFolder, is_of_the_run
 from experiments.runs.records import DivergedResult
 
@@ -505,24 +505,18 @@ def publish(steps: Sequence[Step], out: Path) -> int:
         if step.module == "parzen" and step.product is not None:
             target = out / step.product.parent.name / step.product.name
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_text(target, cleaned(step.product.read_text(encoding="utf-8")))
+            write_text(target, without_folders(step.product.read_text(encoding="utf-8")))
             print(f"{target}")
         for folder in step.runs:
             target = out / step.module.replace("_", "-") / folder.path.name
             target.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.path.iterdir()):
                 if path.name in ("config.json", "result.json", "metrics.csv"):
-                    write_text(target / path.name, cleaned(path.read_text(encoding="utf-8")))
+                    write_text(target / path.name, without_folders(path.read_text(encoding="utf-8")))
                 elif path.name in PUBLISHED:
                     write_bytes(target / path.name, path.read_bytes())
             print(f"{target}")
     return 0
-
-
-def cleaned(text: str) -> str:
-    """Return a record without the folders of this machine: of an absolute path the last part is left."""
-    text = re.sub(r' --(runs|data-root|name|json|device|threads)[ =][^ "]+', "", text)
-    return re.sub(r'(?<=[\s="])/(?:[^\s"/]+/)+', "", text)
 
 
 if __name__ == "__main__":

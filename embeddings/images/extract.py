@@ -141,7 +141,8 @@ def open_image(path: str | Path, scaled: int | None = None) -> Image.Image:
     The first picture of an animation; grey of 16 or 32 bits scaled to 8. ``scaled``: the pixels its shorter side will
     be scaled to. A JPEG of more than twice that is decoded at a half, a quarter or an eighth of its size, much faster.
     Raises ``EmbeddingError``, one sentence without the path, for whatever cannot be read, or has more than
-    twice Pillow's ``Image.MAX_IMAGE_PIXELS`` (179 megapixels), before it is decoded.
+    twice Pillow's ``Image.MAX_IMAGE_PIXELS`` (179 megapixels), before it is decoded. Pillow's
+    warnings of damaged metadata are the caller's to silence: ``warnings.catch_warnings`` is not for threads.
     """
     try:
         if os.path.getsize(path) == 0:

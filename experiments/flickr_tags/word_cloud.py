@@ -5,6 +5,7 @@ Reads no run: the caller gives the words. A true tag is coloured, and marked wit
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,9 @@ def _opened(path: Path) -> np.ndarray | None:
     from embeddings.images.extract import open_image
 
     try:
-        image = open_image(path, 240)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of damaged metadata.
+            image = open_image(path, 240)
     except EmbeddingError:
         return None
     image.thumbnail((240, 240))

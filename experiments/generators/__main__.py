@@ -102,9 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def published(config: RunConfig) -> RunConfig:
     """Return the run's settings without the folders of this machine."""
-    from experiments.reproduce import cleaned
+    from experiments.runs.files import without_folders
 
-    return msgspec.convert(json.loads(cleaned(json.dumps(msgspec.to_builtins(config)))), RunConfig)
+    return msgspec.convert(json.loads(without_folders(json.dumps(msgspec.to_builtins(config)))), RunConfig)
 
 
 def parts(net: TrainedGenerator) -> tuple[dict[str, Tensor], list[str]]:

@@ -82,7 +82,7 @@ def all_files(runs: Runs) -> dict[str, str]:
         rows = digits.table1(runs, embedded=embedded)
         blocks = digits.by_section(rows)
         out |= forms.files(f"table1{suffix}", "Table 1: digits", digits.LEGEND + also, blocks, rows, runs.notes)
-    changed = digits.details(runs)
+    rows, changed = digits.table1(runs, embedded=False), digits.details(runs)
     parts = [part for part in (digits.samples(runs, rows), changed) if len(part)]
     caption = " ".join(digits.CAPTIONS.values())
     blocks = digits.detail_blocks(runs, rows, changed)

@@ -146,7 +146,9 @@ def _nats(origin: str, claim: str, where: str, one: Figure, other: Figure, said:
     if other.text:
         text += f", against {other.text}: a difference of {form(gap, '+.1f')} ± {half:.1f}"
     remarks = dict.fromkeys(filter(None, f"{one.remark}, {other.remark}".split(", ")))
-    return Verdict(origin, claim, where, text, word, None if word == "open" else word in said, ", ".join(remarks))
+    return Verdict(
+        origin, claim, where, text, word, None if word == "open" else word in said.split(" or "), ", ".join(remarks)
+    )
 
 
 def _labels(row: Any) -> Verdict:

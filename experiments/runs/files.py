@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -129,3 +130,9 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in settings.items():
         values |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return values
+
+
+def without_folders(text: str) -> str:
+    """Return a record without the folders of this machine: of an absolute path the last part is left."""
+    text = re.sub(r' --(runs|data-root|name|json|device|threads)[ =][^ "]+', "", text)
+    return re.sub(r'(?<=[\s="])/(?:[^\s"/]+/)+', "", text)

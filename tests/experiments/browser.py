@@ -89,7 +89,7 @@ class Page:
         self.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node["nodeId"])
 
     def accessible(self) -> list[tuple[str, str]]:
-        """Return role and name of what a screen reader is told of, in order."""
+        """Return role and name of what a screen reader finds, in order."""
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
         return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
 

@@ -348,7 +348,7 @@ def test_with_the_keyboard_and_a_screen_reader(page: browser.Page, address: str,
     page.run("document.querySelector('#step').focus()")
     page.press("ArrowRight", 39)
     assert page.run("document.querySelector('#step').getAttribute('aria-valuetext')").startswith("3% of the way")
-    told = page.accessible()
+    spoken = page.accessible()
     for role, name in (
         ("heading", "A closer look at sample 2"),
         ("combobox", "Net"),
@@ -359,9 +359,9 @@ def test_with_the_keyboard_and_a_screen_reader(page: browser.Page, address: str,
         ("rowheader", "4, asked for"),
         ("button", "Choose a photo, or drop one here"),
     ):
-        assert any(each == role and name in text for each, text in told), (role, name)
+        assert any(each == role and name in text for each, text in spoken), (role, name)
     assert not [
-        role for role, name in told if role in ("button", "image", "slider", "combobox", "radio") and not name.strip()
+        role for role, name in spoken if role in ("button", "image", "slider", "combobox", "radio") and not name.strip()
     ]
     # A bad photo is an alert on the page; a good one puts it right.
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 not much of a photo")

@@ -152,9 +152,9 @@ def test_notes_name_what_is_broken_once(tmp_path: Path, capsys: pytest.CaptureFi
     )
     write(runs / "broken" / "result.json", '{"experiment": "mnist", ')
     page = make(runs, out=tmp_path / "report.html")
-    told = capsys.readouterr().err
+    found = capsys.readouterr().err
     for place in ("good/samples.png", "broken/result.json"):
-        assert page.text("provenance").count(place) == told.count(place) == 1
+        assert page.text("provenance").count(place) == found.count(place) == 1
     assert "160.5" in page.text("table1")
 
 
