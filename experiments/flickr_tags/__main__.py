@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parse(argv)
     from cgan.devices import resolve_device
     from data.roots import data_root
-    from experiments.flickr_tags.dataset import notice_of, prepare, resolve_features
+    from experiments.flickr_tags.dataset import notice_of, prepare, resolve
     from experiments.flickr_tags.output import summary
 
     engines.check(command.engine)
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         before = training.earlier_config(folder, "flickr-tags", command.resume)
         compute = training.prepare_compute(command, before)
         device = resolve_device(command.device)
-        config = replace(command.config, features=resolve_features(command.config.features, photos, root))
+        config = resolve(command.config, photos, root)
         same: dict[str, Any] = {
             "experiment": "flickr-tags",
             "preset": command.preset,

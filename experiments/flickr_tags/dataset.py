@@ -171,11 +171,17 @@ def scaled_words(vocabulary: Vocabulary, length: float) -> np.ndarray:
 
 def resolve_features(settings: FeatureSettings, photos: TaggedPhotos, root: Path) -> FeatureSettings:
     """Return ``settings`` with nothing left open: which network, which weights, which grid. Reads no weights."""
+    from embeddings.images.networks import PACKAGED, PACKAGED_NETWORK, packaged_weights
+
     name, weights, random_weights = settings.network, settings.weights, settings.random_weights
     if name == "auto":
         there = sorted((root / "weights").glob("*.safetensors"))
-        if weights is not None:
+        if weights == PACKAGED:
+            name = PACKAGED_NETWORK
+        elif weights is not None:
             name = Path(weights).stem
+        elif photos.embedded and not random_weights and packaged_weights():
+            name, weights = PACKAGED_NETWORK, PACKAGED
         elif photos.embedded or random_weights:
             name, random_weights = MOBILENET, True
         else:
@@ -188,6 +194,18 @@ def resolve_features(settings: FeatureSettings, photos: TaggedPhotos, root: Path
     if grid is None and plain.partition(".")[0] == MOBILENET:
         grid = MOBILENET_GRID
     return replace(settings, network=name, weights=weights, grid=grid, random_weights=random_weights)
+
+
+def resolve(config: FlickrConfig, photos: TaggedPhotos, root: Path) -> FlickrConfig:
+    """Return ``config`` with its features resolved, and nets of the size of the packaged network where auto took it."""
+    from embeddings.images.networks import PACKAGED, PACKAGED_DIM
+
+    features = resolve_features(config.features, photos, root)
+    generator, discriminator = config.generator, config.discriminator
+    if config.features.network == "auto" and features.weights == PACKAGED:
+        generator = replace(generator, condition_dim=PACKAGED_DIM)
+        discriminator = replace(discriminator, condition_dim=PACKAGED_DIM)
+    return replace(config, features=features, generator=generator, discriminator=discriminator)
 
 
 def load_frozen(settings: FeatureSettings) -> FrozenNetwork:

@@ -39,9 +39,11 @@ class FeatureSettings:
 
     network: str = "auto"
     """alexnet, vgg16 (torchvision, fc7), or a name of timm's; auto: the one whose weights lie under the data root,
-    else alexnet; for the embedded scenes mobilenetv1_100 with random weights, so that nothing is downloaded."""
+    else alexnet; for the embedded scenes tf_efficientnet_lite0 with the weights of the extra photos, and without it
+    mobilenetv1_100 with random weights, so that nothing is downloaded."""
     weights: str | None = None
-    """Weights file (safetensors) of the network; else the data root's weights/NETWORK.safetensors, else a download."""
+    """Weights file (safetensors) of the network, or package (the extra photos: tf_efficientnet_lite0); else the data
+    root's weights/NETWORK.safetensors, else a download."""
     grid: int | None = None
     """Average the last feature map over a grid of so many rows and columns; None: the network's own pooling, but 2
     for mobilenetv1_100, which then gives 4,096 numbers."""

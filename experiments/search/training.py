@@ -99,7 +99,7 @@ def prepare(
         digit_classifier(data, places.folder)
         asked = "digits" if data.embedded else "mnist"
     else:
-        data = load_photos(name, images, config, places, device).photos
+        data = load_photos(name, images, config, places, device)[0].photos
         asked = "scenes" if data.embedded else data.name
         if asked not in ("scenes", "mirflickr", "flickr-mini"):
             asked = str(data.folder.absolute())
@@ -120,7 +120,7 @@ def build(plan: Plan, config: Config, places: Places) -> tuple[Trainer, Callable
     if isinstance(config, MnistConfig):
         data = source = load_digits(plan.asked, places, download=False)
     else:
-        data = load_photos(plan.asked, plan.dataset.images, config, places, plan.device)
+        data, config = load_photos(plan.asked, plan.dataset.images, config, places, plan.device)
         source = data.photos
     if source.checksum != plan.dataset.checksum:
         raise UsageError(
@@ -141,12 +141,14 @@ def load_digits(name: str, places: Places, download: bool = True) -> ImageDatase
     return load_digit_images(name, places.root, download)  # type: ignore[arg-type]
 
 
-def load_photos(name: str, images: int | None, config: FlickrConfig, places: Places, device: str) -> FlickrData:
-    """Return the data of ``experiments.flickr_tags --dataset name --images images``; what is computed is kept."""
+def load_photos(
+    name: str, images: int | None, config: FlickrConfig, places: Places, device: str
+) -> tuple[FlickrData, FlickrConfig]:
+    """Return the data and the resolved settings of ``experiments.flickr_tags --dataset name --images images``."""
     from experiments.flickr_tags import __main__ as flickr_tags
     from experiments.flickr_tags import dataset
 
     command = flickr_tags.Command(config=config, dataset=name, images=images, runs=places.cache.parent)
     photos = flickr_tags.find_photos(command, places.root)
-    config = replace(config, features=dataset.resolve_features(config.features, photos, places.root))
-    return dataset.prepare(config, photos, places.root, places.cache, device=device, limit=images)
+    config = dataset.resolve(config, photos, places.root)
+    return dataset.prepare(config, photos, places.root, places.cache, device=device, limit=images), config

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from embeddings import EmbeddingError
 from embeddings.images import extract as images
 from embeddings.images.extract import ImageFeatures, extract, find_images, open_image
-from embeddings.images.networks import FrozenNetwork, Preprocessing, load_network
+from embeddings.images.networks import FrozenNetwork, Preprocessing, load_network, packaged_weights
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -148,6 +148,20 @@ def test_neither_batches_nor_workers_change_a_vector(network: FrozenNetwork, pho
     # Where processes begin as new interpreters, they get the photos to load by pickle.
     loading = images.Photos(photos, network.preprocessing.transform(), network.preprocessing.scaled())
     assert torch.equal(pickle.loads(pickle.dumps(loading))[3][1], loading[3][1])
+
+
+def test_packaged_weights_know_dogs_when_they_see_them(shared: Path) -> None:
+    network = load_network("tf_efficientnet_lite0", "package")
+    dogs = (shared / "flickr-mini" / "mirflickr25k_annotations_v080" / "dog.txt").read_text().split()[:20]
+    features = extract(network, [shared / "flickr-mini" / "mirflickr" / f"im{n}.jpg" for n in dogs], progress=False)
+    path = packaged_weights()
+    assert path is not None
+    published = torch.load(path, weights_only=True)
+    classes = features.vectors @ published["_fc.weight"].numpy().T + published["_fc.bias"].numpy()
+    # ImageNet's classes 151 to 268 are breeds of dogs.
+    assert np.isin(classes.argmax(1), range(151, 269)).mean() >= 0.75
+    with pytest.raises(EmbeddingError, match="choose that network"):
+        load_network("resnet18", "package")
 
 
 def mobilenet(state: dict[str, np.ndarray], x: torch.Tensor) -> torch.Tensor:

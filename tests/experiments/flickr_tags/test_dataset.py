@@ -180,11 +180,11 @@ def test_centred_words_lack_what_all_share() -> None:
 @pytest.mark.parametrize(
     ("given", "there", "embedded", "expected"),
     [
-        # auto: weights under the data root, else alexnet, else (scenes) random weights, so that nothing is downloaded.
+        # auto: weights under the data root, else alexnet; for scenes those of a package, so that nothing is downloaded.
         ({}, [], False, ("alexnet", None, None, False)),
         ({}, ["vgg16"], False, ("vgg16", "vgg16", None, False)),
         ({}, ["vgg16", "alexnet"], False, ("alexnet", "alexnet", None, False)),
-        ({}, [], True, ("mobilenetv1_100", None, 2, True)),
+        ({}, [], True, ("tf_efficientnet_lite0", "package", None, False)),
         ({"random_weights": True}, ["alexnet"], False, ("mobilenetv1_100", None, 2, True)),
         ({"weights": "x/vgg16.safetensors"}, ["alexnet"], True, ("vgg16", "x/vgg16.safetensors", None, False)),
         # A name stays, and takes the weights of its own name.
