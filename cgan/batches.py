@@ -46,7 +46,7 @@ class TrainingSet:
             key = self.y_index
         else:  # A vector without an index is a condition of its own.
             key = torch.arange(self.count, device=self.y.device) if self.y.is_floating_point() else self.y
-        return Groups.of(key)
+        return Groups(key)
 
     def packs(self, examples: Tensor, choices: Tensor | None) -> Tensor:
         """Return data (..., pack * d): each example beside others of its condition.

@@ -6,24 +6,26 @@ graph (``graph``) and serve several seeds at once (``seeds``), all buffers then 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
-from cgan.batches import TrainingSet, wrong_conditions
+from cgan.batches import wrong_conditions
 from cgan.fast.accumulate import Accumulator, Rate
 from cgan.fast.graph import CapturedUpdate
 from cgan.fast.masks import MaskBuffer, fill_bits_
 from cgan.fast.network import FastNetwork
 from cgan.fast.shared_pass import gradient_ratio
 from cgan.losses import discriminator_loss, generator_loss
-from cgan.networks import Discriminator, Generator, fill_noise_
+from cgan.networks import fill_noise_
 from cgan.optim import MomentumSGD
 from cgan.packing import CHOICES, pack_rows, repeat_conditions
 from cgan.settings import TrainingSettings
-from cgan.specs import GeneratorSpec
+
+if TYPE_CHECKING:
+    from cgan.trainer import Trainer
 
 
 def is_supported(G: nn.Module, D: nn.Module, settings: TrainingSettings) -> bool:
@@ -56,36 +58,28 @@ class Buffers:
 
     def of_seed(self, index: int) -> Buffers:
         """Return views of the buffers of one seed."""
-        held = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Buffers(**{name: tensor[index] for name, tensor in held.items() if tensor is not None})
+        return Buffers(**{name: tensor[index] for name, tensor in vars(self).items() if tensor is not None})
 
 
 class FastUpdate:
     """One simultaneous update: forward and backward passes, gradients accumulated, weights moved, losses summed."""
 
-    def __init__(
-        self,
-        G: Generator,
-        D: Discriminator,
-        g_optimiser: MomentumSGD,
-        d_optimiser: MomentumSGD,
-        training_set: TrainingSet,
-        settings: TrainingSettings,
-        loss_sums: Tensor,
-        *,
-        product_dtype: torch.dtype | None = None,
-        use_graph: bool = False,
-        seeds: int | None = None,
-    ) -> None:
-        """``loss_sums`` (2,) or (seeds, 2) takes D's and G's losses; ``use_graph`` captures the update on CUDA."""
-        self.accumulators = Accumulator(G, g_optimiser), Accumulator(D, d_optimiser)
-        self.G = FastNetwork(G, product_dtype=product_dtype, accumulator=self.accumulators[0])
-        self.D = FastNetwork(D, product_dtype=product_dtype, accumulator=self.accumulators[1])
-        self.training_set, self.settings, self.loss_sums = training_set, settings, loss_sums
-        self.pack = D.spec.pack
-        self.matching = settings.discriminator_loss == "matching_aware"
-        self.buffers = self._empty_buffers(seeds)
-        self._update = CapturedUpdate(self._run, loss_sums.device) if use_graph else self._run
+    def __init__(self, trainer: Trainer, seeds: int | None = None) -> None:
+        """Prepare updates of ``trainer``; ``seeds``: its parameters, velocities and loss sums are those of so many.
+
+        With ``trainer.use_graph`` the update is captured on CUDA.
+        """
+        G, D, optimisers = trainer.G, trainer.D, trainer.optimisers
+        self.accumulators = tuple(
+            Accumulator(network, cast(MomentumSGD, optimisers[name])) for name, network in (("G", G), ("D", D))
+        )
+        self.G = FastNetwork(G, product_dtype=trainer.product_dtype, accumulator=self.accumulators[0])
+        self.D = FastNetwork(D, product_dtype=trainer.product_dtype, accumulator=self.accumulators[1])
+        self.training_set, self.settings, self.loss_sums = trainer.training_set, trainer.settings, trainer.loss_sums
+        self.noise, self.pack, self.classes = G.spec.noise, D.spec.pack, D.spec.condition_dim
+        self.matching = self.settings.discriminator_loss == "matching_aware"
+        self.buffers = self._empty_buffers(() if seeds is None else (seeds,))
+        self._update = CapturedUpdate(self._run, trainer.device) if trainer.use_graph else self._run
 
     def fill(self, buffers: Buffers, examples: Tensor, rng: torch.Generator) -> None:
         """Put the batch of ``examples`` (n,) and, from ``rng``, everything random into ``buffers``."""
@@ -94,9 +88,9 @@ class FastUpdate:
             buffers.choices.random_(0, CHOICES, generator=rng)
         if buffers.fake_examples is not None:
             buffers.fake_examples.random_(0, self.training_set.count, generator=rng)
-        fill_noise_(buffers.noise, cast(GeneratorSpec, self.G.network.spec).noise, rng)
+        fill_noise_(buffers.noise, self.noise, rng)
         if buffers.wrong_offset is not None:
-            buffers.wrong_offset.random_(1, self.D.network.spec.condition_dim, generator=rng)
+            buffers.wrong_offset.random_(1, self.classes, generator=rng)
         fill_bits_(buffers.g_bits, rng)
         fill_bits_(buffers.d_bits, rng)
 
@@ -135,7 +129,7 @@ class FastUpdate:
         if y is not None and (y_fake is not y or offset is not None):  # They differ between blocks: one per row.
             conditions = [y, y_fake]
             if self.matching:
-                conditions.append(wrong_conditions(y, offset, self.D.network.spec.condition_dim))
+                conditions.append(wrong_conditions(y, offset, self.classes))
             y = torch.cat([each for each in conditions if each is not None], -2 if y.is_floating_point() else -1)
             condition_shifts = [0]
         logits = self.D(
@@ -147,20 +141,19 @@ class FastUpdate:
         ).split(n, -1)
         return logits[0], logits[1], logits[2] if self.matching else None
 
-    def _empty_buffers(self, seeds: int | None) -> Buffers:
+    def _empty_buffers(self, lead: tuple[int, ...]) -> Buffers:
         n, pack, device = self.settings.batch_size, self.pack, self.training_set.x.device
-        lead = () if seeds is None else (seeds,)
+        fresh = self.settings.fake_conditions == "fresh" and self.training_set.y is not None
 
-        def integers(count: int) -> Tensor:
-            return torch.zeros((*lead, count), dtype=torch.int64, device=device)
+        def integers(*shape: int) -> Tensor:
+            return torch.zeros((*lead, *shape), dtype=torch.int64, device=device)
 
-        conditional = self.training_set.y is not None
         return Buffers(
             examples=integers(n),
             noise=torch.empty((*lead, n * pack, self.G.network.spec.input_dim), device=device),
             g_bits=integers(self.G.mask_bit_words(n * pack)),
             d_bits=integers(self.D.mask_bit_words(n * (3 if self.matching else 2))),
-            choices=integers(n * (pack - 1)).unflatten(-1, (n, pack - 1)) if pack > 1 else None,
-            fake_examples=integers(n) if self.settings.fake_conditions == "fresh" and conditional else None,
+            choices=integers(n, pack - 1) if pack > 1 else None,
+            fake_examples=integers(n) if fresh else None,
             wrong_offset=integers(n) if self.matching and self.D.network.spec.condition != "real" else None,
         )

@@ -81,7 +81,7 @@ def density_coverage_by_class(
         for these, those in zip(*sides, strict=True):
             enough = min(len(these), len(those)) > k
             parts.append(asdict(density_coverage(these, those, k)) if enough else None)
-    return {"overall": asdict(density_coverage(real, fake, k)), "per_class": parts}
+    return {"k": k, "overall": asdict(density_coverage(real, fake, k)), "per_class": parts}
 
 
 def _radius(points: Tensor, k: int, block: int) -> Tensor:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cgan import CganError
-from cgan.metrics.arrays import as_images, by_class, plain
+from cgan.metrics.arrays import as_images, by_class
 
 #: Two samples are twins when their root mean square pixel difference is below this share of the real deviation; two
 #: different real images differ by about 1.4 times that deviation or more.
@@ -36,15 +35,6 @@ class IntraClassDiversity:
     turn have a healthy deviation, but with m of them one pair in m are twins."""
     finite: bool
     """Whether every pixel of every sample is a finite number."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and lists for JSON."""
-        return {
-            "overall": plain(self.overall),
-            "per_class": plain(self.per_class),
-            "twins": plain(self.twins),
-            "finite": self.finite,
-        }
 
 
 def pixel_deviation(images: Tensor, labels: Tensor | None, classes: int) -> Tensor:

@@ -63,16 +63,15 @@ class MnistConfig:
     def from_dict(cls, record: dict[str, Any]) -> MnistConfig:
         """Return what ``as_dict`` wrote; raises ``UsageError`` or ``CganError`` on anything else."""
         try:
-            nets = GeneratorSpec.from_dict(record["generator"]), DiscriminatorSpec.from_dict(record["discriminator"])
-            parts: dict[str, Any] = {
-                "training": TrainingSettings,
-                "stopping": StoppingSettings,
-                "estimate": EstimateSettings,
-            }
-            rest: list[Any] = [convert_record(record[name], form, f"settings.{name}") for name, form in parts.items()]
+            return cls(
+                GeneratorSpec.from_dict(record["generator"]),
+                DiscriminatorSpec.from_dict(record["discriminator"]),
+                convert_record(record["training"], TrainingSettings, "settings.training"),
+                convert_record(record["stopping"], StoppingSettings, "settings.stopping"),
+                convert_record(record["estimate"], EstimateSettings, "settings.estimate"),
+            )
         except KeyError as error:
             raise UsageError(f"settings of a run of mnist lack {error}; give those of one") from None
-        return cls(*nets, *rest)
 
 
 def paper() -> MnistConfig:

@@ -55,16 +55,9 @@ def test_the_fast_update_equals_the_plain_one_with_the_same_masks(name: str) -> 
 
 @pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
 @pytest.mark.parametrize("update", ["simultaneous", "alternating"])
-@pytest.mark.parametrize(
-    ("activation", "tolerance"),
-    [
-        ("linear:40", 0.03),  # Rounding alone: bfloat16 holds two to three decimal digits.
-        ("maxout:40x2", 0.1),  # Now and then another piece is the largest, which moves a small weight's gradient.
-    ],
-)
-def test_bfloat16_products_stay_near_float32(activation: str, tolerance: float, update: str, fast: bool) -> None:
-    """One update moves each weight as in float32 to 3% (10% with maxout) in norm; weights stay float32."""
-    branches = {part: layers(activation) for part in ("input_branch", "condition_branch", "joint")}
+def test_bfloat16_products_stay_near_float32(update: str, fast: bool) -> None:
+    """One update moves each weight as in float32 to 3% in norm, which is rounding; weights stay float32."""
+    branches = {part: layers("linear:40") for part in ("input_branch", "condition_branch", "joint")}
     pair, settings = specs(generator=branches, discriminator=branches), replace(SGD, batch_size=64, update=update)
     y = torch.arange(128) % CLASSES
     noise = torch.rand(128, DATA_DIM, generator=torch.Generator().manual_seed(5))
@@ -78,7 +71,7 @@ def test_bfloat16_products_stay_near_float32(activation: str, tolerance: float, 
         if name.split(".")[1:2] != ["optimiser"] and name.startswith(("G.", "D.")):
             moved, expected = value - start[name], full.state()[0][name] - start[name]
             assert value.dtype == torch.float32
-            assert 0 < (moved - expected).norm() < tolerance * expected.norm(), name
+            assert 0 < (moved - expected).norm() < 0.03 * expected.norm(), name
     assert half.losses() == pytest.approx(full.losses(), rel=5e-3)
     # Evaluation is in float32: the same weights give the same samples to the bit.
     full.G.load_state_dict(half.G.state_dict())
@@ -100,16 +93,10 @@ def test_wrong_conditions_are_never_the_row_s_own() -> None:
 
 
 def test_every_epoch_shows_every_example_once_in_another_order() -> None:
+    trainer = nets.trainer(specs(), data=TrainingSet(torch.rand(12, DATA_DIM), torch.arange(12) % CLASSES))
     seen: list[Tensor] = []
-
-    class Recorded(TrainingSet):
-        def data(self, examples: Tensor) -> Tensor:
-            seen.append(examples.clone())
-            return super().data(examples)
-
-    data = Recorded(torch.rand(12, DATA_DIM), torch.arange(12) % CLASSES)
-    trainer = nets.trainer(specs(), data=data)
     for _ in range(4):
+        seen.append(trainer.next_examples())
         trainer.step()
     first, second = torch.cat(seen[:2]), torch.cat(seen[2:])
     assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(12))
@@ -122,10 +109,7 @@ def test_indexed_examples_equal_stored_pairs() -> None:
     x, y = torch.rand(7, DATA_DIM, generator=rng), torch.randn(3, 3, generator=rng)
     x_index, y_index = torch.randint(7, (40,), generator=rng), torch.randint(3, (40,), generator=rng)
     indexed, pairs = TrainingSet(x, y, x_index, y_index), TrainingSet(x[x_index], y[y_index])
-    assert indexed.count == pairs.count == 40
-    assert {t.data_ptr() for t in vars(indexed).values() if isinstance(t, Tensor)} == {
-        t.data_ptr() for t in (x, y, x_index, y_index)
-    }
+    assert indexed.count == pairs.count == 40 and indexed.x is x and indexed.y is y
     a, b = (nets.trainer(specs(condition="real"), data=data) for data in (indexed, pairs))
     for _ in range(3):
         a.step()
