@@ -140,12 +140,27 @@ class TrainingRun:
         """Do what is due after an update: check the losses, estimate, save. Raises ``Diverged``."""
         t = self.trainer.t
         if t % CHECK_EVERY == 0:
-            check_losses(self.trainer, self.progress)
+            self._check_losses()
         if self.settings.due(t):
             self._make_estimate()
             self.checkpoint()
         elif time.monotonic() - self._saved > self.checkpoint_seconds:
             self.checkpoint()
+
+    def _check_losses(self) -> None:
+        """Raise ``Diverged`` if the mean losses show that one network has stopped learning for good."""
+        d_loss, g_loss = self.trainer.losses()
+        # For a D that takes a fake for real with probability 1 - STUCK_LOSS: -log D, or log(1 - D) if minimax.
+        non_saturating = self.trainer.settings.generator_loss == "non_saturating"
+        fooled = STUCK_LOSS if non_saturating else math.log(STUCK_LOSS)
+        winner = "D" if d_loss < STUCK_LOSS else "G" if g_loss < fooled else None
+        self.progress.stuck_checks = self.progress.stuck_checks + 1 if winner else 0
+        if self.progress.stuck_checks >= STUCK_CHECKS:
+            raise Diverged(
+                f"{winner} has won: the losses stayed at {d_loss:.1e} (D) and {g_loss:.3g} (G) for "
+                f"{STUCK_CHECKS * CHECK_EVERY} updates; weaken it (dropout, smaller initial weights) or lower "
+                "learning_rate"
+            )
 
     def checkpoint(self) -> None:
         """Save everything that resuming needs."""
@@ -221,20 +236,6 @@ def load_best(path: Path) -> tuple[dict[str, Tensor], BestRecord]:
     """Return tensors (``G.*``, ``D.*``) and record of a ``best.safetensors``."""
     tensors, record = checkpoint.load(path)
     return tensors, checkpoint.convert(record, BestRecord, path)
-
-
-def check_losses(trainer: Trainer, progress: Progress) -> None:
-    """Raise ``Diverged`` if the mean losses show that one network has stopped learning for good."""
-    d_loss, g_loss = trainer.losses()
-    # For a D that takes a fake for real with probability 1 - STUCK_LOSS: -log D, or log(1 - D) if minimax.
-    fooled = STUCK_LOSS if trainer.settings.generator_loss == "non_saturating" else math.log(STUCK_LOSS)
-    winner = "D" if d_loss < STUCK_LOSS else "G" if g_loss < fooled else None
-    progress.stuck_checks = progress.stuck_checks + 1 if winner else 0
-    if progress.stuck_checks >= STUCK_CHECKS:
-        raise Diverged(
-            f"{winner} has won: the losses stayed at {d_loss:.1e} (D) and {g_loss:.3g} (G) for "
-            f"{STUCK_CHECKS * CHECK_EVERY} updates; weaken it (dropout, smaller initial weights) or lower learning_rate"
-        )
 
 
 def same_identity(found: dict[str, Any], expected: dict[str, Any], path: Path, within: str = "") -> None:

@@ -124,7 +124,7 @@ def log_likelihoods(
     device = samples.device
     wide = torch.float32 if device.type == "mps" else torch.float64
     workers = torch.get_num_threads() if device.type == "cpu" else 1
-    plan = _plan(m, n, d, device.type, workers, memory_mib)
+    sample_rows, query_rows, tile_columns = _plan(m, n, d, device.type, workers, memory_mib)
 
     weights = [1 / sigma**2 for sigma in sigmas]  # of half the squared distance
     columns = torch.tensor(weights, dtype=wide, device=device)[:, None]
@@ -134,25 +134,25 @@ def log_likelihoods(
 
     @torch.no_grad()
     def add_kernels(s: Tensor, s_norms: Tensor, centre: Tensor, top: int) -> None:
-        rows = slice(top, top + plan.query_rows)
+        rows = slice(top, top + query_rows)
         q, q_norms = _centred(queries[rows], centre, device, wide)
         _require_finite(q_norms, "queries", top)
-        lowest, part_sums = _sum_kernels(q, s, s_norms, weights, columns, plan.tile_columns)
+        lowest, part_sums = _sum_kernels(q, s, s_norms, weights, columns, tile_columns)
         distance = (lowest.to(wide) + q_norms).clamp_(min=0)
         least = torch.minimum(nearest[rows], distance)
         sums[:, rows] *= torch.exp((least - nearest[rows]) * columns)
         sums[:, rows] += part_sums * torch.exp((least - distance) * columns)
         nearest[rows] = least
 
-    blocks = math.ceil(n / plan.sample_rows) * math.ceil(m / plan.query_rows)
+    blocks = math.ceil(n / sample_rows) * math.ceil(m / query_rows)
     bar = tqdm(total=blocks, desc="Parzen", unit="block", disable=None if progress else True, leave=False)
     with bar, _full_float32(device.type), _mapping(workers) as each:
-        for first in range(0, n, plan.sample_rows):
-            part = samples[first : first + plan.sample_rows]
+        for first in range(0, n, sample_rows):
+            part = samples[first : first + sample_rows]
             centre = part.to(_working_dtype(part, device)).mean(0)
             s, s_norms = _centred(part, centre, device, wide)
             _require_finite(s_norms, "samples", first)
-            for _ in each(partial(add_kernels, s, s_norms.float(), centre), range(0, m, plan.query_rows)):
+            for _ in each(partial(add_kernels, s, s_norms.float(), centre), range(0, m, query_rows)):
                 bar.update()
 
     nearest, sums, columns = nearest.cpu().double(), sums.cpu().double(), columns.cpu().double()
@@ -242,17 +242,11 @@ def _working_dtype(rows: Tensor, device: torch.device) -> torch.dtype:
     return torch.float64 if rows.dtype is torch.float64 and device.type != "mps" else torch.float32
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Block sizes: samples centred at a time, queries at a time, samples in one tile of distances."""
+def _plan(m: int, n: int, d: int, device_type: str, workers: int, memory_mib: int) -> tuple[int, int, int]:
+    """Return how many samples are centred at a time, queries at a time, and samples in one tile of distances.
 
-    sample_rows: int
-    query_rows: int
-    tile_columns: int
-
-
-def _plan(m: int, n: int, d: int, device_type: str, workers: int, memory_mib: int) -> _Plan:
-    """Return block sizes within ``memory_mib``: half for centred samples, a quarter each for queries and tiles."""
+    Of ``memory_mib`` half goes to centred samples, a quarter each to queries and tiles.
+    """
     budget = memory_mib * 2**20
     row = 16 * d  # bytes: while a row is centred, a float64 and a float32 copy, beside the block before it
     tile_rows, tile_columns = _CPU_TILE if device_type == "cpu" else _ACCELERATOR_TILE
@@ -263,7 +257,7 @@ def _plan(m: int, n: int, d: int, device_type: str, workers: int, memory_mib: in
             f"memory_mib={memory_mib} cannot hold rows of {d} values: give at least {64 * workers * d // 2**20 + 1}"
         )
     tile_columns = min(sample_rows, tile_columns, budget // 4 // workers // (8 * query_rows))
-    return _Plan(sample_rows, query_rows, tile_columns)
+    return sample_rows, query_rows, tile_columns
 
 
 def _check(queries: Tensor, samples: Tensor, sigmas: Sequence[float]) -> None:
@@ -309,10 +303,10 @@ def _mapping(workers: int) -> Iterator[Callable[[Callable[[int], None], Iterable
 
 @contextmanager
 def _full_float32(device_type: str) -> Iterator[None]:
-    """Keep TF32, bfloat16 and autocast out of matrix products within; restores the settings afterwards.
+    """Keep TF32, bfloat16 and autocast out of matrix products within.
 
-    PyTorch keeps them twice: a legacy word for all backends, and one per backend. The legacy word cannot be
-    read while the two disagree, and then it has no meaning to put back.
+    PyTorch keeps them twice: a legacy word for all backends, which cannot be read while the two disagree, and one per
+    backend.
     """
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]

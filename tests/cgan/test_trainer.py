@@ -343,20 +343,22 @@ def started(context: multiprocessing.context.ForkServerContext, *arguments: obje
 @pytest.fixture(scope="module")
 def uninterrupted(
     processes: multiprocessing.context.ForkServerContext, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    """The folder of each case of ``process`` trained from start to end at one go."""
-    folders = {case: tmp_path_factory.mktemp(case) for case in process.CASES}
-    for case, folder in folders.items():
-        running = started(processes, folder, case)
-        running.join(120)
-        assert running.exitcode == 0
-    return folders
+) -> Path:
+    """The folder of the training from start to end at one go."""
+    folder = tmp_path_factory.mktemp("whole")
+    to_its_end(started(processes, folder))
+    return folder
 
 
-def wait_for(path: Path, running: BaseProcess) -> None:
-    """Wait until ``path`` exists; fail if the process ends before."""
+def to_its_end(running: BaseProcess) -> None:
+    running.join(120)
+    assert running.exitcode == 0
+
+
+def wait(folder: Path, running: BaseProcess) -> None:
+    """Wait until the process has made its ten updates, or has begun an estimate that does not end."""
     end = time.monotonic() + 120
-    while not path.exists():
+    while not (folder / "waiting").exists():
         assert running.is_alive() and time.monotonic() < end
         time.sleep(0.005)
 
@@ -374,18 +376,17 @@ def assert_same_run(folder: Path, other: Path) -> None:
                 for row in held["progress"]["history"]:
                     row.pop("seconds")
         assert record == expected
-    left = {path.name for path in folder.iterdir()} - {"looping"}
+    left = {path.name for path in folder.iterdir()} - {"waiting"}
     assert left == {"checkpoint.safetensors", "best.safetensors"}
 
 
-@pytest.mark.parametrize("case", process.CASES)
 def test_a_run_killed_at_random_moments_ends_as_if_never_killed(
-    case: str, processes: multiprocessing.context.ForkServerContext, uninterrupted: dict[str, Path], tmp_path: Path
+    processes: multiprocessing.context.ForkServerContext, uninterrupted: Path, tmp_path: Path
 ) -> None:
     # Saving after every update, a process spends most of its time in the middle of it.
     chance, kills, path = random.Random(), 0, tmp_path / "checkpoint.safetensors"
     for _ in range(6):
-        running = started(processes, tmp_path, case)
+        running = started(processes, tmp_path)
         seen, wanted = set(), chance.randrange(8)
         while len(seen) <= wanted and running.is_alive():
             if path.exists():
@@ -396,38 +397,33 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_killed(
         running.join(60)
         kills += running.exitcode == -signal.SIGKILL
     assert kills >= 1
-    running = started(processes, tmp_path, case)
-    running.join(120)
-    assert running.exitcode == 0
-    assert_same_run(tmp_path, uninterrupted[case])
+    to_its_end(started(processes, tmp_path))
+    assert_same_run(tmp_path, uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_the_run_continues_from_there(
     number: signal.Signals,
     processes: multiprocessing.context.ForkServerContext,
-    uninterrupted: dict[str, Path],
+    uninterrupted: Path,
     tmp_path: Path,
 ) -> None:
-    running = started(processes, tmp_path, "fast", math.inf, 0.02)
-    wait_for(tmp_path / "looping", running)
+    running = started(processes, tmp_path, False, math.inf, 0.02)
+    wait(tmp_path, running)
     os.kill(running.pid, number)
     running.join(60)
     assert running.exitcode == process.INTERRUPTED
     _, record = load_checkpoint(tmp_path / "checkpoint.safetensors")
     assert 10 <= record.trainer.t < process.UPDATES
-    running = started(processes, tmp_path, "fast")
-    running.join(120)
-    assert running.exitcode == 0
-    assert_same_run(tmp_path, uninterrupted["fast"])
+    to_its_end(started(processes, tmp_path))
+    assert_same_run(tmp_path, uninterrupted)
 
 
-@pytest.mark.parametrize("case", ["hanging", "hanging in the background"])
 def test_a_second_signal_ends_an_estimate_that_hangs(
-    case: str, processes: multiprocessing.context.ForkServerContext, tmp_path: Path
+    processes: multiprocessing.context.ForkServerContext, tmp_path: Path
 ) -> None:
-    running = started(processes, tmp_path, case)
-    wait_for(tmp_path / "estimating", running)
+    running = started(processes, tmp_path, True)
+    wait(tmp_path, running)
     os.kill(running.pid, signal.SIGINT)
     running.join(0.3)
     assert running.is_alive()

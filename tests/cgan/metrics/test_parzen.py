@@ -90,8 +90,8 @@ def test_block_sizes_and_threads_do_not_change_the_result(memory_mib: int, threa
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        plan = parzen._plan(130, 900, 784, "cpu", threads, memory_mib)
-        assert memory_mib == 16 or (plan.sample_rows < 900 and plan.query_rows < 130), "the blocks must really differ"
+        sample_rows, query_rows, _ = parzen._plan(130, 900, 784, "cpu", threads, memory_mib)
+        assert memory_mib == 16 or (sample_rows < 900 and query_rows < 130), "the blocks must really differ"
         ours = log_likelihoods(queries, samples, default_sigmas(), memory_mib=memory_mib)
         assert torch.get_num_threads() == threads
     finally:
