@@ -115,8 +115,7 @@ class Trainer:
                 from cgan.fast.update import FastUpdate
 
                 self.fast_update = FastUpdate(self)
-            self.fast_update.fill(self.fast_update.buffers, self.next_examples(), self.rng)
-            self.fast_update(*self.rates())
+            self.fast_update(self.fast_update.draw(self.next_examples(), self.rng), *self.rates())
         self.count_update()
 
     def _plain_update(self) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 import torch
 
 from cgan import CganError
-from cgan.fast.update import FastUpdate
+from cgan.fast.update import FastUpdate, stack_batches
 from cgan.loop import Diverged, Interrupted, TrainingRun, collected_signals
 from cgan.networks import ConditionalMLP
 from cgan.optim import MomentumSGD
@@ -57,14 +57,12 @@ class SeedsTrainer:
         together.optimisers = {"G": g_optimiser, "D": d_optimiser}
         for i, trainer in enumerate(trainers):
             trainer.loss_sums, trainer.fast_update = together.loss_sums[i], None
-        self._update = FastUpdate(together, seeds=len(trainers))
-        self._buffers = [self._update.buffers.of_seed(i) for i in range(len(trainers))]
+        self._update = FastUpdate(together)
 
     def step(self) -> None:
         """Make one update of every seed. On CUDA it returns before the kernels finish."""
-        for trainer, buffers in zip(self.trainers, self._buffers, strict=True):
-            self._update.fill(buffers, trainer.next_examples(), trainer.rng)
-        self._update(*self.trainers[0].rates())
+        batches = [self._update.draw(trainer.next_examples(), trainer.rng) for trainer in self.trainers]
+        self._update(stack_batches(batches), *self.trainers[0].rates())
         for trainer in self.trainers:
             trainer.count_update()
 
