@@ -28,20 +28,20 @@ class Groups:
         self.place = rank - self.start
 
     def companions(self, examples: Tensor, choices: Tensor) -> Tensor:
-        """Return k other examples (..., k) int64 of the condition of each of ``examples`` (...).
+        """Return k other examples (n, k) int64 of the condition of each of ``examples`` (n,).
 
-        ``choices`` (..., k) are random integers from 0 to ``CHOICES``. All companions of an example differ where its
+        ``choices`` (n, k) are random integers from 0 to ``CHOICES``. All companions of an example differ where its
         condition has more than k examples; where it has fewer, they are drawn again.
         """
         size, offsets = self.size[examples], list[Tensor]()
-        for k, choice in enumerate(choices.unbind(-1)):
+        for k, choice in enumerate(choices.unbind(1)):
             # One of the places 1 to size - 1 after the example's own that no companion has yet, each as likely.
             offset = choice % (size - 1 - k).clamp(min=1) + 1
-            for taken in torch.stack(offsets, -1).sort(-1).values.unbind(-1) if offsets else ():
+            for taken in torch.stack(offsets, 1).sort(1).values.unbind(1) if offsets else ():
                 offset = offset + (offset >= taken)
             offsets.append(torch.where(size > k + 1, offset, choice % size))
-        places = (self.place[examples][..., None] + torch.stack(offsets, -1)) % size[..., None]
-        return self.order[self.start[examples][..., None] + places]
+        places = (self.place[examples][:, None] + torch.stack(offsets, 1)) % size[:, None]
+        return self.order[self.start[examples][:, None] + places]
 
 
 def repeat_conditions(y: Tensor | None, pack: int) -> Tensor | None:

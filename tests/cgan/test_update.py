@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cgan.batches import TrainingSet, draw_batch, wrong_conditions
+from cgan.batches import TrainingSet, draw_batch
 from cgan.fast.masks import bit_mask
 from tests.cgan import nets
 from tests.cgan.nets import CASES, CLASSES, DATA_DIM, FAST, MATCHING, SGD, assert_same_state, layers, specs
@@ -87,8 +87,9 @@ def test_wrong_conditions_are_never_the_row_s_own() -> None:
     counts = batch.y_wrong.bincount(minlength=CLASSES)
     assert counts[2] == 0
     assert all(abs(counts[c] - n / 3) < 5 * math.sqrt(n * 2 / 9) for c in (0, 1, 3))
-    vectors = torch.arange(60.0).view(20, 3)
-    wrong = wrong_conditions(vectors, None, 3)
+    vectors, rows = torch.arange(60.0).view(20, 3), torch.arange(20)
+    data = TrainingSet(torch.zeros(20, DATA_DIM), vectors)
+    wrong = draw_batch(data, rows, MATCHING, *specs(condition="real"), torch.Generator().manual_seed(0)).y_wrong
     assert not (wrong == vectors).any() and torch.equal(wrong.sort(0).values, vectors)
 
 
