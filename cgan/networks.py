@@ -68,7 +68,7 @@ class ConditionalMLP(nn.Module):
         if spec.condition != "none":
             embedding = [spec.embedding_dim] if spec.embedding_dim else []
             parts[f"condition_branch ({spec.condition})"] = [spec.condition_dim, *embedding, *spec.condition_branch]
-        joint_width = self.joint[0].linear.in_features if self.joint else self.output.in_features
+        joint_width = next(inputs for name, (inputs, _) in spec.linear_maps() if name in ("joint", "output_dim"))
         parts["joint"] = [joint_width, *spec.joint]
         parts["output"] = [self.output.in_features, self.output.out_features, *self.extra_repr().split()]
         lines = [f"  {name}: {' -> '.join(map(str, sizes))}" for name, sizes in parts.items()]

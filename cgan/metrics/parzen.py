@@ -35,12 +35,11 @@ _SLICE = 128
 
 @dataclass(frozen=True)
 class Score:
-    """Mean log-likelihood of ``n`` images at one ``sigma``: ``mean`` and standard error ``se``, in nats."""
+    """Mean log-likelihood of images at one ``sigma``: ``mean`` and standard error ``se``, in nats."""
 
     sigma: float
     mean: float
     se: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,6 @@ def log_likelihoods(
     def add_kernels(s: Tensor, s_norms: Tensor, centre: Tensor, top: int) -> None:
         rows = slice(top, top + query_rows)
         q, q_norms = _centred(queries[rows], centre, device, wide)
-        _require_finite(q_norms, "queries", top)
         lowest, part_sums = _sum_kernels(q, s, s_norms, weights, columns, tile_columns)
         distance = (lowest.to(wide) + q_norms).clamp_(min=0)
         least = torch.minimum(nearest[rows], distance)
@@ -151,14 +149,16 @@ def log_likelihoods(
             part = samples[first : first + sample_rows]
             centre = part.to(_working_dtype(part, device)).mean(0)
             s, s_norms = _centred(part, centre, device, wide)
-            _require_finite(s_norms, "samples", first)
             for _ in each(partial(add_kernels, s, s_norms.float(), centre), range(0, m, query_rows)):
                 bar.update()
 
     nearest, sums, columns = nearest.cpu().double(), sums.cpu().double(), columns.cpu().double()
     result = sums.log_() - nearest * columns - math.log(n) - d / 2 * torch.log(2 * math.pi / columns)
     if not result.isfinite().all():
-        raise CganError("the squared distances between queries and samples overflow float32: scale both down")
+        raise CganError(
+            "queries or samples hold NaN or infinity, or their squared distances overflow float32: leave such rows "
+            "out, or scale both down"
+        )
     return result
 
 
@@ -167,7 +167,7 @@ def choose_sigma(
 ) -> tuple[int, tuple[Score, ...]]:
     """Return the index of the sigma of highest mean log-likelihood of ``valid`` (m, d), and each sigma's score."""
     values = log_likelihoods(valid, samples, sigmas, memory_mib=memory_mib, progress=progress)
-    scores = tuple(Score(float(sigma), *mean_and_se(row), len(row)) for sigma, row in zip(sigmas, values, strict=True))
+    scores = tuple(Score(float(sigma), *mean_and_se(row)) for sigma, row in zip(sigmas, values, strict=True))
     return max(range(len(scores)), key=lambda i: scores[i].mean), scores
 
 
@@ -274,13 +274,6 @@ def _check(queries: Tensor, samples: Tensor, sigmas: Sequence[float]) -> None:
     for sigma in sigmas:
         if not 1e-15 < sigma < 1e15:  # beyond, 1 / sigma^2 leaves float32
             raise CganError(f"sigma is {sigma:g}: a Gaussian's width must be above 0 and finite")
-
-
-def _require_finite(norms: Tensor, name: str, first: int) -> None:
-    """Refuse rows whose norm is not finite; ``first`` is the number of the first of them."""
-    if not norms.isfinite().all():
-        row = first + int(norms.isfinite().logical_not().nonzero()[0])
-        raise CganError(f"{name} hold NaN or infinity, first in row {row}: leave such rows out")
 
 
 @contextmanager
