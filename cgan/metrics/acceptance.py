@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cgan import CganError
 from cgan.metrics.arrays import as_images, as_labels, by_class
 
 
@@ -60,10 +59,8 @@ def acceptance_matrix(
     Images are (n, d) in the range that D was trained on, with integer labels; a generated image's own label is the one
     it was asked for. A wrong label is drawn uniformly among the other classes, once per image, real images first, from
     ``generator`` (CPU). ``per_class`` images of each class serve the ``by_label`` matrices. Raises ``CganError`` if
-    shapes or labels do not fit, or there is no other label.
+    shapes or labels do not fit.
     """
-    if classes < 2:
-        raise CganError(f"classes is {classes}: a wrong label needs at least two classes")
     mean, accepted = torch.empty(2, 2, 2, dtype=torch.float64)
     by_label = torch.full((2, classes, classes), math.nan, dtype=torch.float64)
 

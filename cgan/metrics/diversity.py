@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cgan import CganError
 from cgan.metrics.arrays import as_images, by_class
 
 #: Two samples are twins when their root mean square pixel difference is below this share of the real deviation; two
@@ -53,15 +52,10 @@ def intra_class_diversity(
     """Return the diversity of ``samples`` (n, d) in [0, 1] that were asked for as ``labels`` (n,).
 
     ``real_deviation`` is what ``pixel_deviation`` returned for real images, with labels or without as here (None: an
-    unconditional net, all samples as one class). Raises ``CganError`` if shapes or labels do not fit.
+    unconditional net, all samples as one class).
     """
     samples = as_images(samples, "samples")
     groups = by_class(samples, labels, classes, "labels")
-    if real_deviation.shape != (len(groups),):
-        raise CganError(
-            f"real_deviation has the shape {tuple(real_deviation.shape)} where ({len(groups)},) is needed: compute it "
-            f"by pixel_deviation {'without' if labels is None else 'with'} labels"
-        )
     per_class = torch.stack([_deviation(members) for members in groups]) / real_deviation.cpu()
     twins = torch.stack([_twins(members, float(real)) for members, real in zip(groups, real_deviation, strict=True)])
     known = per_class[~per_class.isnan()]

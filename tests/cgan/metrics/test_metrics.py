@@ -160,8 +160,6 @@ def test_classes_with_too_few_images_have_no_diversity(digits: tuple[torch.Tenso
     assert found.overall == float(found.per_class[2])
     record = json.loads(json.dumps(plain(found), allow_nan=False))
     assert record["per_class"][5] is None and record["twins"][5] is None
-    with pytest.raises(CganError, match="without labels"):
-        intra_class_diversity(images, None, real, CLASSES)
 
 
 # ---- the verdict on real and on broken samples, all read by the classifier
@@ -334,10 +332,6 @@ def test_training_on_real_images_beats_training_on_worse_ones(mnist: dict[str, t
             )
         )
     assert 0.8 < real < 0.95 and blurred < real and hopeless < 0.3 and wrong < 0.1
-    with pytest.raises(CganError, match="all labels are the same"):
-        train_on_generated(images, labels * 0, *test, seed=0)
-    with pytest.raises(CganError, match="not finite"):
-        train_on_generated(images * float("nan"), labels, *test, seed=0)
 
 
 def test_packs_hold_images_of_one_label() -> None:
