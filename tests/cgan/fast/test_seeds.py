@@ -131,15 +131,6 @@ def assert_same_runs(folder: Path, other: Path) -> None:
                 assert row == pytest.approx(twin)
 
 
-def test_runs_at_once_leave_the_files_of_runs_alone(alone: Path, tmp_path: Path) -> None:
-    runs = runs_in(tmp_path, [estimate] * 3)
-    seen: list[list[int]] = []
-    assert fit_seeds(runs, lambda batch: seen.append([run.trainer.t for run in batch])) == [None] * 3
-    assert_same_runs(tmp_path, alone)
-    assert len({run.progress.best_score for run in runs}) == 3
-    assert seen[0] == [1, 1, 1] and len(seen) == max(run.trainer.t for run in runs)
-
-
 def test_each_run_has_its_own_end_and_a_diverged_one_leaves_the_rest_alone(tmp_path: Path) -> None:
     runs = runs_in(tmp_path, [scripted(5, 4, 3), scripted(1, math.nan), scripted(1, 2, 3, 4, 5)])
     sizes: list[int] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -140,18 +139,6 @@ def test_the_kmeans_control_is_lloyds_algorithm_from_the_other_controls_images()
     assert "4 rounds of k-means" in notes[0]
     other, _ = parzen.control("mnist-train", train, 60, seed=4)
     assert not np.array_equal(real, other)
-
-
-def test_real_training_images_of_mnist_as_samples(score: Call, tmp_path: Path) -> None:
-    if not (Path(os.environ.get("CGAN_DATA", "")) / "MNIST" / "raw").is_dir() or "CGAN_DATA" not in os.environ:
-        pytest.skip("needs real MNIST: CGAN_DATA names no folder with MNIST/raw")
-    out = tmp_path / "out.json"
-    done = score("--samples", "mnist-train", "--count", 1000, "--seed", 1, "--json", out)
-    assert done.returncode == 0 and "1,000 random images of the 50,000 training images" in done.stderr
-    result = json.loads(out.read_text())
-    assert (result["n_samples"], result["n_valid"], result["n_test"], result["dim"]) == (1000, 10_000, 10_000, 784)
-    # A tenth of the samples: less than the 243 nats of 10,000, and more than what noise scores.
-    assert 100 < result["test_mean"] < 243
 
 
 def test_a_run_is_scored_on_images_it_has_not_seen(mnist_run: Path, tmp_path: Path, score: Call) -> None:
