@@ -108,14 +108,14 @@ class Trainer:
 
     def step(self) -> None:
         """Make one update of D and of G. On CUDA it returns before the kernels finish."""
-        if not self.fast_update_supported:
-            self._plain_update()
-        else:
+        if self.fast_update_supported:
             if self.fast_update is None:
                 from cgan.fast.update import FastUpdate
 
                 self.fast_update = FastUpdate(self)
             self.fast_update(self.fast_update.draw(self.next_examples(), self.rng), *self.rates())
+        else:
+            self._plain_update()
         self.count_update()
 
     def _plain_update(self) -> None:
