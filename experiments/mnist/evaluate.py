@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import torch
@@ -145,22 +145,21 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
         labels, rng = estimator.labels if estimator.conditional else None, seeded(run.seed, "samples")
         return sample_images(loaded.generator, labels, len(estimator.labels), rng, dropout)
 
+    def measure(samples: Tensor) -> tuple[dict[str, Any], list[str]]:
+        fidelity, diversity, faults = estimator.measure(samples)
+        return {
+            "parzen": _record(parzen.evaluate(samples, valid, test, progress=True), ParzenScore),
+            "diversity": _record(diversity, DiversityRecord),
+            "label_fidelity": _record(fidelity, FidelityRecord) if fidelity else None,
+        }, faults
+
     samples = sample(dropout=False)
-    score = parzen.evaluate(samples, valid, test, progress=True)
-    fidelity, diversity, faults = estimator.measure(samples)
-    acceptance = dropout_on = None
+    records, faults = measure(samples)
+    dropout_on = DropoutOn(**measure(sample(dropout=True))[0]) if loaded.generator.has_dropout else None
+    acceptance = None
     if estimator.conditional:
         real, fake = (test, test_labels), (samples, estimator.labels)
         acceptance = acceptance_of(loaded.discriminator, real, fake, config.generator.output, run.seed)
-    if loaded.generator.has_dropout:
-        dropped = sample(dropout=True)
-        their_score = parzen.evaluate(dropped, valid, test, progress=True)
-        their_fidelity, their_diversity, _ = estimator.measure(dropped)
-        dropout_on = DropoutOn(
-            parzen=_record(their_score, ParzenScore),
-            diversity=_record(their_diversity, DiversityRecord),
-            label_fidelity=_record(their_fidelity, FidelityRecord) if their_fidelity else None,
-        )
     result = MnistResult(
         preset=run.preset,
         stopped_by=end.stopped_by,
@@ -173,13 +172,11 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
         seconds=end.seconds,
         weights=folder.best_weights(),
         measured_on=config.estimate.measured_on,
-        parzen=_record(score, ParzenScore),
+        **records,
         faults=faults,
-        diversity=_record(diversity, DiversityRecord),
         classifier_accuracy=(predict(estimator.classifier, test) == test_labels).double().mean().item(),
-        label_fidelity=_record(fidelity, FidelityRecord) if fidelity else None,
         acceptance=_record(acceptance, AcceptanceRecord) if acceptance else None,
-        train_on_generated=measure_as_training_data(samples, estimator) if fidelity else None,
+        train_on_generated=measure_as_training_data(samples, estimator) if estimator.conditional else None,
         density_coverage=measure_density_coverage(samples, estimator),
         dropout_on=dropout_on,
         device=run.device,
