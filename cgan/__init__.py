@@ -1,58 +1,41 @@
 """A small conditional-MLP GAN core: networks, losses, optimiser, training and metrics.
 
-Knows nothing of MNIST, Flickr, image files or words. ``from cgan import Generator, Trainer`` takes the names of
-``__all__`` from their modules on first use, so that importing this package loads no heavy library.
+Knows nothing of MNIST, Flickr, image files or words. ``from cgan import Generator, Trainer`` takes these names from
+their modules on first use, so that importing this package loads no heavy library.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cgan.batches import TrainingSet
-    from cgan.devices import seeded
-    from cgan.loop import Estimate, Progress, fit
-    from cgan.networks import Discriminator, Generator
-    from cgan.settings import StoppingSettings, TrainingSettings
-    from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer
-    from cgan.trainer import Diverged, Trainer
+    from cgan.batches import TrainingSet as TrainingSet
+    from cgan.devices import seeded as seeded
+    from cgan.loop import Estimate as Estimate
+    from cgan.loop import Progress as Progress
+    from cgan.loop import fit as fit
+    from cgan.networks import Discriminator as Discriminator
+    from cgan.networks import Generator as Generator
+    from cgan.settings import StoppingSettings as StoppingSettings
+    from cgan.settings import TrainingSettings as TrainingSettings
+    from cgan.specs import DiscriminatorSpec as DiscriminatorSpec
+    from cgan.specs import GeneratorSpec as GeneratorSpec
+    from cgan.specs import Init as Init
+    from cgan.specs import Layer as Layer
+    from cgan.trainer import Diverged as Diverged
+    from cgan.trainer import Trainer as Trainer
 
-#: Module of each name that is imported on first use.
-_MODULES = {
-    "Discriminator": "networks",
-    "DiscriminatorSpec": "specs",
-    "Diverged": "trainer",
-    "Estimate": "loop",
-    "Generator": "networks",
-    "GeneratorSpec": "specs",
-    "Init": "specs",
-    "Layer": "specs",
-    "Progress": "loop",
-    "StoppingSettings": "settings",
-    "Trainer": "trainer",
-    "TrainingSet": "batches",
-    "TrainingSettings": "settings",
-    "fit": "loop",
-    "seeded": "devices",
+#: Names imported on first use, by module.
+_NAMES = {
+    "batches": ["TrainingSet"],
+    "devices": ["seeded"],
+    "loop": ["Estimate", "Progress", "fit"],
+    "networks": ["Discriminator", "Generator"],
+    "settings": ["StoppingSettings", "TrainingSettings"],
+    "specs": ["DiscriminatorSpec", "GeneratorSpec", "Init", "Layer"],
+    "trainer": ["Diverged", "Trainer"],
 }
 
-__all__ = [
-    "CganError",
-    "Discriminator",
-    "DiscriminatorSpec",
-    "Diverged",
-    "Estimate",
-    "Generator",
-    "GeneratorSpec",
-    "Init",
-    "Layer",
-    "Progress",
-    "StoppingSettings",
-    "Trainer",
-    "TrainingSet",
-    "TrainingSettings",
-    "fit",
-    "seeded",
-]
+__all__ = ["CganError", *(name for names in _NAMES.values() for name in names)]
 
 
 class CganError(Exception):
@@ -63,9 +46,10 @@ class CganError(Exception):
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -46,26 +46,25 @@ class TrainingSet:
             key = self.y_index
         else:  # A vector without an index is a condition of its own.
             key = torch.arange(self.count, device=self.y.device) if self.y.is_floating_point() else self.y
-        return Groups.of(key)
+        return Groups(key)
 
-    def packs(self, examples: Tensor, choices: Tensor | None) -> Tensor:
-        """Return data (..., pack * d): each example beside others of its condition.
+    def data(self, examples: Tensor, pack: int, rng: torch.Generator) -> Tensor:
+        """Return x (n, pack * d) of the examples with the numbers ``examples`` (n,).
 
-        ``choices`` (..., pack - 1) are the random integers of ``Groups.companions``; None for packs of one.
+        Each stands beside pack - 1 others of its condition, drawn from ``rng``, none twice while there are others.
         """
-        if choices is None:
-            return self.data(examples)
-        return self.data(torch.cat([examples[..., None], self.groups.companions(examples, choices)], -1)).flatten(-2)
-
-    def data(self, examples: Tensor) -> Tensor:
-        """Return x (..., d) of the examples with the numbers ``examples`` (...)."""
-        return _rows(self.x, examples if self.x_index is None else self.x_index[examples])
+        rows = examples
+        if pack > 1:
+            choices = torch.randint(CHOICES, (len(examples), pack - 1), generator=rng, device=examples.device)
+            rows = torch.cat([examples[:, None], self.groups.companions(examples, choices)], 1).flatten()
+        x = self.x.index_select(0, rows if self.x_index is None else self.x_index[rows])
+        return x.view(len(examples), -1)
 
     def conditions(self, examples: Tensor) -> Tensor | None:
-        """Return y of the examples with the numbers ``examples``, or None without conditions."""
+        """Return y of the examples with the numbers ``examples`` (n,), or None without conditions."""
         if self.y is None:
             return None
-        return _rows(self.y, examples if self.y_index is None else self.y_index[examples])
+        return self.y.index_select(0, examples if self.y_index is None else self.y_index[examples])
 
 
 @dataclass(frozen=True)
@@ -93,29 +92,18 @@ def draw_batch(
     rng: torch.Generator,
 ) -> Batch:
     """Return the batch of the examples with the numbers ``examples`` (n,); everything random comes from ``rng``."""
-    y, n, pack = training_set.conditions(examples), len(examples), discriminator.pack
-    choices = None
-    if pack > 1:
-        choices = torch.randint(CHOICES, (n, pack - 1), generator=rng, device=examples.device)
-    x = training_set.packs(examples, choices)
-    y_fake = y
+    n, pack, classes = len(examples), discriminator.pack, discriminator.condition_dim
+    x, y = training_set.data(examples, pack, rng), training_set.conditions(examples)
+    y_fake, y_wrong = y, None
     if y is not None and settings.fake_conditions == "fresh":
-        drawn = torch.randint(training_set.count, (n,), generator=rng, device=x.device)
-        y_fake = training_set.conditions(drawn)
+        y_fake = training_set.conditions(torch.randint(training_set.count, (n,), generator=rng, device=x.device))
     z = sample_noise(generator.noise, (n * pack, generator.input_dim), rng).to(x.dtype)
-    y_wrong = None
     if y is not None and settings.discriminator_loss == "matching_aware":
-        classes, offset = discriminator.condition_dim, None
-        if discriminator.condition != "real":
-            offset = torch.randint(1, classes, (n,), generator=rng, device=x.device)
-        y_wrong = wrong_conditions(y, offset, classes)
+        if discriminator.condition == "real":  # The vector of the row before.
+            y_wrong = y.roll(1, 0)
+        else:
+            y_wrong = (y + torch.randint(1, classes, (n,), generator=rng, device=x.device)) % classes
     return Batch(x, y, z, y_fake, y_wrong)
-
-
-def wrong_conditions(y: Tensor, offset: Tensor | None, classes: int) -> Tensor:
-    """Return a wrong condition for each row: a label moved by ``offset`` (1 to classes - 1), or the vector of the row
-    before."""
-    return y.roll(1, -2) if offset is None else (y + offset) % classes
 
 
 def _as_floats(values: ArrayLike) -> Tensor:
@@ -126,7 +114,3 @@ def _as_floats(values: ArrayLike) -> Tensor:
 def _as_conditions(values: ArrayLike) -> Tensor:
     tensor = torch.as_tensor(values)
     return _as_floats(values) if tensor.is_floating_point() else tensor.long()
-
-
-def _rows(values: Tensor, rows: Tensor) -> Tensor:
-    return values.index_select(0, rows.flatten()).unflatten(0, rows.shape)

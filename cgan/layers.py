@@ -73,9 +73,6 @@ class Dropout(nn.Module):
             return x
         return x * self.mask_function(x.shape, self.p, self.generator, x.device)
 
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
-
 
 class HiddenLayer(nn.Module):
     """Linear map, batch normalisation (optional), activation, dropout: (n, inputs) to (n, units)."""

@@ -23,6 +23,11 @@ from cgan.trainer import CHECK_EVERY, Diverged, Trainer
 #: Form of the checkpoints written here; another one is refused.
 CHECKPOINT_FORMAT = 2
 
+#: A mean loss below this leaves the other network (almost) nothing to learn from ...
+STUCK_LOSS = 1e-4
+#: ... and after this many such looks in a row training has failed.
+STUCK_CHECKS = 10
+
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, SIGTERM or SIGHUP arrived; the state is saved."""
@@ -68,7 +73,7 @@ class CheckpointRecord:
     """The JSON record of ``checkpoint.safetensors``."""
 
     trainer: TrainerRecord
-    progress: dict[str, Any]
+    progress: Progress
     identity: dict[str, Any]
     format: int = 1
 
@@ -80,12 +85,6 @@ class BestRecord:
     t: int
     score: float
     identity: dict[str, Any] | None = None
-
-
-#: A mean loss below this leaves the other network (almost) nothing to learn from ...
-STUCK_LOSS = 1e-4
-#: ... and after this many such looks in a row training has failed.
-STUCK_CHECKS = 10
 
 
 class TrainingRun:
@@ -115,7 +114,7 @@ class TrainingRun:
             tensors, record = load_checkpoint(self.path)
             same_identity(record.identity, identity, self.path)
             trainer.load_state(tensors, record.trainer.t, record.trainer.loss_count, self.path)
-            self.progress = checkpoint.convert(record.progress, Progress, self.path)
+            self.progress = record.progress
         self._started = time.monotonic() - self.progress.seconds
         self._saved = time.monotonic()
 
@@ -141,12 +140,27 @@ class TrainingRun:
         """Do what is due after an update: check the losses, estimate, save. Raises ``Diverged``."""
         t = self.trainer.t
         if t % CHECK_EVERY == 0:
-            check_losses(self.trainer, self.progress)
+            self._check_losses()
         if self.settings.due(t):
             self._make_estimate()
             self.checkpoint()
         elif time.monotonic() - self._saved > self.checkpoint_seconds:
             self.checkpoint()
+
+    def _check_losses(self) -> None:
+        """Raise ``Diverged`` if the mean losses show that one network has stopped learning for good."""
+        d_loss, g_loss = self.trainer.losses()
+        # For a D that takes a fake for real with probability 1 - STUCK_LOSS: -log D, or log(1 - D) if minimax.
+        non_saturating = self.trainer.settings.generator_loss == "non_saturating"
+        fooled = STUCK_LOSS if non_saturating else math.log(STUCK_LOSS)
+        winner = "D" if d_loss < STUCK_LOSS else "G" if g_loss < fooled else None
+        self.progress.stuck_checks = self.progress.stuck_checks + 1 if winner else 0
+        if self.progress.stuck_checks >= STUCK_CHECKS:
+            raise Diverged(
+                f"{winner} has won: the losses stayed at {d_loss:.1e} (D) and {g_loss:.3g} (G) for "
+                f"{STUCK_CHECKS * CHECK_EVERY} updates; weaken it (dropout, smaller initial weights) or lower "
+                "learning_rate"
+            )
 
     def checkpoint(self) -> None:
         """Save everything that resuming needs."""
@@ -158,7 +172,7 @@ class TrainingRun:
 
     def _make_estimate(self) -> None:
         trainer, progress = self.trainer, self.progress
-        d_loss, g_loss = trainer.finite_losses()
+        d_loss, g_loss = trainer.losses()
         measured = self.estimate(trainer)
         if not math.isfinite(measured.score):
             raise Diverged(
@@ -166,15 +180,17 @@ class TrainingRun:
             )
         rate, momentum = trainer.rates()
         progress.seconds = time.monotonic() - self._started
-        row: dict[str, float] = {
+        row = {
             "update": trainer.t,
             "epoch": trainer.epoch,
             "seconds": round(progress.seconds, 3),
             "learning_rate": rate,
+            **({"momentum": momentum} if trainer.settings.optimiser == "sgd" else {}),
+            "d_loss": d_loss,
+            "g_loss": g_loss,
+            **measured.columns,
         }
-        if trainer.settings.optimiser == "sgd":
-            row["momentum"] = momentum
-        progress.history.append({**row, "d_loss": d_loss, "g_loss": g_loss, **measured.columns})
+        progress.history.append(row)
         trainer.reset_losses()
         if measured.score > progress.best_score or self.settings.keep == "last":
             progress.best_score, progress.best_t, progress.without_best = measured.score, trainer.t, 0
@@ -185,9 +201,9 @@ class TrainingRun:
             self.on_estimate(trainer, measured, progress)
 
     def _save_best(self, score: float) -> None:
-        networks = {"G": self.trainer.sampler, "D": self.trainer.D}
-        weights = {f"{p}.{name}": value for p, net in networks.items() for name, value in net.state_dict().items()}
-        record = BestRecord(self.trainer.t, score, self.identity)
+        G, D, record = self.trainer.sampler, self.trainer.D, BestRecord(self.trainer.t, score, self.identity)
+        weights = {f"G.{name}": value for name, value in G.state_dict().items()}
+        weights |= {f"D.{name}": value for name, value in D.state_dict().items()}
         checkpoint.save(self.folder / "best.safetensors", weights, asdict(record))
 
 
@@ -220,20 +236,6 @@ def load_best(path: Path) -> tuple[dict[str, Tensor], BestRecord]:
     """Return tensors (``G.*``, ``D.*``) and record of a ``best.safetensors``."""
     tensors, record = checkpoint.load(path)
     return tensors, checkpoint.convert(record, BestRecord, path)
-
-
-def check_losses(trainer: Trainer, progress: Progress) -> None:
-    """Raise ``Diverged`` if the mean losses show that one network has stopped learning for good."""
-    d_loss, g_loss = trainer.finite_losses()
-    # For a D that takes a fake for real with probability 1 - STUCK_LOSS: -log D, or log(1 - D) if minimax.
-    fooled = STUCK_LOSS if trainer.settings.generator_loss == "non_saturating" else math.log(STUCK_LOSS)
-    winner = "D" if d_loss < STUCK_LOSS else "G" if g_loss < fooled else None
-    progress.stuck_checks = progress.stuck_checks + 1 if winner else 0
-    if progress.stuck_checks >= STUCK_CHECKS:
-        raise Diverged(
-            f"{winner} has won: the losses stayed at {d_loss:.1e} (D) and {g_loss:.3g} (G) for "
-            f"{STUCK_CHECKS * CHECK_EVERY} updates; weaken it (dropout, smaller initial weights) or lower learning_rate"
-        )
 
 
 def same_identity(found: dict[str, Any], expected: dict[str, Any], path: Path, within: str = "") -> None:

@@ -64,12 +64,12 @@ class ConditionalMLP(nn.Module):
     def __repr__(self) -> str:
         """Return a line for each part: the width of its input, and its layers as a spec writes them."""
         spec = self.spec
-        embedding = [spec.embedding_dim] if spec.embedding_dim else []
         parts: dict[str, list[Any]] = {"input_branch": [spec.input_width, *spec.input_branch]}
         if spec.condition != "none":
+            embedding = [spec.embedding_dim] if spec.embedding_dim else []
             parts[f"condition_branch ({spec.condition})"] = [spec.condition_dim, *embedding, *spec.condition_branch]
-        widths = {name: inputs for name, (inputs, _) in reversed([*spec.linear_maps()])}
-        parts["joint"] = [widths.get("joint", self.output.in_features), *spec.joint]
+        joint_width = next(inputs for name, (inputs, _) in spec.linear_maps() if name in ("joint", "output_dim"))
+        parts["joint"] = [joint_width, *spec.joint]
         parts["output"] = [self.output.in_features, self.output.out_features, *self.extra_repr().split()]
         lines = [f"  {name}: {' -> '.join(map(str, sizes))}" for name, sizes in parts.items()]
         weights = sum(parameter.numel() for parameter in self.parameters())
@@ -139,21 +139,18 @@ class Generator(ConditionalMLP):
         if n is None or (y is not None and len(y) != n):
             given = "neither n nor y is given" if y is None else f"n is {n}, but y has {len(y)} rows"
             raise CganError(f"{given}: give one condition for each sample, or n to a generator without conditions")
-        before = [(module, module.training) for module in self.modules()]
-        generators = [(layer, layer.generator) for layer in self.dropout_layers()]
+        training, dropout_layers = self.training, self.dropout_layers()
+        generators = [layer.generator for layer in dropout_layers]
         try:
             self.eval()
-            if dropout:
-                for layer in self.dropout_layers():
-                    layer.train()
-                self.use_generator(rng)
+            for layer in dropout_layers:
+                layer.training, layer.generator = dropout, rng
             z = sample_noise(self.spec.noise, (n, self.spec.input_dim), rng).to(self.output.weight.dtype)
             blocks = [self(z[i : i + block], None if y is None else y[i : i + block]) for i in range(0, n, block)]
             return torch.cat(blocks)
         finally:
-            for module, training in before:
-                module.training = training
-            for layer, generator in generators:
+            self.train(training)
+            for layer, generator in zip(dropout_layers, generators, strict=True):
                 layer.generator = generator
 
 
@@ -188,14 +185,8 @@ def interpolate_noise(start: Tensor, end: Tensor, steps: int, *, spherical: bool
     """Return ``steps`` noise vectors (steps, d) from ``start`` to ``end`` (d,), both included.
 
     ``spherical`` keeps to the great circle between them, as befits normal noise, whose vectors have nearly equal
-    lengths; uniform noise fills a cube and is interpolated along the straight line. Raises
-    ``CganError`` on other shapes.
+    lengths; uniform noise fills a cube and is interpolated along the straight line.
     """
-    if start.ndim != 1 or start.shape != end.shape or steps < 2:
-        raise CganError(
-            f"noise of shapes {tuple(start.shape)} and {tuple(end.shape)} in {steps} steps: pass two vectors of equal "
-            "length and at least 2 steps"
-        )
     t = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]
     if spherical:
         angle = torch.acos(functional.cosine_similarity(start, end, dim=0).clamp(-1, 1))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +31,8 @@ class MomentumSGD(torch.optim.Optimizer):
         return self.state[parameter]["velocity"]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move every parameter that has a gradient; ``closure``, if given, computes the gradients first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient."""
         for group in self.param_groups:
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
             if moved:
@@ -45,7 +40,6 @@ class MomentumSGD(torch.optim.Optimizer):
                 torch._foreach_mul_(velocities, group["momentum"])
                 torch._foreach_add_(velocities, [parameter.grad for parameter in moved], alpha=-group["lr"])
                 torch._foreach_add_(moved, velocities)
-        return loss
 
 
 def learning_rate(t: int, start: float, decay: float, floor: float) -> float:

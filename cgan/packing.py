@@ -5,8 +5,6 @@ D then sees whether the samples of a condition differ as real data do. Packs of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -14,44 +12,36 @@ from torch import Tensor
 CHOICES = 2**40
 
 
-@dataclass(frozen=True, eq=False)
 class Groups:
-    """Examples sorted by condition; all fields are (examples,) int64.
+    """Examples sorted by condition.
 
-    The examples that share example i's condition are ``order[start[i] : start[i] + size[i]]``.
+    Those of example i's condition are ``order[start[i] : start[i] + size[i]]``, i itself the ``place[i]``-th from 0.
     """
 
-    order: Tensor
-    start: Tensor
-    size: Tensor
-    place: Tensor
-    """Where example i stands among those of its condition, from 0."""
-
-    @classmethod
-    def of(cls, key: Tensor) -> Groups:
-        """Return the groups of the examples with equal integers ``key`` (examples,)."""
-        order = key.argsort(stable=True)
+    def __init__(self, key: Tensor) -> None:
+        """Group the examples with equal integers ``key`` (examples,)."""
         _, group, counts = key.unique(return_inverse=True, return_counts=True)
-        start = (counts.cumsum(0) - counts)[group]
-        place = torch.empty_like(order)
-        place[order] = torch.arange(len(key), device=key.device)
-        return cls(order, start, counts[group], place - start)
+        self.order = key.argsort(stable=True)
+        self.start, self.size = (counts.cumsum(0) - counts)[group], counts[group]
+        rank = torch.empty_like(self.order)
+        rank[self.order] = torch.arange(len(key), device=key.device)
+        self.place = rank - self.start
 
     def companions(self, examples: Tensor, choices: Tensor) -> Tensor:
-        """Return k other examples (..., k) int64 of the condition of each of ``examples`` (...).
+        """Return k other examples (n, k) int64 of the condition of each of ``examples`` (n,).
 
-        ``choices`` (..., k) are random integers from 0 to ``CHOICES``. All companions of an example differ where its
+        ``choices`` (n, k) are random integers from 0 to ``CHOICES``. All companions of an example differ where its
         condition has more than k examples; where it has fewer, they are drawn again.
         """
         size, offsets = self.size[examples], list[Tensor]()
-        for k, choice in enumerate(choices.unbind(-1)):
+        for k, choice in enumerate(choices.unbind(1)):
             # One of the places 1 to size - 1 after the example's own that no companion has yet, each as likely.
             offset = choice % (size - 1 - k).clamp(min=1) + 1
-            for taken in torch.stack(offsets, -1).sort(-1).values.unbind(-1) if offsets else ():
+            for taken in torch.stack(offsets, 1).sort(1).values.unbind(1) if offsets else ():
                 offset = offset + (offset >= taken)
             offsets.append(torch.where(size > k + 1, offset, choice % size))
-        places = (self.place[examples][..., None] + torch.stack(offsets, -1)) % size[..., None]
-        return self.order[self.start[examples][..., None] + places]
+        places = (self.place[examples][:, None] + torch.stack(offsets, 1)) % size[:, None]
+        return self.order[self.start[examples][:, None] + places]
 
 
 def repeat_conditions(y: Tensor | None, pack: int) -> Tensor | None:

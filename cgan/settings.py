@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cgan import CganError
-from cgan.specs import check_choice
+from cgan.specs import check_choices, check_probability
 
-Optimiser = Literal["sgd", "adam"]
-Update = Literal["simultaneous", "alternating"]
 GeneratorLoss = Literal["non_saturating", "minimax"]
-DiscriminatorLoss = Literal["standard", "matching_aware"]
-FakeConditions = Literal["batch", "fresh"]
-Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +18,7 @@ class TrainingSettings:
 
     batch_size: int = 100
     """Examples per update (section 4.1)."""
-    optimiser: Optimiser = "sgd"
+    optimiser: Literal["sgd", "adam"] = "sgd"
     """sgd: velocity = momentum * velocity - rate * gradient; adam: the tutorial baseline's."""
     learning_rate: float = 0.1
     """Rate of the first update (section 4.1)."""
@@ -41,26 +36,23 @@ class TrainingSettings:
     """Decay of Adam's first moment (tutorial baseline)."""
     adam_beta2: float = 0.999
     """Decay of Adam's second moment (tutorial baseline)."""
-    update: Update = "simultaneous"
+    update: Literal["simultaneous", "alternating"] = "simultaneous"
     """simultaneous: both gradients from one forward pass; alternating: G first, then D on the same fakes."""
     generator_loss: GeneratorLoss = "non_saturating"
     """minimax: equation 2 as it stands; non_saturating: maximise log D(G(z|y)) instead (GAN, section 3)."""
-    discriminator_loss: DiscriminatorLoss = "standard"
+    discriminator_loss: Literal["standard", "matching_aware"] = "standard"
     """matching_aware: real data under a wrong condition is a third kind of example, to be rejected."""
-    fake_conditions: FakeConditions = "batch"
+    fake_conditions: Literal["batch", "fresh"] = "batch"
     """Whether the fakes take the real batch's own conditions or others, drawn from the training set."""
     averaging: float = 0.0
     """Decay of the running average of G's weights that samples are drawn with; 0 takes the weights themselves. Does not
     change training. Not in the paper."""
 
     def __post_init__(self) -> None:
-        check_choice(self.optimiser, Optimiser, "optimiser")
-        check_choice(self.update, Update, "update")
-        check_choice(self.generator_loss, GeneratorLoss, "generator_loss")
-        check_choice(self.discriminator_loss, DiscriminatorLoss, "discriminator_loss")
-        check_choice(self.fake_conditions, FakeConditions, "fake_conditions")
-        positive = ("batch_size", "learning_rate", "min_learning_rate")
-        for name in positive:
+        check_choices(self)
+        for name in ("momentum_start", "momentum_end", "adam_beta1", "adam_beta2", "averaging"):
+            check_probability(getattr(self, name), name)
+        for name in ("batch_size", "learning_rate", "min_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise CganError(f"{name} is {getattr(self, name)}: it must be positive")
         if self.learning_rate < self.min_learning_rate:
@@ -70,9 +62,6 @@ class TrainingSettings:
             )
         if not 1 <= self.decay < math.inf:
             raise CganError(f"decay is {self.decay}: the learning rate is divided by it, so it must be at least 1")
-        for name in ("momentum_start", "momentum_end", "adam_beta1", "adam_beta2", "averaging"):
-            if not 0 <= getattr(self, name) < 1:
-                raise CganError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
         if self.momentum_ramp < 0:
             raise CganError(f"momentum_ramp is {self.momentum_ramp}: it must not be negative")
 
@@ -91,11 +80,11 @@ class StoppingSettings:
     """Training ends after this many estimates in a row without a new best."""
     min_updates: int = 25_000
     """Estimates without a new best count only from here: good networks can score badly at first."""
-    keep: Keep = "best"
+    keep: Literal["best", "last"] = "best"
     """Weights to keep: of the best estimate (section 4.1), or of the last one; then patience ends no training."""
 
     def __post_init__(self) -> None:
-        check_choice(self.keep, Keep, "keep")
+        check_choices(self)
         for name in ("max_updates", "first_estimate", "estimate_every", "patience"):
             if getattr(self, name) < 1:
                 raise CganError(f"{name} is {getattr(self, name)}: it must be at least 1")

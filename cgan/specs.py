@@ -10,14 +10,13 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from cgan import CganError
 
 Spec = TypeVar("Spec", bound="NetworkSpec")
-Activation = Literal["relu", "leaky_relu", "linear", "maxout"]
 
 #: A number as Python prints it, so that what is written reads back as the very same value.
 _NUMBER = r"\d*\.?\d+(?:e[+-]?\d+)?"
@@ -29,10 +28,11 @@ def check_probability(value: float, name: str) -> None:
         raise CganError(f"{name} is {value}: it must be at least 0 and below 1")
 
 
-def check_choice(value: str, choices: Any, name: str) -> None:
-    """Raise ``CganError`` unless ``value`` is one of the ``Literal`` type ``choices``."""
-    if value not in get_args(choices):
-        raise CganError(f"{name} is {value!r}: it must be one of {', '.join(get_args(choices))}")
+def check_choices(settings: Any) -> None:
+    """Raise ``CganError`` unless each ``Literal`` field of the dataclass ``settings`` holds one of its values."""
+    for name, kind in get_type_hints(type(settings)).items():
+        if get_origin(kind) is Literal and getattr(settings, name) not in get_args(kind):
+            raise CganError(f"{name} is {getattr(settings, name)!r}: it must be one of {', '.join(get_args(kind))}")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Layer:
     Written as text it is ``relu:1200``, ``maxout:240x5`` (units x pieces), ``leaky_relu:512,batch_norm,dropout=0.4``.
     """
 
-    activation: Activation
+    activation: Literal["relu", "leaky_relu", "linear", "maxout"]
     units: int
     pieces: int = 1
     """Affine pieces per maxout unit; 1 for every other activation."""
@@ -51,7 +51,7 @@ class Layer:
     """Probability that an output is set to zero while training; the others are divided by 1 - dropout."""
 
     def __post_init__(self) -> None:
-        check_choice(self.activation, Activation, "the activation of a layer")
+        check_choices(self)
         if self.units < 1 or self.pieces < 1:
             raise CganError(f"layer {self}: units and pieces must be at least 1")
         if (self.activation == "maxout") != (self.pieces > 1):
@@ -61,37 +61,29 @@ class Layer:
     @classmethod
     def parse(cls, text: str) -> Layer:
         """Return the layer that ``text`` spells; raises ``CganError`` with the expected form."""
-        head, *options = text.replace(" ", "").split(",")
-        match = re.fullmatch(r"(relu|leaky_relu|linear|maxout):(\d+)(?:x(\d+))?", head)
+        form = rf"(relu|leaky_relu|linear|maxout):(\d{{1,15}})(?:x(\d{{1,15}}))?((?:,batch_norm|,dropout={_NUMBER})*)"
+        match = re.fullmatch(form, text.replace(" ", ""))
         if match is None:
-            raise CganError(f"layer {text!r}: expected ACTIVATION:UNITS such as relu:1200 or maxout:240x5")
-        batch_norm, dropout = False, 0.0
-        for option in options:
-            name, _, value = option.partition("=")
-            if option == "batch_norm":
-                batch_norm = True
-            elif name == "dropout" and re.fullmatch(_NUMBER, value):
-                dropout = float(value)
-            else:
-                raise CganError(f"layer {text!r}: unknown option {option!r}; there are batch_norm and dropout=P")
-        activation, units, pieces = match.groups()
-        return cls(activation, int(units), int(pieces or 1), batch_norm, dropout)  # type: ignore[arg-type]
+            raise CganError(
+                f"layer {text!r}: expected ACTIVATION:UNITS, such as relu:1200, maxout:240x5 or "
+                "leaky_relu:512,batch_norm,dropout=0.4"
+            )
+        activation, units, pieces, options = match.groups()
+        dropout = options.rpartition("dropout=")[2].partition(",")[0] if "dropout" in options else 0
+        return cls(activation, int(units), int(pieces or 1), "batch_norm" in options, float(dropout))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        size = f"{self.units}x{self.pieces}" if self.pieces > 1 else f"{self.units}"
-        options = [
-            *(["batch_norm"] if self.batch_norm else []),
-            *([f"dropout={self.dropout}"] if self.dropout else []),
-        ]
-        return ",".join([f"{self.activation}:{size}", *options])
+        text = f"{self.activation}:{self.units}"
+        if self.pieces > 1:
+            text += f"x{self.pieces}"
+        if self.batch_norm:
+            text += ",batch_norm"
+        return f"{text},dropout={self.dropout}" if self.dropout else text
 
 
 def parse_layers(*texts: str) -> tuple[Layer, ...]:
     """Return the layers that ``texts`` spell, such as ``relu:1200,dropout=0.5``."""
     return tuple(Layer.parse(text) for text in texts)
-
-
-InitKind = Literal["uniform", "normal", "fan_in", "torch"]
 
 
 @dataclass(frozen=True)
@@ -103,22 +95,21 @@ class Init:
     own default for a linear layer.
     """
 
-    kind: InitKind
+    kind: Literal["uniform", "normal", "fan_in", "torch"]
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        check_choice(self.kind, InitKind, "the kind of an initialisation")
-        if not 0 < self.scale < float("inf"):
+        check_choices(self)
+        if not 0 < self.scale < math.inf:
             raise CganError(f"initialisation {self}: the scale must be positive")
 
     @classmethod
     def parse(cls, text: str) -> Init:
         """Return the initialisation that ``text`` spells; raises ``CganError`` with the expected form."""
-        match = re.fullmatch(rf"(uniform|normal):({_NUMBER})|(fan_in|torch)(?::({_NUMBER}))?", text.strip())
-        if match is None:
+        match = re.fullmatch(rf"(uniform|normal|fan_in|torch)(?::({_NUMBER}))?", text.strip())
+        if match is None or (match[1] in ("uniform", "normal") and match[2] is None):
             raise CganError(f"initialisation {text!r}: expected uniform:0.05, normal:0.02, fan_in[:1] or torch[:1]")
-        kind, scale, fan_kind, fan_scale = match.groups()
-        return cls(kind or fan_kind, float(scale or fan_scale or 1))  # type: ignore[arg-type]
+        return cls(match[1], float(match[2] or 1))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         return self.kind if self.kind in ("fan_in", "torch") and self.scale == 1 else f"{self.kind}:{self.scale}"
@@ -138,10 +129,7 @@ INIT_FIELDS = ("input_init", "condition_init", "joint_init", "output_init")
 #: Most weights in one linear map: 8 GB in float32, and as much again for their velocities.
 MOST_WEIGHTS = 2 * 10**9
 
-ConditionKind = Literal["none", "one_hot", "embedding", "real"]
 NoiseKind = Literal["uniform", "centred_uniform", "normal"]
-OutputKind = Literal["sigmoid", "tanh", "linear"]
-OutputBias = Literal["zero", "marginals"]
 
 
 @dataclass(frozen=True)
@@ -154,7 +142,7 @@ class NetworkSpec:
 
     input_dim: int
     """Numbers in the input: of the noise z for a generator, of the data x for a discriminator."""
-    condition: ConditionKind = "none"
+    condition: Literal["none", "one_hot", "embedding", "real"] = "none"
     """How y enters: none (a plain GAN), one_hot label, learned label embedding, or a real-valued vector."""
     condition_dim: int = 0
     """Classes of a label, or numbers in a real-valued condition."""
@@ -184,7 +172,7 @@ class NetworkSpec:
             object.__setattr__(self, name, _as_layers(getattr(self, name), name))
         for name in INIT_FIELDS:
             object.__setattr__(self, name, _as_init(getattr(self, name), name))
-        check_choice(self.condition, ConditionKind, "condition")
+        check_choices(self)
         if self.input_dim < 1:
             raise CganError(f"input_dim is {self.input_dim}: a network needs at least one input")
         if self.condition == "none":
@@ -230,13 +218,13 @@ class NetworkSpec:
             found = sorted(record) if isinstance(record, dict) else record
             raise CganError(f"a {cls.__name__} is an object with the fields {sorted(known)}, not {found!r}"[:500])
         values = dict(record)
+        for name in LAYER_FIELDS:
+            values[name] = [asdict(layer) for layer in _as_layers(record[name], name)]
+        for name in INIT_FIELDS:
+            values[name] = asdict(_as_init(record[name], name))
         try:
-            for name in LAYER_FIELDS:
-                values[name] = [asdict(Layer.parse(text)) for text in values[name]]
-            for name in INIT_FIELDS:
-                values[name] = asdict(Init.parse(values[name]))
             return msgspec.convert(values, cls)
-        except (TypeError, AttributeError, msgspec.ValidationError) as error:
+        except msgspec.ValidationError as error:
             raise CganError(f"a field of a {cls.__name__} is of the wrong type: {error}") from None
 
     def as_dict(self) -> dict[str, Any]:
@@ -260,18 +248,15 @@ class GeneratorSpec(NetworkSpec):
 
     output_dim: int = 784
     """Numbers in what is generated: pixels (section 4.1), or the word vector's (section 4.2)."""
-    output: OutputKind = "sigmoid"
+    output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
     """Non-linearity of the output; data are scaled to its range."""
-    output_bias: OutputBias = "zero"
+    output_bias: Literal["zero", "marginals"] = "zero"
     """Start of the output biases: zero, or such that G's start shows the mean of the training data."""
     noise: NoiseKind = "centred_uniform"
     """Distribution of each z: U(0, 1), U(-sqrt 3, sqrt 3) (mean 0, variance 1), or N(0, 1)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self.output, OutputKind, "output")
-        check_choice(self.output_bias, OutputBias, "output_bias")
-        check_choice(self.noise, NoiseKind, "noise")
         if self.output_dim < 1:
             raise CganError(f"output_dim is {self.output_dim}: a generator needs at least one output")
 
@@ -300,18 +285,18 @@ class DiscriminatorSpec(NetworkSpec):
         return super().from_dict({"pack": 1, **record} if isinstance(record, dict) else record)  # type: ignore[misc]
 
 
-def _as_layers(value: Any, name: str) -> tuple[Layer, ...]:
-    """Return the layers of the field ``name``, given as text, as values or as a sequence of either."""
+def _as_layers(value: Any, field: str) -> tuple[Layer, ...]:
+    """Return layers given as text, as values or as a sequence of either."""
     layers = (value,) if isinstance(value, str | Layer) else value
     if not isinstance(layers, Sequence) or not all(isinstance(layer, str | Layer) for layer in layers):
         raise CganError(
-            f"{name} is {value!r}: give a layer such as 'relu:64', or several as ('relu:64', 'maxout:32x2')"
+            f"{field} is {value!r}: give a layer such as 'relu:64', or several as ('relu:64', 'maxout:32x2')"[:500]
         )
     return tuple(Layer.parse(layer) if isinstance(layer, str) else layer for layer in layers)
 
 
-def _as_init(value: Any, name: str) -> Init:
-    """Return the initialisation of the field ``name``, given as text or as a value."""
+def _as_init(value: Any, field: str) -> Init:
+    """Return an initialisation given as text or as a value."""
     if not isinstance(value, str | Init):
-        raise CganError(f"{name} is {value!r}: give an initialisation such as 'uniform:0.05' or 'fan_in'")
+        raise CganError(f"{field} is {value!r}: give an initialisation such as 'uniform:0.05' or 'fan_in'"[:500])
     return Init.parse(value) if isinstance(value, str) else value

@@ -1,6 +1,6 @@
-"""What one update changes: networks, optimisers, the running average of G and the random stream (``Trainer``).
+"""Training of G and D: ``Trainer`` draws batches and makes updates, and holds all that they change.
 
-The loop around it is in ``cgan.loop``.
+Estimates, a stopping point and checkpoints are in ``cgan.loop``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from cgan.settings import TrainingSettings
 from cgan.update import alternating_update, simultaneous_update
 
 if TYPE_CHECKING:
-    from cgan.fast.update import Buffers, FastUpdate
-
+    from cgan.fast.update import FastUpdate
 
 #: Updates between two looks at the losses for divergence.
 CHECK_EVERY = 500
@@ -53,30 +52,29 @@ class Trainer:
         On CUDA the fast update is captured as a graph. Raises ``CganError`` unless networks, data and settings fit.
         """
         settings = settings or TrainingSettings()
+        _check(generator, discriminator, training_set, settings)
         self.G, self.D, self.training_set, self.settings = generator, discriminator, training_set, settings
         self.seed, self.precision, self.fast = seed, precision, fast
         self.device = training_set.x.device
         self.updates_per_epoch = training_set.count // settings.batch_size
-        _check(generator, discriminator, training_set, settings)
+        #: Updates made so far.
         self.t = 0
         self.rng = seeded(seed, "training", device=self.device)
         self.average = averaged(generator, settings.averaging) if settings.averaging else None
-        self.optimisers = {"G": self._optimiser(generator), "D": self._optimiser(discriminator)}
-        self.fast_update_supported = fast and self._is_supported()
-        self.use_graph = self.fast_update_supported and self.device.type == "cuda"
+        self.optimisers = {"G": _optimiser(generator, settings), "D": _optimiser(discriminator, settings)}
         #: Sums of D's and G's loss since they were last reset, and the number of updates in them.
         self.loss_sums = torch.zeros(2, device=self.device)
         self.loss_count = 0
-        self._fast_update: FastUpdate | None = None
+        self.fast_update_supported = False
+        if fast:
+            from cgan.fast.update import is_supported  # Here, since the plain update needs nothing of ``cgan.fast``.
+
+            self.fast_update_supported = is_supported(generator, discriminator, settings)
+        self.use_graph = self.fast_update_supported and self.device.type == "cuda"
+        self.fast_update: FastUpdate | None = None
         self._order: tuple[int, Tensor] | None = None
         generator.use_generator(self.rng)
         discriminator.use_generator(self.rng)
-
-    def _is_supported(self) -> bool:
-        """Return whether the fast update can make this training's updates."""
-        from cgan.fast.update import is_supported  # Where it is used: the plain update needs nothing of ``cgan.fast``.
-
-        return is_supported(self.G, self.D, self.settings)
 
     @property
     def sampler(self) -> Generator:
@@ -93,14 +91,6 @@ class Trainer:
         """Type of the matrix products; None leaves them in the weights' own type."""
         return torch.bfloat16 if self.precision == "bfloat16" else None
 
-    def rates(self) -> tuple[float, float]:
-        """Return learning rate and momentum of the next update."""
-        s = self.settings
-        return (
-            optim.learning_rate(self.t, s.learning_rate, s.decay, s.min_learning_rate),
-            optim.momentum(self.t, s.momentum_start, s.momentum_end, s.momentum_ramp),
-        )
-
     def train(self, updates: int, *, progress: bool = False) -> None:
         """Make ``updates`` updates, with a bar if ``progress``; estimates, a stopping point and files are ``fit``'s.
 
@@ -113,64 +103,35 @@ class Trainer:
                 self.step()
                 bar.update()
                 if self.t % CHECK_EVERY == 0 or not left:
-                    bar.set_postfix(zip("DG", self.finite_losses(), strict=True))
+                    bar.set_postfix(zip("DG", self.losses(), strict=True))
                     self.reset_losses()
 
     def step(self) -> None:
         """Make one update of D and of G. On CUDA it returns before the kernels finish."""
         if self.fast_update_supported:
-            if self._fast_update is None:
+            if self.fast_update is None:
                 from cgan.fast.update import FastUpdate
 
-                self._fast_update = FastUpdate(
-                    self.G,
-                    self.D,
-                    cast(optim.MomentumSGD, self.optimisers["G"]),
-                    cast(optim.MomentumSGD, self.optimisers["D"]),
-                    self.training_set,
-                    self.settings,
-                    self.loss_sums,
-                    product_dtype=self.product_dtype,
-                    use_graph=self.use_graph,
-                )
-            self.fill(self._fast_update, self._fast_update.buffers)
-            self._fast_update(*self.rates())
+                self.fast_update = FastUpdate(self)
+            self.fast_update(self.fast_update.draw(self.next_examples(), self.rng), *self.rates())
         else:
             self._plain_update()
         self.count_update()
 
-    def fill(self, update: FastUpdate, buffers: Buffers) -> None:
-        """Put this trainer's next batch and random numbers into ``buffers`` of ``update``."""
-        update.fill(buffers, self.next_examples(), self.rng)
-
-    def count_update(self) -> None:
-        """Count an update that was made, and take the new weights into the average."""
-        self.loss_count += 1
-        self.t += 1
-        if self.average is not None:
-            self.average.update_parameters(self.G)
-
-    def use_storage(self, loss_sums: Tensor) -> None:
-        """Continue with parameters and velocities that were moved to other storage, and with these ``loss_sums``."""
-        self.loss_sums, self._fast_update = loss_sums, None
-
     def _plain_update(self) -> None:
-        update = alternating_update if self.settings.update == "alternating" else simultaneous_update
-        for optimiser in self.optimisers.values():
-            optim.set_rates(optimiser, *self.rates())
-        for network in (self.G, self.D):
+        for network, optimiser in ((self.G, self.optimisers["G"]), (self.D, self.optimisers["D"])):
             network.train()
-        G: Any
-        D: Any
+            optim.set_rates(optimiser, *self.rates())
+        G: Any = self.G
+        D: Any = self.D
         if self.fast:
             from cgan.fast.network import FastNetwork
 
-            G, D = (FastNetwork(n, product_dtype=self.product_dtype, generator=self.rng) for n in (self.G, self.D))
+            G, D = (FastNetwork(n, product_dtype=self.product_dtype, generator=self.rng) for n in (G, D))
         elif self.precision == "bfloat16":
-            G, D = Bfloat16Products(self.G), Bfloat16Products(self.D)
-        else:
-            G, D = self.G, self.D
+            G, D = Bfloat16Products(G), Bfloat16Products(D)
         batch = draw_batch(self.training_set, self.next_examples(), self.settings, self.G.spec, self.D.spec, self.rng)
+        update = alternating_update if self.settings.update == "alternating" else simultaneous_update
         losses = update(G, D, self.optimisers["G"], self.optimisers["D"], batch, self.settings.generator_loss)
         self.loss_sums += torch.stack(losses)
 
@@ -185,29 +146,29 @@ class Trainer:
         size = self.settings.batch_size
         return self._order[1][position * size : (position + 1) * size]
 
-    def _optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+    def rates(self) -> tuple[float, float]:
+        """Return learning rate and momentum of the next update."""
         s = self.settings
-        if s.optimiser == "adam":
-            return torch.optim.Adam(
-                network.parameters(), lr=s.learning_rate, betas=(s.adam_beta1, s.adam_beta2), fused=True
-            )
-        return optim.MomentumSGD(network.parameters(), lr=s.learning_rate, momentum=s.momentum_start)
+        return (
+            optim.learning_rate(self.t, s.learning_rate, s.decay, s.min_learning_rate),
+            optim.momentum(self.t, s.momentum_start, s.momentum_end, s.momentum_ramp),
+        )
 
-    def finite_losses(self) -> tuple[float, float]:
-        """Return ``losses``; raises ``Diverged`` if they are not finite."""
-        d_loss, g_loss = self.losses()
+    def count_update(self) -> None:
+        """Count an update that was made, and take the new weights into the average."""
+        self.loss_count += 1
+        self.t += 1
+        if self.average is not None:
+            self.average.update_parameters(self.G)
+
+    def losses(self) -> tuple[float, float]:
+        """Return the mean loss of D and of G since ``reset_losses``; raises ``Diverged`` if they are not finite."""
+        d_loss, g_loss = (self.loss_sums / self.loss_count).tolist()
         if not (math.isfinite(d_loss) and math.isfinite(g_loss)):
             raise Diverged(
                 f"the losses became {d_loss} (D) and {g_loss} (G) by update {self.t}, so training diverged: lower "
                 f"learning_rate (now {self.rates()[0]:.3g}) or the scale of the initial weights"
             )
-        return d_loss, g_loss
-
-    def losses(self) -> tuple[float, float]:
-        """Return the mean loss of D and of G since ``reset_losses``; NaN before any update."""
-        if not self.loss_count:
-            return math.nan, math.nan
-        d_loss, g_loss = (self.loss_sums / self.loss_count).tolist()
         return d_loss, g_loss
 
     def reset_losses(self) -> None:
@@ -217,7 +178,26 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Return everything that the next update depends on, as tensors and a JSON-ready record."""
-        tensors = {"rng": self.rng.get_state(), "loss_sums": self.loss_sums}
+        return {"rng": self.rng.get_state(), **self._tensors()}, {"t": self.t, "loss_count": self.loss_count}
+
+    def load_state(self, tensors: dict[str, Tensor], t: int, loss_count: int, path: Path) -> None:
+        """Continue from what ``state`` returned; ``path`` names the file in errors."""
+        saved = dict(tensors)
+        try:
+            self.rng.set_state(saved.pop("rng"))
+        except (RuntimeError, KeyError, TypeError):
+            raise CganError(
+                f"{path}: saved on another kind of device than {self.device}, whose random numbers cannot be continued "
+                "here: resume with the device in the run's config.json"
+            ) from None
+        checkpoint.load_into(self._tensors(), saved, path)
+        if self.average is not None:
+            self.average.n_averaged.fill_(t)
+        self.t, self.loss_count = t, loss_count
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that updates change in place, by their names in a checkpoint."""
+        tensors = {"loss_sums": self.loss_sums}
         for name, network in (("G", self.G), ("D", self.D)):
             tensors |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
             for i, parameter in enumerate(network.parameters()):
@@ -225,42 +205,7 @@ class Trainer:
                 tensors |= {f"{name}.optimiser.{i}.{key}": value for key, value in held.items()}
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.module.state_dict().items()}
-        return tensors, {"t": self.t, "loss_count": self.loss_count}
-
-    def load_state(self, tensors: dict[str, Tensor], t: int, loss_count: int, path: Path) -> None:
-        """Continue from what ``state`` returned; ``path`` names the file in errors."""
-        for name, network in (("G", self.G), ("D", self.D)):
-            own = checkpoint.subset(tensors, f"{name}.")
-            weights = {name: value for name, value in own.items() if not name.startswith("optimiser.")}
-            checkpoint.load_into(network, weights, path)
-            for i, parameter in enumerate(network.parameters()):
-                self._load_optimiser(name, parameter, checkpoint.subset(own, f"optimiser.{i}."), path)
-        if self.average is not None:
-            checkpoint.load_into(self.average.module, checkpoint.subset(tensors, "average."), path)
-            self.average.n_averaged.fill_(t)
-        try:
-            self.rng.set_state(tensors["rng"])
-            self.loss_sums.copy_(tensors["loss_sums"])
-        except (RuntimeError, KeyError, TypeError):
-            raise CganError(
-                f"{path}: saved on another kind of device than {self.device}, whose random numbers cannot be continued "
-                "here: resume with the device in the run's config.json"
-            ) from None
-        self.t, self.loss_count = t, loss_count
-
-    def _load_optimiser(self, name: str, parameter: nn.Parameter, saved: dict[str, Tensor], path: Path) -> None:
-        state = self.optimisers[name].state[parameter]
-        shapes = {name: tuple(value.shape) for name, value in saved.items()}
-        wanted = {"velocity": tuple(parameter.shape)}
-        if self.settings.optimiser == "adam":
-            wanted = {"step": (), "exp_avg": tuple(parameter.shape), "exp_avg_sq": tuple(parameter.shape)}
-        if shapes != wanted and not (self.settings.optimiser == "adam" and not saved):
-            raise CganError(f"{path}: the optimiser's state does not fit {name}: start a run of another name")
-        for name, value in saved.items():
-            if name in state:
-                state[name].copy_(value)
-            else:
-                state[name] = value.to(parameter.device)
+        return tensors
 
 
 class Bfloat16Products:
@@ -282,32 +227,44 @@ def averaged(generator: Generator, decay: float) -> AveragedModel:
     networks circle around a solution; the average lies nearer to it. Training itself does not use it.
     """
 
+    @torch.no_grad()
     def update(averages: Any, weights: Any, updates: Any) -> None:
         t = int(updates) + 1
         torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + t) / (10 + t)))
 
-    average = AveragedModel(generator, multi_avg_fn=torch.no_grad()(update))
+    average = AveragedModel(generator, multi_avg_fn=update)
     average.requires_grad_(False).eval()
     return average
 
 
-def _check(generator: Generator, discriminator: Discriminator, data: TrainingSet, settings: TrainingSettings) -> None:
+def _optimiser(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    lr, betas = settings.learning_rate, (settings.adam_beta1, settings.adam_beta2)
+    if settings.optimiser == "sgd":
+        return optim.MomentumSGD(network.parameters(), lr=lr, momentum=settings.momentum_start)
+    adam = torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=True)
+    for parameter in network.parameters():  # As Adam does at its first step; from here on checkpoints can hold it.
+        moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        adam.state[parameter] = {"step": torch.zeros((), device=parameter.device), **moments}
+    return adam
+
+
+def _check(G: Generator, D: Discriminator, data: TrainingSet, settings: TrainingSettings) -> None:
     """Raise ``CganError`` unless networks, data and settings fit: whatever PyTorch would refuse at the first update."""
-    g, d, n = generator.spec, discriminator.spec, settings.batch_size
+    g, d, n, y = G.spec, D.spec, settings.batch_size, data.y
     if data.count < n:
         raise CganError(
             f"batch_size is {n}, but there are only {data.count} training examples: use smaller batches or more data"
         )
     if n == 1 and any(layer.batch_norm for layer in (*g.layers, *d.layers)):
         raise CganError("batch_size is 1, but batch normalisation needs two rows or more: use larger batches")
-    width, y = data.x.shape[1], data.y
-    for network in (generator, discriminator):
+    for network in (G, D):
         weight = network.output.weight
         if (weight.dtype, weight.device) != (data.x.dtype, data.x.device):
             raise CganError(
                 f"the {type(network).__name__} is {weight.dtype} on {weight.device}, but the data are {data.x.dtype} "
                 f"on {data.x.device}: move one of them with .to(...)"
             )
+    width = data.x.shape[1]
     for name, size in (("generator.output_dim", g.output_dim), ("discriminator.input_dim", d.input_dim)):
         if size != width:
             raise CganError(f"{name} is {size}, but each datum has {width} numbers: set it to {width}")
@@ -317,16 +274,15 @@ def _check(generator: Generator, discriminator: Discriminator, data: TrainingSet
         if y is None:
             raise CganError(f"{name}.condition is {spec.condition}, but the data have no conditions: set it to none")
         if spec.condition == "real":
-            if y.ndim != 2 or y.shape[1] != spec.condition_dim:
-                raise CganError(
-                    f"{name}.condition_dim is {spec.condition_dim}, but the conditions have the shape "
-                    f"{tuple(y.shape)}: set it to their second number"
-                )
-        elif y.ndim != 1 or y.is_floating_point() or not 0 <= int(y.min()) <= int(y.max()) < spec.condition_dim:
+            wanted, fits = f"vectors of {spec.condition_dim} numbers", y.shape[1:] == (spec.condition_dim,)
+        else:
+            wanted = f"integers from 0 to {spec.condition_dim - 1}"
+            integers = y.ndim == 1 and not y.is_floating_point()
+            fits = integers and 0 <= int(y.min()) <= int(y.max()) < spec.condition_dim
+        if not fits:
             raise CganError(
-                f"{name}.condition is {spec.condition} with condition_dim {spec.condition_dim}, so labels must be "
-                f"integers from 0 to {spec.condition_dim - 1}, and the data's conditions are not: set condition and "
-                "condition_dim to what they are"
+                f"{name}.condition is {spec.condition} with condition_dim {spec.condition_dim}, so conditions must be "
+                f"{wanted}, but the data's, of shape {tuple(y.shape)}, are not: set condition and condition_dim to fit"
             )
     if settings.discriminator_loss == "matching_aware":
         wrong = {"none": 0, "real": n - 1}.get(d.condition, d.condition_dim - 1)

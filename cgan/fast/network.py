@@ -86,11 +86,7 @@ class FastNetwork:
         network, spec = self.network, self.network.spec
 
         def spread(c: Tensor) -> Tensor:
-            return (
-                c
-                if len(condition_shifts) == 1
-                else torch.cat([c.roll(shift, -2) if shift else c for shift in condition_shifts], -2)
-            )
+            return torch.cat([c.roll(shift, -2) if shift else c for shift in condition_shifts], -2)
 
         c, layers = network.condition_encoder(y), list(network.condition_branch)
         c = c.to(network.output.bias.dtype)

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 import torch
 
 from cgan import CganError
-from cgan.fast.update import FastUpdate
+from cgan.fast.update import FastUpdate, stack_batches
 from cgan.loop import Diverged, Interrupted, TrainingRun, collected_signals
 from cgan.networks import ConditionalMLP
 from cgan.optim import MomentumSGD
@@ -32,12 +32,11 @@ def check_alike(trainers: Sequence[Trainer]) -> None:
                 "several seeds at once need the fast update, update=simultaneous, optimiser=sgd, and networks without "
                 "batch normalisation or label embeddings: train the seeds one by one"
             )
-        same = all(getattr(trainer, name) == getattr(first, name) for name in ("settings", "precision", "use_graph"))
-        specs = (trainer.G.spec, trainer.D.spec) == (first.G.spec, first.D.spec)
-        if not (same and specs and trainer.training_set is first.training_set):
+        ours, theirs = ((t.G.spec, t.D.spec, t.settings, t.precision, t.use_graph, t.t) for t in (trainer, first))
+        if ours != theirs or trainer.training_set is not first.training_set:
             raise CganError(
                 "seeds trained at once must differ in nothing but the seed: give them the same specs, settings, "
-                "precision and training set"
+                "precision, training set and number of updates"
             )
 
 
@@ -50,60 +49,46 @@ class SeedsTrainer:
 
     def __init__(self, trainers: Sequence[Trainer]) -> None:
         check_alike(trainers)
-        first = trainers[0]
-        if any(trainer.t != first.t for trainer in trainers):
-            raise CganError("seeds trained at once must have made equally many updates: let those behind catch up")
         self.trainers = list(trainers)
-        G, g_optimiser = _stack([(trainer.G, _sgd(trainer, "G")) for trainer in trainers])
-        D, d_optimiser = _stack([(trainer.D, _sgd(trainer, "D")) for trainer in trainers])
-        loss_sums = torch.stack([trainer.loss_sums for trainer in trainers])
+        together = copy.copy(trainers[0])  # Of the networks of all seeds, whose parameters are (seeds, ...).
+        together.loss_sums = torch.stack([trainer.loss_sums for trainer in trainers])
+        together.G, g_optimiser = _stack([trainer.G for trainer in trainers], _optimisers(trainers, "G"))
+        together.D, d_optimiser = _stack([trainer.D for trainer in trainers], _optimisers(trainers, "D"))
+        together.optimisers = {"G": g_optimiser, "D": d_optimiser}
         for i, trainer in enumerate(trainers):
-            _become_views(trainer.G, _sgd(trainer, "G"), G, g_optimiser, i)
-            _become_views(trainer.D, _sgd(trainer, "D"), D, d_optimiser, i)
-            trainer.use_storage(loss_sums[i])
-        self._update = FastUpdate(
-            G,
-            D,
-            g_optimiser,
-            d_optimiser,
-            first.training_set,
-            first.settings,
-            loss_sums,
-            product_dtype=first.product_dtype,
-            use_graph=first.use_graph,
-            seeds=len(trainers),
-        )
-        self._buffers = [self._update.buffers.of_seed(i) for i in range(len(trainers))]
+            trainer.loss_sums, trainer.fast_update = together.loss_sums[i], None
+        self._update = FastUpdate(together)
 
     def step(self) -> None:
         """Make one update of every seed. On CUDA it returns before the kernels finish."""
-        for trainer, buffers in zip(self.trainers, self._buffers, strict=True):
-            trainer.fill(self._update, buffers)
-        self._update(*self.trainers[0].rates())
+        batches = [self._update.draw(trainer.next_examples(), trainer.rng) for trainer in self.trainers]
+        self._update(stack_batches(batches), *self.trainers[0].rates())
         for trainer in self.trainers:
             trainer.count_update()
 
 
-def _stack(nets: Sequence[tuple[Net, MomentumSGD]]) -> tuple[Net, MomentumSGD]:
-    """Return a network whose parameters are those of all ``nets`` (seeds, ...), and its optimiser, alike."""
-    first, rng = nets[0][0], next((layer.generator for layer in nets[0][0].dropout_layers()), None)
+def _optimisers(trainers: Sequence[Trainer], network: str) -> list[MomentumSGD]:
+    return [cast(MomentumSGD, trainer.optimisers[network]) for trainer in trainers]
+
+
+def _stack(nets: Sequence[Net], optimisers: Sequence[MomentumSGD]) -> tuple[Net, MomentumSGD]:
+    """Return a network whose parameters are those of all ``nets`` (seeds, ...), and its optimiser, alike.
+
+    The parameters and velocities of ``nets`` become views of these.
+    """
+    first, rng = nets[0], next((layer.generator for layer in nets[0].dropout_layers()), None)
     first.use_generator(None)  # A generator is the trainer's own, and is not to be copied.
     shared = copy.deepcopy(first)
     first.use_generator(rng)
+    shared_optimiser = MomentumSGD(shared.parameters())
     for name, parameter in shared.named_parameters():
-        parameter.data = torch.stack([net.get_parameter(name).detach() for net, _ in nets])
-    optimiser = MomentumSGD(shared.parameters())
-    for name, parameter in shared.named_parameters():
-        velocities = [own.velocity(net.get_parameter(name)) for net, own in nets]
-        optimiser.state[parameter]["velocity"] = torch.stack(velocities)
-    return shared, optimiser
-
-
-def _become_views(net: Net, optimiser: MomentumSGD, shared: Net, shared_optimiser: MomentumSGD, index: int) -> None:
-    """Let a seed's own parameters and velocities be entry ``index`` of the shared ones."""
-    for own, parameter in zip(net.parameters(), shared.parameters(), strict=True):
-        own.data = parameter.detach()[index]
-        optimiser.state[own]["velocity"] = shared_optimiser.velocity(parameter)[index]
+        own = [net.get_parameter(name) for net in nets]
+        velocities = [optimiser.velocity(each) for optimiser, each in zip(optimisers, own, strict=True)]
+        parameter.data, velocity = torch.stack([each.detach() for each in own]), torch.stack(velocities)
+        shared_optimiser.state[parameter]["velocity"] = velocity
+        for i, (each, optimiser) in enumerate(zip(own, optimisers, strict=True)):
+            each.data, optimiser.state[each]["velocity"] = parameter.detach()[i], velocity[i]
+    return shared, shared_optimiser
 
 
 def fit_seeds(
@@ -115,10 +100,10 @@ def fit_seeds(
     updates, those behind catch up first. ``on_update`` is called after every update with the runs that made it. Raises
     ``Interrupted`` after saving all on a signal.
     """
-    diverged: dict[int, Diverged] = {}
+    ends: list[Diverged | None] = [None for _ in runs]
     batch: list[TrainingRun] = []
     with collected_signals() as received:
-        while active := [run for run in runs if not (run.finished or id(run) in diverged)]:
+        while active := [run for run, end in zip(runs, ends, strict=True) if not (run.finished or end)]:
             t = min(run.trainer.t for run in active)
             behind = [run for run in active if run.trainer.t == t]
             if behind != batch:
@@ -130,15 +115,10 @@ def fit_seeds(
                 try:
                     run.after_update()
                 except Diverged as error:
-                    diverged[id(run)] = error
+                    ends[runs.index(run)] = error
             if received:
                 for run in active:
-                    if id(run) not in diverged:
+                    if ends[runs.index(run)] is None:
                         run.checkpoint()
                 raise Interrupted
-    return [diverged.get(id(run)) for run in runs]
-
-
-def _sgd(trainer: Trainer, network: str) -> MomentumSGD:
-    """Return the optimiser of G or D; ``check_alike`` has refused any other kind."""
-    return cast(MomentumSGD, trainer.optimisers[network])
+    return ends

@@ -1,29 +1,31 @@
 """The simultaneous update of ``cgan.update``, built from the other modules of this folder.
 
-It reads the batch from buffers that stay in place and draws no random number, so that it can be captured as a CUDA
-graph (``graph``) and serve several seeds at once (``seeds``), all buffers then having a leading axis.
+It draws no random number, so that it can be captured as a CUDA graph (``graph``), and it serves several seeds at once
+(``seeds``): the tensors of a batch then have a leading axis.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
-from cgan.batches import TrainingSet, wrong_conditions
+from cgan.batches import Batch, draw_batch
 from cgan.fast.accumulate import Accumulator, Rate
 from cgan.fast.graph import CapturedUpdate
 from cgan.fast.masks import MaskBuffer, fill_bits_
 from cgan.fast.network import FastNetwork
 from cgan.fast.shared_pass import gradient_ratio
 from cgan.losses import discriminator_loss, generator_loss
-from cgan.networks import Discriminator, Generator, fill_noise_
 from cgan.optim import MomentumSGD
-from cgan.packing import CHOICES, pack_rows, repeat_conditions
+from cgan.packing import pack_rows, repeat_conditions
 from cgan.settings import TrainingSettings
-from cgan.specs import GeneratorSpec
+
+if TYPE_CHECKING:
+    from cgan.trainer import Trainer
 
 
 def is_supported(G: nn.Module, D: nn.Module, settings: TrainingSettings) -> bool:
@@ -35,87 +37,72 @@ def is_supported(G: nn.Module, D: nn.Module, settings: TrainingSettings) -> bool
     return settings.update == "simultaneous" and settings.optimiser == "sgd" and only_linear
 
 
-@dataclass
-class Buffers:
-    """Everything random in one update; with a leading axis for several seeds."""
+@dataclass(frozen=True)
+class FastBatch(Batch):
+    """A batch, and the random bits (int64) that the dropout masks of both passes are cut from."""
 
-    examples: Tensor
-    """(n,) int64: numbers of the batch's training examples."""
-    noise: Tensor
-    """(n * pack, input_dim of G)."""
     g_bits: Tensor
-    """int64: random bits of the masks of G's pass."""
     d_bits: Tensor
-    """int64: random bits of the masks of D's pass."""
-    choices: Tensor | None = None
-    """(n, pack - 1) int64: random integers that choose the other data of each real pack."""
-    fake_examples: Tensor | None = None
-    """(n,) int64: examples whose conditions the generated rows take, where these are drawn afresh."""
-    wrong_offset: Tensor | None = None
-    """(n,) int64 from 1 to classes - 1: distance of the wrong label from a row's own, if matching-aware on labels."""
 
-    def of_seed(self, index: int) -> Buffers:
-        """Return views of the buffers of one seed."""
-        held = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Buffers(**{name: tensor[index] for name, tensor in held.items() if tensor is not None})
+
+def stack_batches(batches: Sequence[FastBatch]) -> FastBatch:
+    """Return the batches of several seeds as one, whose tensors have a leading axis."""
+    names = [name for name, tensor in vars(batches[0]).items() if tensor is not None]
+    stacked = {name: torch.stack([getattr(batch, name) for batch in batches]) for name in names}
+    return FastBatch(**{name: stacked.get(name) for name in vars(batches[0])})  # type: ignore[arg-type]
 
 
 class FastUpdate:
     """One simultaneous update: forward and backward passes, gradients accumulated, weights moved, losses summed."""
 
-    def __init__(
-        self,
-        G: Generator,
-        D: Discriminator,
-        g_optimiser: MomentumSGD,
-        d_optimiser: MomentumSGD,
-        training_set: TrainingSet,
-        settings: TrainingSettings,
-        loss_sums: Tensor,
-        *,
-        product_dtype: torch.dtype | None = None,
-        use_graph: bool = False,
-        seeds: int | None = None,
-    ) -> None:
-        """``loss_sums`` (2,) or (seeds, 2) takes D's and G's losses; ``use_graph`` captures the update on CUDA."""
-        self.accumulators = Accumulator(G, g_optimiser), Accumulator(D, d_optimiser)
-        self.G = FastNetwork(G, product_dtype=product_dtype, accumulator=self.accumulators[0])
-        self.D = FastNetwork(D, product_dtype=product_dtype, accumulator=self.accumulators[1])
-        self.training_set, self.settings, self.loss_sums = training_set, settings, loss_sums
-        self.pack = D.spec.pack
-        self.matching = settings.discriminator_loss == "matching_aware"
-        self.buffers = self._empty_buffers(seeds)
-        self._update = CapturedUpdate(self._run, loss_sums.device) if use_graph else self._run
+    def __init__(self, trainer: Trainer) -> None:
+        """Prepare updates of ``trainer``, whose parameters, velocities and loss sums may be those of several seeds.
 
-    def fill(self, buffers: Buffers, examples: Tensor, rng: torch.Generator) -> None:
-        """Put the batch of ``examples`` (n,) and, from ``rng``, everything random into ``buffers``."""
-        buffers.examples.copy_(examples)
-        if buffers.choices is not None:
-            buffers.choices.random_(0, CHOICES, generator=rng)
-        if buffers.fake_examples is not None:
-            buffers.fake_examples.random_(0, self.training_set.count, generator=rng)
-        fill_noise_(buffers.noise, cast(GeneratorSpec, self.G.network.spec).noise, rng)
-        if buffers.wrong_offset is not None:
-            buffers.wrong_offset.random_(1, self.D.network.spec.condition_dim, generator=rng)
-        fill_bits_(buffers.g_bits, rng)
-        fill_bits_(buffers.d_bits, rng)
+        With ``trainer.use_graph`` the update is captured on CUDA.
+        """
+        nets, dtype = {"G": trainer.G, "D": trainer.D}, trainer.product_dtype
+        self.accumulators = [
+            Accumulator(net, cast(MomentumSGD, trainer.optimisers[name])) for name, net in nets.items()
+        ]
+        self.G, self.D = (
+            FastNetwork(net, product_dtype=dtype, accumulator=accumulator)
+            for net, accumulator in zip(nets.values(), self.accumulators, strict=True)
+        )
+        self.specs, self.settings, self.loss_sums = (
+            (trainer.G.spec, trainer.D.spec),
+            trainer.settings,
+            trainer.loss_sums,
+        )
+        self.training_set = trainer.training_set
+        self.matching = self.settings.discriminator_loss == "matching_aware"
+        #: Whether all kinds of rows have the batch's own conditions, wrong ones being those of the row before.
+        self.same_conditions = self.settings.fake_conditions == "batch" and (
+            not self.matching or trainer.D.spec.condition == "real"
+        )
+        self._update = CapturedUpdate(self._run, trainer.device) if trainer.use_graph else self._run
 
-    def __call__(self, lr: float, momentum: float) -> None:
-        """Make the update with what ``buffers`` hold. On CUDA it returns before the kernels finish."""
-        self._update(lr, momentum)
+    def draw(self, examples: Tensor, rng: torch.Generator) -> FastBatch:
+        """Return the batch of the examples with the numbers ``examples`` (n,); everything random comes from ``rng``."""
+        batch = draw_batch(self.training_set, examples, self.settings, *self.specs, rng)
+        d_rows = len(examples) * (3 if self.matching else 2)
+        words = self.G.mask_bit_words(len(batch.z)), self.D.mask_bit_words(d_rows)
+        g_bits, d_bits = (
+            fill_bits_(torch.empty(count, dtype=torch.int64, device=examples.device), rng) for count in words
+        )
+        return FastBatch(**vars(batch), g_bits=g_bits, d_bits=d_bits)
 
-    def _run(self, lr: Rate, momentum: Rate) -> None:
+    def __call__(self, batch: FastBatch, lr: float, momentum: float) -> None:
+        """Make the update. On CUDA it returns before the kernels finish."""
+        self._update(batch, lr, momentum)
+
+    def _run(self, batch: FastBatch, lr: Rate, momentum: Rate) -> None:
         for accumulator in self.accumulators:
             accumulator.set_rates(lr, momentum)
-        buffers, loss, pack = self.buffers, self.settings.generator_loss, self.pack
-        x = self.training_set.packs(buffers.examples, buffers.choices)
-        y = self.training_set.conditions(buffers.examples)
-        y_fake = y if buffers.fake_examples is None else self.training_set.conditions(buffers.fake_examples)
-
-        generated = self.G(buffers.noise, repeat_conditions(y_fake, pack), masks=MaskBuffer(buffers.g_bits).take)
+        loss, pack = self.settings.generator_loss, self.specs[1].pack
+        generated = self.G(batch.z, repeat_conditions(batch.y_fake, pack), masks=MaskBuffer(batch.g_bits).take)
         fake = pack_rows(generated, pack)
         leaf = fake.detach().requires_grad_()  # D's backward pass ends here, and G's starts from its gradient.
-        real_logit, fake_logit, wrong_logit = self._discriminate(x, y, leaf, y_fake)
+        real_logit, fake_logit, wrong_logit = self._discriminate(batch, leaf)
         d_loss = discriminator_loss(real_logit, fake_logit, wrong_logit)
         g_loss = generator_loss(fake_logit, loss)
 
@@ -126,41 +113,14 @@ class FastUpdate:
             accumulator.move()
         self.loss_sums += torch.stack([d_loss, g_loss], -1).detach()
 
-    def _discriminate(
-        self, x: Tensor, y: Tensor | None, fake: Tensor, y_fake: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _discriminate(self, batch: FastBatch, fake: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return D's logits of the real, the generated and, if matching-aware, the mismatched rows, from one pass."""
-        n, offset = x.shape[-2], self.buffers.wrong_offset
-        rows, condition_shifts = ([x, fake, x], [0, 0, 1]) if self.matching else ([x, fake], [0, 0])
-        if y is not None and (y_fake is not y or offset is not None):  # They differ between blocks: one per row.
-            conditions = [y, y_fake]
-            if self.matching:
-                conditions.append(wrong_conditions(y, offset, self.D.network.spec.condition_dim))
-            y = torch.cat([each for each in conditions if each is not None], -2 if y.is_floating_point() else -1)
-            condition_shifts = [0]
-        logits = self.D(
-            torch.cat(rows, -2),
-            y,
-            masks=MaskBuffer(self.buffers.d_bits).take,
-            condition_shifts=condition_shifts,
-            gradient_rows=slice(n, 2 * n),
-        ).split(n, -1)
-        return logits[0], logits[1], logits[2] if self.matching else None
-
-    def _empty_buffers(self, seeds: int | None) -> Buffers:
-        n, pack, device = self.settings.batch_size, self.pack, self.training_set.x.device
-        lead = () if seeds is None else (seeds,)
-
-        def integers(count: int) -> Tensor:
-            return torch.zeros((*lead, count), dtype=torch.int64, device=device)
-
-        conditional = self.training_set.y is not None
-        return Buffers(
-            examples=integers(n),
-            noise=torch.empty((*lead, n * pack, self.G.network.spec.input_dim), device=device),
-            g_bits=integers(self.G.mask_bit_words(n * pack)),
-            d_bits=integers(self.D.mask_bit_words(n * (3 if self.matching else 2))),
-            choices=integers(n * (pack - 1)).unflatten(-1, (n, pack - 1)) if pack > 1 else None,
-            fake_examples=integers(n) if self.settings.fake_conditions == "fresh" and conditional else None,
-            wrong_offset=integers(n) if self.matching and self.D.network.spec.condition != "real" else None,
-        )
+        n, y = batch.x.shape[-2], batch.y
+        rows, shifts = ([batch.x, fake, batch.x], [0, 0, 1]) if self.matching else ([batch.x, fake], [0, 0])
+        if y is not None and not self.same_conditions:
+            conditions = [each for each in (y, batch.y_fake, batch.y_wrong) if each is not None]
+            y, shifts = torch.cat(conditions, -2 if y.is_floating_point() else -1), [0]
+        masks, gradient_rows = MaskBuffer(batch.d_bits).take, slice(n, 2 * n)
+        logits = self.D(torch.cat(rows, -2), y, masks=masks, condition_shifts=shifts, gradient_rows=gradient_rows)
+        real, fake_logit, *wrong = logits.split(n, -1)
+        return real, fake_logit, wrong[0] if self.matching else None

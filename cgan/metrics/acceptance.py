@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from cgan import CganError
-from cgan.metrics.arrays import as_images, as_labels, by_class, plain
+from cgan.metrics.arrays import as_images, as_labels, by_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +24,8 @@ class AcceptanceMatrix:
     """(classes, classes) float64: mean D of real images of class i under label j; NaN rows for absent classes."""
     by_label_fake: Tensor
     """The same of generated images; i is the label they were asked for."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and lists for JSON."""
-        names = ("mean", "accepted", "by_label_real", "by_label_fake")
-        rows = {"rows": ["real", "fake"], "columns": ["own label", "wrong label"]}
-        return rows | {name: plain(getattr(self, name)) for name in names}
+    rows: tuple[str, ...] = ("real", "fake")
+    columns: tuple[str, ...] = ("own label", "wrong label")
 
 
 def packs_of_labels(images: Tensor, labels: Tensor, pack: int) -> tuple[Tensor, Tensor]:
@@ -41,10 +35,8 @@ def packs_of_labels(images: Tensor, labels: Tensor, pack: int) -> tuple[Tensor, 
     """
     if pack == 1:
         return images, labels
-    order = labels.argsort(stable=True)
-    counts = labels.bincount()
-    kept = [part[: len(part) // pack * pack] for part in order.split(counts.tolist())]
-    chosen = torch.cat(kept)
+    by_label = labels.argsort(stable=True).split(labels.bincount().tolist())
+    chosen = torch.cat([members[: len(members) // pack * pack] for members in by_label])
     return images[chosen].unflatten(0, (-1, pack)).flatten(1), labels[chosen[::pack]]
 
 
@@ -67,10 +59,8 @@ def acceptance_matrix(
     Images are (n, d) in the range that D was trained on, with integer labels; a generated image's own label is the one
     it was asked for. A wrong label is drawn uniformly among the other classes, once per image, real images first, from
     ``generator`` (CPU). ``per_class`` images of each class serve the ``by_label`` matrices. Raises ``CganError`` if
-    shapes or labels do not fit, or there is no other label.
+    shapes or labels do not fit.
     """
-    if classes < 2:
-        raise CganError(f"classes is {classes}: a wrong label needs at least two classes")
     mean, accepted = torch.empty(2, 2, 2, dtype=torch.float64)
     by_label = torch.full((2, classes, classes), math.nan, dtype=torch.float64)
 

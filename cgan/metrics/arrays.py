@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor
@@ -34,8 +35,12 @@ def by_class(images: Tensor, labels: Tensor | None, classes: int, name: str) -> 
     return [images[labels == label] for label in range(classes)]
 
 
-def plain(value: Tensor | float) -> Any:
-    """Return numbers and nested lists for JSON, with None for NaN and infinity."""
-    if isinstance(value, Tensor) and value.ndim:
+def plain(value: Any) -> Any:
+    """Return a measure as JSON-ready values: a dataclass by field, a tensor as nested lists; None for NaN, infinity."""
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Tensor):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return float(value) if math.isfinite(value) else None
+    return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -15,6 +15,9 @@ from torch.nn import functional
 from cgan import CganError
 from cgan.metrics.arrays import as_images, as_labels
 
+#: Adam's, after the warm-up.
+LEARNING_RATE = 3e-3
+
 
 class Classifier(nn.Module):
     """Linear layers of the given ``sizes`` (pixels first, classes last) with ReLU between, on standardised images.
@@ -71,16 +74,7 @@ def _one_thread() -> Iterator[None]:
 
 @_one_thread()
 def train_classifier(
-    images: Tensor,
-    labels: Tensor,
-    classes: int,
-    *,
-    seed: int,
-    updates: int | None = None,
-    batch: int = 250,
-    hidden: tuple[int, ...] = (512, 256),
-    learning_rate: float = 3e-3,
-    progress: bool = False,
+    images: Tensor, labels: Tensor, classes: int, *, seed: int, updates: int | None = None, progress: bool = False
 ) -> Classifier:
     """Train a classifier of images (n, d) in [0, 1] with integer labels (n,), on the CPU.
 
@@ -92,11 +86,11 @@ def train_classifier(
 
     images = as_images(images, "images").cpu()
     labels = as_labels(labels, len(images), classes, "labels").cpu()
-    batch = min(batch, len(images))
+    batch = min(250, len(images))
     updates = updates or max(300, 6 * len(images) // batch)
 
     generator = torch.Generator().manual_seed(seed)
-    classifier = Classifier((images.shape[1], *hidden, classes))
+    classifier = Classifier((images.shape[1], 512, 256, classes))
     with torch.no_grad():
         for layer in cast(Iterable[nn.Linear], classifier.layers):
             # He et al. (2015): variance 2 / inputs keeps the scale of the signal through ReLU layers.
@@ -105,7 +99,7 @@ def train_classifier(
         classifier.mean.copy_(images.mean(0))
         classifier.scale.copy_((images - classifier.mean).std().clamp_min(1e-6))
 
-    optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate, fused=True)
+    optimizer = torch.optim.Adam(classifier.parameters(), fused=True)
     order, position = torch.empty(0, dtype=torch.int64), 0
     for update in trange(updates, desc="classifier", unit="update", disable=None if progress else True):
         if position + batch > len(order):
@@ -113,7 +107,7 @@ def train_classifier(
         chosen = order[position : position + batch]
         position += batch
         warm_up = min((update + 1) / (0.1 * updates), 1.0)
-        optimizer.param_groups[0]["lr"] = learning_rate * warm_up * (1 - update / updates)
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * warm_up * (1 - update / updates)
         optimizer.zero_grad()
         functional.cross_entropy(classifier(images[chosen]), labels[chosen]).backward()
         optimizer.step()
@@ -122,14 +116,11 @@ def train_classifier(
 
 @torch.no_grad()
 def predict(classifier: Classifier, images: Tensor, batch: int = 5_000) -> Tensor:
-    """Return the label (n,) int64 that the classifier reads in each of images (n, d) in [0, 1], on their device."""
-    images = as_images(images, "images")
-    device = classifier.mean.device
-    return torch.cat([classifier(block.to(device)).argmax(1) for block in images.split(batch)]).to(images.device)
+    """Return the label (n,) int64 that the classifier reads in each of images (n, d) in [0, 1] on the CPU."""
+    return torch.cat([classifier(block).argmax(1) for block in as_images(images, "images").split(batch)])
 
 
 @torch.no_grad()
 def features(classifier: Classifier, images: Tensor, batch: int = 5_000) -> Tensor:
-    """Return the classifier's last hidden layer (n, units) for images (n, d) in [0, 1], on its device."""
-    device = classifier.mean.device
-    return torch.cat([classifier.features(block.to(device)) for block in as_images(images, "images").split(batch)])
+    """Return the classifier's last hidden layer (n, units) for images (n, d) in [0, 1] on the CPU."""
+    return torch.cat([classifier.features(block) for block in as_images(images, "images").split(batch)])

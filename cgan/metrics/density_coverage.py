@@ -37,12 +37,9 @@ NEIGHBOURS = 5
 def density_coverage(real: Tensor, fake: Tensor, k: int = NEIGHBOURS, block: int = 1_000) -> DensityCoverage:
     """Compare features ``fake`` (m, d) of samples with features ``real`` (n, d), by Euclidean distance.
 
-    Memory is ``block`` x max(n, m) float32 numbers. Raises ``CganError`` if shapes do not fit or a set has k points
-    or fewer.
+    Memory is ``block`` x max(n, m) float32 numbers. Raises ``CganError`` if a set has k points or fewer.
     """
     real, fake = as_images(real, "real"), as_images(fake, "fake")
-    if real.shape[1] != fake.shape[1]:
-        raise CganError(f"real features have {real.shape[1]} numbers each and fake ones {fake.shape[1]}")
     if not 1 <= k < min(len(real), len(fake)):
         raise CganError(
             f"k is {k}, and there are {len(real)} real and {len(fake)} fake points: give more than k of each"
@@ -72,8 +69,7 @@ def density_coverage_by_class(
     """Return ``density_coverage`` of all points as ``overall``, and within each class as the list ``per_class``.
 
     Labels are (n,) and (m,) integers; ``per_class`` holds None for a class with k points or fewer on either side, and
-    is empty if ``fake_labels`` is None. The values are plain dictionaries for JSON. Raises ``CganError`` as
-    ``density_coverage`` does.
+    is empty if ``fake_labels`` is None. The values are plain dictionaries for JSON.
     """
     parts: list[dict[str, float] | None] = []
     if fake_labels is not None:
@@ -81,7 +77,7 @@ def density_coverage_by_class(
         for these, those in zip(*sides, strict=True):
             enough = min(len(these), len(those)) > k
             parts.append(asdict(density_coverage(these, those, k)) if enough else None)
-    return {"overall": asdict(density_coverage(real, fake, k)), "per_class": parts}
+    return {"k": k, "overall": asdict(density_coverage(real, fake, k)), "per_class": parts}
 
 
 def _radius(points: Tensor, k: int, block: int) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cgan.metrics.arrays import as_labels
 from cgan.metrics.diversity import IntraClassDiversity
 from cgan.metrics.label_fidelity import LabelFidelity
 
@@ -34,20 +33,16 @@ CROWDED_SHARE = 0.5
 
 def describe_faults(
     fidelity: LabelFidelity | None,
-    diversity: IntraClassDiversity | None,
+    diversity: IntraClassDiversity,
     classes: int,
-    *,
-    predicted: Tensor | None = None,
+    predicted: Tensor,
 ) -> list[str]:
     """Return what is wrong with samples, one sentence per fault; an empty list when they are healthy.
 
     ``fidelity`` None: an unconditional net, whose labels as read, ``predicted`` (n,), show which classes it covers.
-    ``diversity`` None leaves that side out.
     """
-    faults = [] if diversity is None else _diversity_faults(diversity)
-    if fidelity is not None:
-        return faults + _fidelity_faults(fidelity, classes)
-    return faults if predicted is None else faults + _coverage_faults(predicted, classes)
+    faults = _diversity_faults(diversity)
+    return faults + (_coverage_faults(predicted, classes) if fidelity is None else _fidelity_faults(fidelity, classes))
 
 
 def _diversity_faults(diversity: IntraClassDiversity) -> list[str]:
@@ -82,14 +77,12 @@ def _diversity_faults(diversity: IntraClassDiversity) -> list[str]:
 
 
 def _fidelity_faults(fidelity: LabelFidelity, classes: int) -> list[str]:
-    chance = 1 / classes
-    counts = fidelity.confusion.double()
-    read = counts.sum(0) / counts.sum()
+    chance, counts = 1 / classes, fidelity.confusion.double()
     if classes > 1 and fidelity.share < chance + OBEDIENCE * (1 - chance):
-        fault = f"labels ignored: {fidelity.share:.0%} are read as asked, chance is {chance:.0%}"
+        read = counts.sum(0) / counts.sum()
         top = int(read.argmax())
         crowded = f", and {read[top]:.0%} of all samples are read as {top}" if read[top] > CROWDED_SHARE else ""
-        return [fault + crowded]
+        return [f"labels ignored: {fidelity.share:.0%} are read as asked, chance is {chance:.0%}{crowded}"]
     faults = []
     for label in range(classes):
         asked, share = counts[label].sum(), float(fidelity.per_class[label])
@@ -99,7 +92,7 @@ def _fidelity_faults(fidelity: LabelFidelity, classes: int) -> list[str]:
         elsewhere = float((counts[:, label].sum() - counts[label, label]) / rest) if rest else 0.0
         row[label] = 0
         other = int(row.argmax())
-        if share < UNSEEN_SHARE * chance and elsewhere < UNSEEN_SHARE * chance:
+        if max(share, elsewhere) < UNSEEN_SHARE * chance:
             faults.append(
                 f"label {label} looks never trained: {share:.0%} of its samples and {elsewhere:.0%} of the rest are "
                 f"read as {label}; its own are most often read as {other} ({row[other]:.0%})"
@@ -112,17 +105,14 @@ def _fidelity_faults(fidelity: LabelFidelity, classes: int) -> list[str]:
 
 
 def _coverage_faults(predicted: Tensor, classes: int) -> list[str]:
-    predicted = as_labels(predicted, len(predicted), classes, "predicted").cpu()
     if len(predicted) < COVERAGE_SAMPLES * classes:
         return []
-    shares = torch.bincount(predicted, minlength=classes).double() / len(predicted)
-    missing = shares < UNSEEN_SHARE / classes
-    top = int(shares.argmax())
+    shares = torch.bincount(predicted.cpu(), minlength=classes).double() / len(predicted)
+    missing, top = shares < UNSEEN_SHARE / classes, int(shares.argmax())
     if missing.any():
-        covered, absent = classes - int(missing.sum()), _labels_in_words(missing)
         return [
-            f"the samples cover only {covered} of the {classes} classes: {absent} missing, {shares[top]:.0%} are read "
-            f"as {top}"
+            f"the samples cover only {classes - int(missing.sum())} of the {classes} classes: "
+            f"{_labels_in_words(missing)} missing, {shares[top]:.0%} are read as {top}"
         ]
     if classes > 2 and shares[top] > CROWDED_SHARE:
         return [f"the samples crowd into one class: {shares[top]:.0%} are read as {top}"]

@@ -23,7 +23,7 @@ from cgan.devices import Precision
 from cgan.fast.accumulate import Accumulator, Rate, accumulating_linear
 from cgan.fast.masks import MaskBuffer
 from cgan.fast.seeds import SeedsTrainer
-from cgan.fast.update import FastUpdate
+from cgan.fast.update import FastBatch, FastUpdate
 from cgan.losses import discriminator_loss, generator_loss
 from cgan.trainer import Trainer
 from data.labelled import ImageDataset
@@ -202,17 +202,16 @@ def distance(found: Iterable[Tensor], reference: Iterable[Tensor]) -> float:
 # ---- the ablation of each optimisation
 
 
-def second_pass(self: FastUpdate, lr: Rate, momentum: Rate) -> None:
+def second_pass(self: FastUpdate, batch: FastBatch, lr: Rate, momentum: Rate) -> None:
     """Update G by a pass through D of its own, whose gradient for D's weights is computed in vain."""
     for accumulator in self.accumulators:
         accumulator.set_rates(lr, momentum)
-    x, y = self.training_set.data(self.buffers.examples), self.training_set.conditions(self.buffers.examples)
-    fake = self.G(self.buffers.noise, y, masks=MaskBuffer(self.buffers.g_bits).take)
-    real_logit, fake_logit, _ = self._discriminate(x, y, fake.detach().requires_grad_(), y)
+    fake = self.G(batch.z, batch.y, masks=MaskBuffer(batch.g_bits).take)
+    real_logit, fake_logit, _ = self._discriminate(batch, fake.detach().requires_grad_())
     d_loss = discriminator_loss(real_logit, fake_logit)
     d_loss.backward()
     self.accumulators[1].set_rates(1e-30, 1.0)  # At a rate of 0 the product would be left out.
-    logit = self.D(fake, y, masks=MaskBuffer(self.buffers.d_bits).take)
+    logit = self.D(fake, batch.y, masks=MaskBuffer(batch.d_bits).take)
     g_loss = generator_loss(logit, self.settings.generator_loss)
     g_loss.backward()
     for accumulator in self.accumulators:

@@ -12,7 +12,6 @@ import tyro
 
 from cgan import CganError
 from experiments import UsageError
-from experiments.mnist.evaluate import Estimator, digit_classifier, draw_grid, measure_run, summary
 from experiments.mnist.presets import MNIST_PRESETS, MnistConfig, on_digits
 from experiments.runs import training
 from experiments.runs.cli import Options, check_name, parse_command, printed_command, run
@@ -61,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
     command = parse(argv)
     from data.mnist import load_digit_images
+    from experiments.mnist.evaluate import measure_run, summary
 
     dataset = load_digit_images(command.dataset, command.data_root)
     if dataset.embedded and command.preset_file is None:  # a file's settings hold as they are
@@ -82,9 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return status
         diverged = train(command, runs, dataset)
         for this in runs:
-            if this.folder.path not in diverged:
-                print(f"measuring {this.folder} at its stopping point ...")
-                print_result(this.folder, dataset)
+            if this.folder.path in diverged:
+                continue
+            print(f"measuring {this.folder} at its stopping point ...")
+            result = measure_run(this.folder, dataset)
+            print(f"\n{result.preset} on {dataset.name}, seed {result.seed}\n{summary(result)}\n")
+            print(f"figures, result.json and weights are in {this.folder}; samples.png is the paper's figure 2")
+            labels = () if result.label_fidelity is None else ("--labels", "0-9")
+            print(f"more images: {printed_command('experiments.sample', this.folder, *labels)}")
     if diverged:
         raise CganError("; ".join(f"{folder}: {reason}" for folder, reason in diverged.items()))
     return status
@@ -114,6 +119,7 @@ def open_run(command: Command, dataset: ImageDataset, seed: int, held: ExitStack
 def train(command: Command, runs: Sequence[training.Run], dataset: ImageDataset) -> dict[Path, str]:
     """Train to the stopping points, or on from the last checkpoints; return the runs that diverged, and why."""
     from cgan.devices import resolve_device
+    from experiments.mnist.evaluate import Estimator, digit_classifier, draw_grid
 
     config, record, device = command.config, runs[0].config, resolve_device(command.device)
     seeds = [this.config.seed for this in runs]
@@ -132,8 +138,7 @@ def train(command: Command, runs: Sequence[training.Run], dataset: ImageDataset)
     )
     for this in runs:
         print(f"run folder {this.folder}")
-    classifier = digit_classifier(dataset, runs[0].folder.path)
-    estimator = Estimator(config, dataset, classifier, device)
+    estimator = Estimator(config, dataset, digit_classifier(dataset, runs[0].folder.path), device)
 
     def after_estimate(trainer: Trainer, folder: RunFolder) -> list[str]:
         draw_grid(estimator.samples, estimator, folder.path, f"update {trainer.t:,}")
@@ -178,15 +183,6 @@ def build(
         )
         for seed in seeds
     ]
-
-
-def print_result(folder: RunFolder, dataset: ImageDataset) -> None:
-    """Measure a trained run, and print its result and what can be done with it."""
-    result = measure_run(folder, dataset)
-    print(f"\n{result.preset} on {dataset.name}, seed {result.seed}\n{summary(result)}\n")
-    print(f"figures, result.json and weights are in {folder}; samples.png is the paper's figure 2")
-    labels = () if result.label_fidelity is None else ("--labels", "0-9")
-    print(f"more images: {printed_command('experiments.sample', folder, *labels)}")
 
 
 if __name__ == "__main__":

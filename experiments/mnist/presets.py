@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from cgan.settings import StoppingSettings, TrainingSettings
-from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init
-from cgan.specs import parse_layers as layers
+from cgan.specs import DiscriminatorSpec, GeneratorSpec
 from experiments import UsageError
 from experiments.runs.files import convert_record
 
@@ -63,16 +62,15 @@ class MnistConfig:
     def from_dict(cls, record: dict[str, Any]) -> MnistConfig:
         """Return what ``as_dict`` wrote; raises ``UsageError`` or ``CganError`` on anything else."""
         try:
-            nets = GeneratorSpec.from_dict(record["generator"]), DiscriminatorSpec.from_dict(record["discriminator"])
-            parts: dict[str, Any] = {
-                "training": TrainingSettings,
-                "stopping": StoppingSettings,
-                "estimate": EstimateSettings,
-            }
-            rest: list[Any] = [convert_record(record[name], form, f"settings.{name}") for name, form in parts.items()]
+            return cls(
+                GeneratorSpec.from_dict(record["generator"]),
+                DiscriminatorSpec.from_dict(record["discriminator"]),
+                convert_record(record["training"], TrainingSettings, "settings.training"),
+                convert_record(record["stopping"], StoppingSettings, "settings.stopping"),
+                convert_record(record["estimate"], EstimateSettings, "settings.estimate"),
+            )
         except KeyError as error:
             raise UsageError(f"settings of a run of mnist lack {error}; give those of one") from None
-        return cls(*nets, *rest)
 
 
 def paper() -> MnistConfig:
@@ -85,17 +83,17 @@ def paper() -> MnistConfig:
             noise="centred_uniform",
             condition="one_hot",
             condition_dim=10,
-            input_branch=layers("relu:200,dropout=0.5"),
-            condition_branch=layers("relu:1000,dropout=0.5"),
-            joint=layers("relu:1200,dropout=0.5"),
+            input_branch="relu:200,dropout=0.5",
+            condition_branch="relu:1000,dropout=0.5",
+            joint="relu:1200,dropout=0.5",
             output_dim=784,
             output="sigmoid",
             # By fan-in, or 200 noise units at +-0.05 make G start almost constant, and D wins at once.
-            input_init=Init("fan_in"),
-            joint_init=Init("fan_in"),
-            output_init=Init("fan_in"),
+            input_init="fan_in",
+            joint_init="fan_in",
+            output_init="fan_in",
             # Not by fan-in: the label would outweigh the noise (82 instead of 131 nats at epoch 25).
-            condition_init=Init("uniform", 0.05),
+            condition_init="uniform:0.05",
             # Zero, not GAN's logit of the mean pixel: the sigmoid has no slope there (-62 instead of 131).
             output_bias="zero",
         ),
@@ -103,13 +101,13 @@ def paper() -> MnistConfig:
             input_dim=784,
             condition="one_hot",
             condition_dim=10,
-            input_branch=layers("maxout:240x5,dropout=0.5"),
-            condition_branch=layers("maxout:50x5,dropout=0.5"),
-            joint=layers("maxout:240x4,dropout=0.5"),
-            input_init=Init("uniform", 0.005),
-            condition_init=Init("uniform", 0.005),
-            joint_init=Init("uniform", 0.005),
-            output_init=Init("uniform", 0.005),
+            input_branch="maxout:240x5,dropout=0.5",
+            condition_branch="maxout:50x5,dropout=0.5",
+            joint="maxout:240x4,dropout=0.5",
+            input_init="uniform:0.005",
+            condition_init="uniform:0.005",
+            joint_init="uniform:0.005",
+            output_init="uniform:0.005",
             # GAN's own; 0.5 reached 137 where 0.2 reached 144 nats, at epoch 30.
             input_dropout=0.2,
         ),
@@ -120,18 +118,10 @@ def paper() -> MnistConfig:
 
 def paper_literal() -> MnistConfig:
     """Section 4.1 to the letter (noise U(0, 1), dropout on hidden units only), weights and biases as in GAN."""
-    config = paper()
-    narrow = Init("uniform", 0.05)
+    config, inits = paper(), {f"{part}_init": "uniform:0.05" for part in ("input", "joint", "output")}
     return replace(
         config,
-        generator=replace(
-            config.generator,
-            noise="uniform",
-            output_bias="marginals",
-            input_init=narrow,
-            joint_init=narrow,
-            output_init=narrow,
-        ),
+        generator=replace(config.generator, noise="uniform", output_bias="marginals", **inits),  # type: ignore[arg-type]
         discriminator=replace(config.discriminator, input_dropout=0.0),
     )
 
@@ -142,16 +132,16 @@ def gan() -> MnistConfig:
         generator=GeneratorSpec(
             input_dim=100,
             noise="centred_uniform",
-            joint=layers("relu:1200", "relu:1200"),
+            joint=("relu:1200", "relu:1200"),
             output_dim=784,
             output="sigmoid",
             output_bias="marginals",
         ),
         discriminator=DiscriminatorSpec(
             input_dim=784,
-            joint=layers("maxout:240x5,dropout=0.5", "maxout:240x5,dropout=0.5"),
-            joint_init=Init("uniform", 0.005),
-            output_init=Init("uniform", 0.005),
+            joint=("maxout:240x5,dropout=0.5", "maxout:240x5,dropout=0.5"),
+            joint_init="uniform:0.005",
+            output_init="uniform:0.005",
             input_dropout=0.2,
         ),
         training=TrainingSettings(decay=1.000004),
@@ -160,7 +150,6 @@ def gan() -> MnistConfig:
 
 def tutorial() -> MnistConfig:
     """A widely copied tutorial variant: label embeddings, LeakyReLU, batch normalisation, Adam, alternating updates."""
-    normal = Init("normal", 0.02)
     return MnistConfig(
         generator=GeneratorSpec(
             input_dim=100,
@@ -168,20 +157,20 @@ def tutorial() -> MnistConfig:
             condition="embedding",
             condition_dim=10,
             embedding_dim=10,
-            joint=layers("leaky_relu:128", *(f"leaky_relu:{n},batch_norm" for n in (256, 512, 1024))),
+            joint=("leaky_relu:128", *(f"leaky_relu:{n},batch_norm" for n in (256, 512, 1024))),
             output_dim=784,
             output="tanh",
-            joint_init=normal,
-            output_init=normal,
+            joint_init="normal:0.02",
+            output_init="normal:0.02",
         ),
         discriminator=DiscriminatorSpec(
             input_dim=784,
             condition="embedding",
             condition_dim=10,
             embedding_dim=10,
-            joint=layers("leaky_relu:512", "leaky_relu:512,dropout=0.4", "leaky_relu:512,dropout=0.4"),
-            joint_init=normal,
-            output_init=normal,
+            joint=("leaky_relu:512", "leaky_relu:512,dropout=0.4", "leaky_relu:512,dropout=0.4"),
+            joint_init="normal:0.02",
+            output_init="normal:0.02",
         ),
         training=TrainingSettings(
             batch_size=64,
@@ -205,9 +194,9 @@ def conditional_best() -> MnistConfig:
         config,
         generator=replace(
             config.generator,
-            input_branch=layers("relu:200,dropout=0.25"),
-            condition_branch=layers("relu:1000,dropout=0.25"),
-            joint=layers("relu:1200,dropout=0.25"),
+            input_branch="relu:200,dropout=0.25",
+            condition_branch="relu:1000,dropout=0.25",
+            joint="relu:1200,dropout=0.25",
         ),
         training=replace(config.training, decay=1.000004, averaging=0.999),
         stopping=replace(config.stopping, max_updates=40_000),
@@ -232,10 +221,11 @@ def on_digits(config: MnistConfig, given: Container[str] = ()) -> MnistConfig:
     digits, so the figures are optimistic: 99.6% of the samples are read as asked at update 3,000 (9% before).
     """
     stopping = {"max_updates": 20_000, "estimate_every": 500, "patience": 10, "min_updates": 5_000}
-    d, sees_labels = config.discriminator, {}
+    d = config.discriminator
+    sees_labels: dict[str, Any] = {}
     if d.condition == "one_hot":
         sees_labels = {
-            "condition_init": Init("uniform", 0.5),
+            "condition_init": "uniform:0.5",
             "condition_branch": tuple(replace(layer, dropout=0.0) for layer in d.condition_branch),
             "joint": tuple(replace(layer, dropout=min(layer.dropout, 0.25)) for layer in d.joint),
         }

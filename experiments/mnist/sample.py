@@ -48,8 +48,6 @@ class Command:
                 check_output(path, option)
         if self.out.suffix != ".png":
             raise UsageError(f"--out {self.out}: the file is a PNG, so end its name in .png")
-        if self.npy and self.npy.resolve() == self.out.resolve():
-            raise UsageError(f"--npy {self.npy}: the PNG goes there; give another name, such as samples.npy")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -86,7 +87,7 @@ class Settings:
 
 @dataclass
 class Inputs:
-    """Images of every role, (n, d) float32, and notes on them for the reader."""
+    """Images of every role (samples, valid, test), (n, d) float32, and notes on them for the reader."""
 
     names: dict[str, str]
     """What each role's images are from: the file, run, control or data set."""
@@ -96,9 +97,10 @@ class Inputs:
     """The data set that the test images are of."""
 
     def add(self, role: str, images: np.ndarray, notes: Sequence[str] = ()) -> None:
-        """Add the images of ``role``: samples, valid or test."""
+        """Add the images of ``role``, once they are known to have the others' size and range."""
         self.arrays[role] = images
         self.notes += notes
+        check_alike({f"--{name} {self.names[name]}": array for name, array in self.arrays.items()})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,13 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for note in inputs.notes:
         print(f"note: {note}", file=sys.stderr)
     scoring = time.perf_counter()
+    samples, valid, test = (torch.from_numpy(inputs.arrays[role]) for role in ("samples", "valid", "test"))
     result = parzen.evaluate(
-        torch.from_numpy(inputs.arrays["samples"]).to(device),
-        torch.from_numpy(inputs.arrays["valid"]),
-        torch.from_numpy(inputs.arrays["test"]),
-        sigmas,
-        memory_mib=settings.memory_mib,
-        progress=sys.stderr.isatty(),
+        samples.to(device), valid, test, sigmas, memory_mib=settings.memory_mib, progress=sys.stderr.isatty()
     )
     ended = time.perf_counter()
     print(format_table(result, inputs.names))
@@ -161,14 +159,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Raise ``UsageError`` for what is wrong with the options alone, before anything is read."""
+    """Raise ``UsageError`` on a mistake that can be told before any file is read."""
     for flag, path, suffix in (("--json", settings.json, ".json"), ("--plot", settings.plot, ".png")):
         if path is None:
             continue
-        if path.suffix != suffix or path.is_dir():
-            raise UsageError(f"{flag} {path}: give a file name that ends in {suffix}")
-        if not path.parent.is_dir():
-            raise UsageError(f"{flag} {path}: there is no folder {path.parent}, create it first")
+        if path.suffix != suffix or not path.parent.is_dir():
+            raise UsageError(f"{flag} {path}: give a file name that ends in {suffix}, in a folder that exists")
         check_output(path, flag)
     if settings.samples in DATA_SETS:
         raise UsageError(
@@ -177,15 +173,15 @@ def check(settings: Settings) -> None:
     for flag, name in (("--valid", settings.valid), ("--test", settings.test)):
         if name in (REAL, KMEANS):
             raise UsageError(f"{flag} {name}: give mnist, digits or a file of images")
-    if settings.count is not None:
-        if Path(settings.samples).is_file():
-            raise UsageError("--count is for a generator or a control: a file is scored whole, leave it out")
-        if settings.count < 1:
-            raise UsageError(f"--count {settings.count}: at least one sample is needed")
-    if settings.seed < 0:
-        raise UsageError(f"--seed {settings.seed}: give 0 or a positive number")
-    if settings.threads is not None and settings.threads < 1:
-        raise UsageError(f"--threads {settings.threads}: at least one is needed")
+    if settings.count is not None and Path(settings.samples).is_file():
+        raise UsageError("--count is for a generator or a control: a file is scored whole, leave it out")
+    for flag, value, least in (
+        ("--count", settings.count, 1),
+        ("--seed", settings.seed, 0),
+        ("--threads", settings.threads, 1),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{flag} {value}: give {least} or more")
 
 
 def parse_sigmas(text: str) -> tuple[float, ...]:
@@ -207,56 +203,50 @@ def read_inputs(settings: Settings) -> Inputs:
     from data.mnist import load_digit_images
 
     samples, roles = settings.samples, {"valid": settings.valid, "test": settings.test}
-    inputs, loaded = Inputs({"samples": samples, **roles}), {}
-    net = None
+    inputs, net, count = Inputs({"samples": samples, **roles}), None, settings.count or COUNT
     if samples not in (REAL, KMEANS):
         if Path(samples).suffix or Path(samples).is_file():
             inputs.add("samples", *read_images(Path(samples)))
         else:
             net = load_generator(samples, "mnist")
-            if (settings.count or COUNT) % CLASSES:
-                raise UsageError(f"--count {settings.count}: a run draws equally many of 10 classes, give a multiple")
+            if count % CLASSES:
+                raise UsageError(f"--count {count}: a run draws equally many of {CLASSES} classes, give a multiple")
     for role, name in roles.items():
         if name not in DATA_SETS:
             inputs.add(role, *read_images(Path(name)))
 
+    @cache
     def data_set(name: str) -> ImageDataset:
         if name == "auto":
-            name = "digits" if net and net.config.dataset.embedded else "mnist"
-        if name not in loaded:
-            loaded[name] = load_digit_images(name, settings.data_root)  # type: ignore[arg-type]
-        return loaded[name]
+            return data_set("digits" if net and net.config.dataset.embedded else "mnist")
+        return load_digit_images(name, settings.data_root)  # type: ignore[arg-type]
 
     for role, name in roles.items():
         if name in DATA_SETS:
-            inputs.names[role] = data_set(name).name
-            inputs.test_set = data_set(name) if role == "test" else None
-            inputs.add(role, getattr(data_set(name), role).images)
+            found = data_set(name)
+            inputs.names[role], inputs.test_set = found.name, found if role == "test" else None
+            inputs.add(role, getattr(found, role).images)
     if samples in (REAL, KMEANS):
-        train = data_set("mnist").train.images
-        check_alike(inputs.names, {"samples": train, **inputs.arrays})
-        inputs.add("samples", *control(samples, train, settings.count or COUNT, settings.seed))
+        inputs.add("samples", *control(samples, data_set("mnist").train.images, count, settings.seed))
     elif net is not None:
         from experiments.mnist.sampling import samples_of
 
-        drawn = samples_of(net.generator, net.classes, (settings.count or COUNT) // CLASSES, settings.seed)
+        drawn = samples_of(net.generator, net.classes, count // CLASSES, settings.seed)
         inputs.add("samples", *as_images(drawn, samples))
-    check_alike(inputs.names, inputs.arrays)
     return inputs
 
 
-def check_alike(names: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise ``UsageError`` if images differ in their number of values, or greatly in their range."""
-    names = {role: f"--{role} {names[role]}" for role in arrays}
+def check_alike(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise ``UsageError`` if images, by what they are called, differ in size, or greatly in range."""
     if len({array.shape[1] for array in arrays.values()}) > 1:
-        held = ", ".join(f"{names[role]} has {array.shape[1]}" for role, array in arrays.items())
+        held = ", ".join(f"{name} has {array.shape[1]}" for name, array in arrays.items())
         raise UsageError(f"{held} values an image: they must agree, so give images of one size")
-    sizes = {role: float(np.abs(array).max()) for role, array in arrays.items()}
-    large, small = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
-    if sizes[small] > 0 and sizes[large] > MAX_RATIO * sizes[small]:
-        advice = "divide the first by 255" if 200 < sizes[large] <= 255 else "bring both to [0, 1]"
+    highest = {name: float(np.abs(array).max()) for name, array in arrays.items()}
+    large, small = max(highest, key=highest.__getitem__), min(highest, key=highest.__getitem__)
+    if 0 < MAX_RATIO * highest[small] < highest[large]:
+        advice = "divide the first by 255" if 200 < highest[large] <= 255 else "bring both to [0, 1]"
         raise UsageError(
-            f"{names[large]} has values up to {sizes[large]:.4g} but {names[small]} up to {sizes[small]:.4g}: {advice}"
+            f"{large} has values up to {highest[large]:.4g} but {small} up to {highest[small]:.4g}: {advice}"
         )
 
 
@@ -264,8 +254,8 @@ def control(name: str, train: np.ndarray, count: int, seed: int) -> tuple[np.nda
     """Return the samples (count, d) of a control made from the training images (n, d), and a note on how.
 
     ``mnist-train``: that many random training images. ``mnist-kmeans``: these, after some rounds of k-means
-    (Lloyd's algorithm) over all training images. Theis et al. report 313 nats for theirs. These, nearly converged,
-    score 336; mini-batch k-means scored 310 after one pass over the images and 325 after four.
+    (Lloyd's algorithm) over all training images. Theis et al. report 313 nats for theirs; these, nearly converged,
+    score 336.
     """
     if count > len(train):
         raise UsageError(f"--count {count}: there are {len(train)} training images, give at most that many")
@@ -309,12 +299,11 @@ def compare_neighbours(inputs: Inputs) -> dict[str, dict[str, Any]]:
 
 def format_table(result: ParzenResult, names: Mapping[str, str]) -> str:
     """Return the result as a text table."""
-    sigmas = result.sigmas
+    sigmas, width = result.sigmas, max(map(len, ("from", names["valid"], names["test"])))
     rows = (
         ("validation", names["valid"], result.n_valid, result.valid_mean, result.valid_se),
         ("test", names["test"], result.n_test, result.test_mean, result.test_se),
     )
-    width = max(len("from"), *(len(row[1]) for row in rows))
     lines = [
         f"{result.n_samples:,} samples of {result.dim} values from {names['samples']}",
         f"sigma {result.sigma:.4g}, the best of {len(sigmas)} from {sigmas[0]:.4g} to {sigmas[-1]:.4g} "

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from experiments import UsageError
-
-#: The array to take where a file has several, in this order.
-_NAMES = ("samples", "images")
 
 #: Values this far outside [0, 1] come from rounding.
 _TOLERANCE = 1e-3
@@ -25,16 +22,24 @@ def read_images(path: Path) -> tuple[np.ndarray, list[str]]:
 
     Axes after the first are flattened row by row, so (n, 28, 28) becomes (n, 784). Bytes (uint8) are divided by
     255. Of several arrays in a .npz or .safetensors file, the one named ``samples``, else ``images``, is taken.
-
-    Raises:
-        UsageError: the file is missing, damaged or of another kind, or holds no images in this sense.
+    Raises ``UsageError`` if the file is missing, damaged or of another kind, or holds no images in this sense.
     """
     readers = {".npy": _read_numpy, ".npz": _read_numpy, ".safetensors": _read_safetensors}
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
     if path.suffix.lower() not in readers:
         raise UsageError(f"{path}: not a file of arrays; give a .npy, .npz or .safetensors file")
-    return as_images(readers[path.suffix.lower()](path), str(path))
+    try:
+        array = readers[path.suffix.lower()](path)
+    except (UsageError, PermissionError):
+        raise
+    except Exception as error:  # The readers raise errors of a dozen kinds on damaged files.
+        # NumPy takes any other file for a pickle, and says how to load it.
+        reason = "it holds no array, or one of Python objects" if "pickle" in str(error) else error
+        raise UsageError(
+            f"{path}: not a whole {path.suffix} file of plain numbers ({reason}); write it again"
+        ) from error
+    return as_images(array, str(path))
 
 
 def as_images(array: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
@@ -69,29 +74,20 @@ def as_images(array: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _read_numpy(path: Path) -> np.ndarray:
-    try:
-        # Mapped: a damaged header that promises more than the file holds is refused before memory is allocated.
-        content = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return content
-        with content:
-
-            def member(name: str) -> np.ndarray:
-                # The zip directory states the size; zipfile unpacks no more than that.
-                members = content.zip.namelist()
-                size = content.zip.getinfo(name if name in members else f"{name}.npy").file_size
-                if size > MAX_UNPACKED:
-                    raise UsageError(
-                        f"{path}: the array {name} takes {size / 2**30:.1f} GiB unpacked, and at most "
-                        f"{MAX_UNPACKED // 2**30} GiB are read; save fewer images, or a .npy file"
-                    )
-                return content[name]
-
-            return _pick(path, content.files, member)
-    except (UsageError, PermissionError):
-        raise
-    except Exception as error:  # NumPy's readers raise errors of a dozen kinds on damaged files
-        raise _damaged(path, error) from error
+    # Mapped: a damaged header that promises more than the file holds is refused before memory is allocated.
+    content = np.load(path, mmap_mode="r", allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        return content
+    with content:
+        name = _pick(path, content.files)
+        # The zip directory states the size; zipfile unpacks no more than that.
+        size = max(each.file_size for each in content.zip.infolist() if each.filename in (name, f"{name}.npy"))
+        if size > MAX_UNPACKED:
+            raise UsageError(
+                f"{path}: the array {name} takes {size / 2**30:.1f} GiB unpacked, and at most "
+                f"{MAX_UNPACKED // 2**30} GiB are read; save fewer images, or a .npy file"
+            )
+        return content[name]
 
 
 def _read_safetensors(path: Path) -> np.ndarray:
@@ -99,31 +95,18 @@ def _read_safetensors(path: Path) -> np.ndarray:
     from safetensors import safe_open
 
     open(path, "rb").close()  # safetensors reports a file without permission as missing
-    try:
-        with safe_open(path, framework="pt") as content:
-            tensor = _pick(path, content.keys(), content.get_tensor)
-    except (UsageError, PermissionError):
-        raise
-    except Exception as error:
-        raise _damaged(path, error) from error
+    with safe_open(path, framework="pt") as content:
+        tensor = content.get_tensor(_pick(path, content.keys()))
     # NumPy has no bfloat16 or 8-bit floats.
     known = (torch.float16, torch.float32, torch.float64)
     return tensor.float().numpy() if tensor.is_floating_point() and tensor.dtype not in known else tensor.numpy()
 
 
-def _pick(path: Path, names: Iterable[str], get: Callable[[str], object]):  # type: ignore[no-untyped-def]
-    """Return the array named ``samples``, else ``images``, else the only one."""
+def _pick(path: Path, names: Iterable[str]) -> str:
+    """Return the name ``samples``, else ``images``, else the only one."""
     names = list(names)
-    for name in _NAMES:
+    for name in ("samples", "images", *names[: len(names) == 1]):
         if name in names:
-            return get(name)
-    if len(names) == 1:
-        return get(names[0])
+            return name
     held = f"the arrays {', '.join(sorted(names))}" if names else "no array"
     raise UsageError(f'{path}: holds {held}; save the images under the name "samples"')
-
-
-def _damaged(path: Path, error: BaseException) -> UsageError:
-    if "pickle" in str(error):  # NumPy takes any other file for a pickle, and says how to load it
-        error = ValueError("it holds no array, or one of Python objects")
-    return UsageError(f"{path}: not a whole {path.suffix} file of plain numbers ({error}); write it again")

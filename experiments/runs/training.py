@@ -314,11 +314,10 @@ class TrainingEnd:
 
 def training_end(folder: RunFolder, stopping: StoppingSettings) -> TrainingEnd:
     """Return how training ended; raises ``CganError`` naming the checkpoint if it is damaged."""
-    from cgan.checkpoint import convert
-    from cgan.loop import Progress, load_checkpoint
+    from cgan.loop import load_checkpoint
 
     _, record = load_checkpoint(folder.checkpoint_path)
-    progress = convert(record.progress, Progress, folder.checkpoint_path)
+    progress = record.progress
     return TrainingEnd(
         updates=record.trainer.t,
         best_update=progress.best_t,

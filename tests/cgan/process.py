@@ -18,8 +18,6 @@ from tests.cgan import nets
 UPDATES = 60
 #: Exit statuses: after saving on a signal, and after a second signal that ended the process at once.
 INTERRUPTED, ENDED = 3, 4
-#: One training for each kind of update, both with every kind of random number and of state.
-CASES = {"fast": "fresh conditions", "plain": "tutorial"}
 
 
 def estimate(trainer: Trainer) -> Estimate:
@@ -30,35 +28,35 @@ def estimate(trainer: Trainer) -> Estimate:
     return Estimate(-distance, {"distance": distance}, "")
 
 
-def train(folder: Path, case: str, checkpoint_seconds: float = 0.0, pause: float = 0.0) -> None:
-    """Train in ``folder`` from where its checkpoint stands; the file ``looping`` appears there after ten updates."""
-    torch.set_num_threads(1)
-    # Background jobs of a shell start with Ctrl-C ignored.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
-    signal.signal(signal.SIGINT, signal.SIG_IGN if case == "hanging in the background" else signal.default_int_handler)
-    hanging = case.startswith("hanging")
+def train(folder: Path, hang: bool = False, checkpoint_seconds: float = 0.0, pause: float = 0.0) -> None:
+    """Train in ``folder`` from where its checkpoint stands; the file ``waiting`` appears there after ten updates.
 
-    def hang(_: Trainer) -> Estimate:
-        (folder / "estimating").touch()
+    ``hang``: as a background job, which shells start with Ctrl-C ignored, whose first estimate does not end.
+    """
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
+    signal.signal(signal.SIGINT, signal.SIG_IGN if hang else signal.default_int_handler)
+
+    def never_ending(_: Trainer) -> Estimate:
+        (folder / "waiting").touch()
         time.sleep(120)
         return Estimate(0.0, {}, "")
 
     def on_update(trainer: Trainer) -> None:
         if pause and trainer.t == 10:
-            (folder / "looping").touch()
+            (folder / "waiting").touch()
         time.sleep(pause)
 
     stopping = StoppingSettings(
         max_updates=UPDATES, first_estimate=UPDATES // 2, estimate_every=20, patience=100, min_updates=0
     )
-    name = CASES["fast" if hanging else case]
     try:
         fit(
-            nets.trainer(*nets.CASES[name], fast=name in nets.FAST),
+            nets.trainer(*nets.CASES["fresh conditions"]),  # With every kind of random number and of state.
             stopping,
-            hang if hanging else estimate,
+            never_ending if hang else estimate,
             folder,
-            identity={"case": case},
+            identity={"hang": hang},
             resume=True,
             on_update=on_update,
             checkpoint_seconds=checkpoint_seconds,

@@ -1,23 +1,19 @@
-"""Checkpoints: contents survive, damage is refused, and a kill leaves the old or the new file whole."""
+"""Checkpoints: contents survive, damage is refused, a failure leaves the old file whole; kills are in test_trainer."""
 
 from __future__ import annotations
 
 import errno
-import multiprocessing
-import random
 import resource
 import signal
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cgan import CganError, checkpoint
-from cgan.networks import Discriminator, Generator
-from tests.cgan.nets import assert_one_sentence, layers, refused, specs
+from cgan import checkpoint
+from cgan.networks import Generator
+from tests.cgan.nets import layers, refused, specs
 
 TENSORS = {
     "G.w": torch.arange(6.0).view(2, 3),
@@ -58,38 +54,30 @@ def test_views_and_parameters_are_saved_by_value(tmp_path: Path) -> None:
     assert not tensors["parameter"].requires_grad
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    for path in (tmp_path / "c.safetensors", tmp_path):
-        with refused(str(path), "no such checkpoint"):
-            checkpoint.load(path)
-
-
 def test_any_truncation_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     checkpoint.save(path, TENSORS, RECORD)
     whole = path.read_bytes()
     for length in [*range(0, len(whole), 7), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with refused(str(path), "safetensors"):
+        with refused(str(path), "not a readable safetensors file"):
             checkpoint.load(path)
+    path.unlink()
+    for missing in (path, tmp_path):
+        with refused(str(missing), "no such checkpoint"):
+            checkpoint.load(missing)
 
 
-def test_any_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+def test_any_flipped_bit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     checkpoint.save(path, TENSORS, RECORD)
     whole = path.read_bytes()
-    harmless = 0
     for place in range(len(whole)):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << (place * 5 % 8)  # Every bit has its turn in one byte or another.
         path.write_bytes(damaged)
-        try:
-            tensors, record = checkpoint.load(path)
-            assert same(tensors) and record == RECORD, place
-            harmless += 1
-        except CganError as error:
-            assert_one_sentence(error, str(path))
-    assert harmless == 0
+        with refused(str(path)):
+            checkpoint.load(path)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -101,17 +89,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     pickled.write_bytes(b"PK")
     with refused(str(pickled), "weights_only=True"):
         checkpoint.load(pickled)
-    for content in (b"", b"PK\x03\x04 a zip", b"\n" * 100, np.random.default_rng(0).bytes(1000)):
-        path.write_bytes(content)
-        with refused(str(path), "not a readable safetensors file"):
-            checkpoint.load(path)
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     checkpoint.save(path, TENSORS, RECORD)
-    with pytest.raises(TypeError):
-        checkpoint.save(path, TENSORS, {"not": {1, 2}})
     with pytest.raises(FileNotFoundError):
         checkpoint.save(tmp_path / "missing" / "c", TENSORS, RECORD)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -128,39 +110,6 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     assert names(tmp_path) == ["c.safetensors"]
 
 
-def save_forever(path: Path) -> None:
-    """Save one file after another; all numbers in a file, and its record, are the same."""
-    torch.set_num_threads(1)
-    i = 0
-    while True:
-        i += 1
-        checkpoint.save(path, {"a": torch.full((200, 500), i), "b": torch.full((3,), float(i))}, {"i": i})
-
-
-def test_a_kill_while_saving_leaves_a_whole_file(tmp_path: Path) -> None:
-    path = tmp_path / "c.safetensors"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cgan.loop"])
-    chance = random.Random()
-    for _ in range(6):
-        path.unlink(missing_ok=True)
-        process = context.Process(target=save_forever, args=(path,), daemon=True)
-        process.start()
-        while not path.exists():
-            assert process.is_alive()
-            time.sleep(0.001)
-        time.sleep(chance.uniform(0, 0.03))
-        process.kill()
-        process.join(60)
-        tensors, record = checkpoint.load(path)
-        assert record["i"] >= 1
-        assert (tensors["a"] == record["i"]).all() and (tensors["b"] == record["i"]).all()
-        assert set(names(tmp_path)) <= {"c.safetensors", ".c.safetensors.tmp"}
-    # What the last process left half-written is gone with the next save.
-    checkpoint.save(path, TENSORS, RECORD)
-    assert names(tmp_path) == ["c.safetensors"]
-
-
 def test_weights_load_into_their_own_network_alone(tmp_path: Path) -> None:
     rng = torch.Generator().manual_seed(0)
     spec = specs(condition="embedding", generator={"joint": layers("relu:6,batch_norm")})
@@ -170,9 +119,8 @@ def test_weights_load_into_their_own_network_alone(tmp_path: Path) -> None:
     wider = Generator(specs(condition="embedding")[0], rng)
     before = {name: value.clone() for name, value in wider.state_dict().items()}
     for module, state, words in (
-        (wider, first.state_dict(), ("Generator", "joint.0.norm.weight", "none expected")),
-        (second, wider.state_dict(), ("Generator", "joint.0.norm.weight", "missing")),
-        (Discriminator(spec[1], rng), first.state_dict(), ("Discriminator", "input_branch.0.linear.weight")),
+        (wider, first.state_dict(), ("joint.0.norm.weight", "none expected")),
+        (second, wider.state_dict(), ("joint.0.norm.weight", "missing")),
         (wider, {**wider.state_dict(), "output.bias": torch.zeros(4)}, ("output.bias", "(4,)", "(5,)")),
     ):
         with refused("best.safetensors", "another spec", *words):

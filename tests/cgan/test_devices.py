@@ -17,11 +17,10 @@ CPU = torch.device("cpu")
 
 def test_auto_is_the_best_device_there_is() -> None:
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    assert resolve_device().type == resolve_device("auto").type == expected
-    assert resolve_device("cpu") == CPU
+    assert resolve_device().type == expected and resolve_device("cpu") == CPU
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "CPU", "cuda:99", "meta"])
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cuda:99", "meta"])
 def test_a_device_that_is_unknown_or_not_here_is_refused(name: str) -> None:
     with refused(repr(name), "auto"):
         resolve_device(name)
@@ -41,19 +40,15 @@ def test_the_cpu_is_prepared_as_asked() -> None:
         devices.prepare_cpu(0)
 
 
-def test_precision_is_the_named_one_or_the_quicker() -> None:
-    assert [resolve_precision(name, CPU) for name in ("float32", "bfloat16")] == ["float32", "bfloat16"]
-    for name in ("float16", ""):
-        with refused(repr(name), "auto, float32 or bfloat16"):
-            resolve_precision(name, CPU)
-    assert resolve_precision("auto", torch.device("mps")) == "float32"
-    assert min(devices.product_seconds((torch.float32, torch.bfloat16), n=32, repeats=2)) > 0
-
-
-@pytest.mark.parametrize(("seconds", "expected"), [(0.7, "bfloat16"), (0.8, "float32"), (2.0, "float32")])
-def test_auto_takes_bfloat16_where_it_is_quicker(
+@pytest.mark.parametrize(("seconds", "expected"), [(0.7, "bfloat16"), (0.8, "float32")])
+def test_precision_is_the_named_one_or_the_quicker(
     seconds: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert [resolve_precision(name, CPU) for name in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+    with refused("'float16'", "auto, float32 or bfloat16"):
+        resolve_precision("float16", CPU)
+    assert resolve_precision("auto", torch.device("mps")) == "float32"
+    assert min(devices.product_seconds((torch.float32, torch.bfloat16), n=32, repeats=2)) > 0
     # Only one kind of processor can be here, so the times are given.
     times = {torch.bfloat16: seconds, torch.float32: 1.0}
     monkeypatch.setattr(devices, "product_seconds", lambda dtypes: [times[dtype] for dtype in dtypes])

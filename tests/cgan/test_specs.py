@@ -62,7 +62,7 @@ def test_malformed_layers_and_initialisations_are_refused() -> None:
                 kind.parse(text)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     st.one_of(
         st.text(max_size=20),
@@ -77,6 +77,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
             assert_one_sentence(error)
 
 
+@settings(max_examples=50)
 @given(
     st.lists(some_layers(), max_size=3).map(tuple),
     st.lists(some_layers(), max_size=2).map(tuple),
@@ -87,21 +88,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_specs_survive_json(
     joint: tuple[Layer, ...], branch: tuple[Layer, ...], init: Init, p: float, condition: tuple[str, int, int]
 ) -> None:
-    kind, dim, embedding_dim = condition
-    common: dict[str, Any] = {
-        "input_dim": 7,
-        "condition": kind,
-        "condition_dim": dim,
-        "embedding_dim": embedding_dim,
-        "joint": joint,
-        "input_branch": branch,
-        "condition_branch": branch[:1],
-        "joint_init": init,
-        "condition_dropout": p,
-    }
+    branches = {"joint": joint, "input_branch": branch, "condition_branch": branch[:1]}
+    common: Any = (7, *condition), branches | {"joint_init": init, "condition_dropout": p}
     for spec in (
-        GeneratorSpec(**common, output="tanh", noise="normal", output_bias="marginals", output_dim=3),
-        DiscriminatorSpec(**common),
+        GeneratorSpec(*common[0], **common[1], output="tanh", noise="normal", output_bias="marginals", output_dim=3),
+        DiscriminatorSpec(*common[0], **common[1]),
     ):
         assert type(spec).from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
         assert spec.layers == branch + branch[:1] + joint
@@ -111,14 +102,6 @@ def test_specs_survive_json(
 def test_layers_and_initialisations_are_taken_as_text_too(joint: Any) -> None:
     spec = GeneratorSpec(3, joint=joint, joint_init="normal:0.02")
     assert spec == GeneratorSpec(3, joint=(Layer("relu", 64),), joint_init=Init("normal", 0.02))
-    assert DiscriminatorSpec(3, input_branch=("maxout:4x2", Layer("relu", 5))).layers[0] == Layer("maxout", 4, 2)
-
-
-@pytest.mark.parametrize("field", ["input_branch", "condition_branch", "joint", "joint_init"])
-@pytest.mark.parametrize("value", [64, None, ["relu:64", 64], {"relu": 64}, "relu64"])
-def test_anything_else_than_layers_is_refused(field: str, value: Any) -> None:
-    with refused(field if value != "relu64" else "relu64", "such as" if field != "joint_init" else "uniform:0.05"):
-        GeneratorSpec(3, "one_hot", 4, **{field: value})
 
 
 @pytest.mark.parametrize(
@@ -131,16 +114,14 @@ def test_anything_else_than_layers_is_refused(field: str, value: Any) -> None:
         ({"embedding_dim": 3}, ("embedding_dim",)),
         ({"condition": "label"}, ("condition", "'label'")),
         ({"input_dropout": 1.0}, ("input_dropout", "1.0")),
-        ({"condition_dropout": -0.5}, ("condition_dropout", "-0.5")),
         ({"condition_dropout": float("nan")}, ("condition_dropout", "nan")),
         ({"output_dim": 0}, ("output_dim",)),
         ({"output": "softmax"}, ("output", "'softmax'")),
-        ({"output_bias": "mean"}, ("output_bias", "'mean'")),
         ({"noise": "gaussian"}, ("noise", "'gaussian'")),
         ({"joint": ["relu"]}, ("layer 'relu'",)),
-        ({"joint": 5}, ("GeneratorSpec", "wrong type")),
-        ({"joint": [5]}, ("GeneratorSpec", "wrong type")),
-        ({"joint_init": 0.05}, ("GeneratorSpec", "wrong type")),
+        ({"joint": 5}, ("joint is 5", "such as")),
+        ({"joint": ["relu:3", 5]}, ("joint is", "such as")),
+        ({"joint_init": 0.05}, ("joint_init is 0.05", "uniform:0.05")),
         ({"input_dim": "100"}, ("GeneratorSpec", "wrong type")),
         ({"colour": "red"}, ("colour",)),
         ({"joint": ["relu:100000000000"]}, ("joint", "GB")),
@@ -162,30 +143,19 @@ def test_a_malformed_record_is_refused(change: dict[str, Any], words: tuple[str,
     ("make", "words"),
     [
         (lambda: Layer("tanh", 3), ("activation", "'tanh'", "relu")),
-        (lambda: Layer("relu", 3, 2), ("relu:3x2", "maxout")),
-        (lambda: Init("xavier"), ("'xavier'", "fan_in")),
         (lambda: Init("normal", float("nan")), ("positive",)),
         (lambda: TrainingSettings(batch_size=0), ("batch_size is 0",)),
-        (lambda: TrainingSettings(learning_rate=-1.0), ("learning_rate is -1.0",)),
-        (lambda: TrainingSettings(learning_rate=float("inf")), ("learning_rate is inf",)),
         (lambda: TrainingSettings(learning_rate=float("nan")), ("learning_rate is nan",)),
+        (lambda: TrainingSettings(learning_rate=float("inf")), ("learning_rate is inf",)),
         (lambda: TrainingSettings(learning_rate=1e-7), ("learning_rate is 1e-07", "min_learning_rate 1e-06")),
-        (lambda: TrainingSettings(min_learning_rate=0.0), ("min_learning_rate is 0.0",)),
         (lambda: TrainingSettings(decay=0.9), ("decay is 0.9",)),
         (lambda: TrainingSettings(momentum_start=1.0), ("momentum_start is 1.0",)),
-        (lambda: TrainingSettings(momentum_end=-0.1), ("momentum_end is -0.1",)),
         (lambda: TrainingSettings(momentum_ramp=-1), ("momentum_ramp is -1",)),
-        (lambda: TrainingSettings(adam_beta1=1.0), ("adam_beta1 is 1.0",)),
         (lambda: TrainingSettings(adam_beta2=1.5), ("adam_beta2 is 1.5",)),
-        (lambda: TrainingSettings(optimiser="rmsprop"), ("optimiser is 'rmsprop'", "sgd, adam")),
-        (lambda: TrainingSettings(update="both"), ("update is 'both'", "alternating")),
         (lambda: TrainingSettings(generator_loss="hinge"), ("generator_loss is 'hinge'", "minimax")),
-        (lambda: TrainingSettings(discriminator_loss="hinge"), ("discriminator_loss is 'hinge'", "matching_aware")),
-        (lambda: TrainingSettings(fake_conditions="all"), ("fake_conditions is 'all'", "fresh")),
         (lambda: StoppingSettings(max_updates=0), ("max_updates is 0",)),
-        (lambda: StoppingSettings(first_estimate=0), ("first_estimate is 0",)),
-        (lambda: StoppingSettings(estimate_every=0), ("estimate_every is 0",)),
         (lambda: StoppingSettings(patience=-1), ("patience is -1",)),
+        (lambda: StoppingSettings(keep="first"), ("keep is 'first'",)),
     ],
 )
 def test_settings_out_of_range_are_refused(make: Any, words: tuple[str, ...]) -> None:

@@ -9,21 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from cgan.batches import TrainingSet, draw_batch, wrong_conditions
+from cgan.batches import TrainingSet, draw_batch
 from cgan.fast.masks import bit_mask
 from tests.cgan import nets
 from tests.cgan.nets import CASES, CLASSES, DATA_DIM, FAST, MATCHING, SGD, assert_same_state, layers, specs
 from tests.cgan.reference import Training
 
 
-@pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
 @pytest.mark.parametrize(
-    ("name", "dtype", "relative", "absolute"),
-    [(name, torch.float64, 1e-9, 1e-9) for name in CASES]
+    ("name", "fast", "dtype", "relative", "absolute"),
+    [(name, fast, torch.float64, 1e-9, 1e-9) for name in CASES for fast in (False, True)]
     # Adam divides the gradient of a bias before batch normalisation, zero but for rounding, by its own size.
-    + [(name, torch.float32, 1e-4, 3e-6) for name in CASES if name != "tutorial"],
+    + [(name, True, torch.float32, 1e-4, 3e-6) for name in CASES if name != "tutorial"],
 )
-def test_three_updates_equal_numpy(name: str, dtype: torch.dtype, relative: float, absolute: float, fast: bool) -> None:
+def test_three_updates_equal_numpy(name: str, fast: bool, dtype: torch.dtype, relative: float, absolute: float) -> None:
     trainer = nets.trainer(*CASES[name], dtype=dtype, fast=fast)
     assert trainer.fast_update_supported == (fast and name in FAST)
     by_hand = Training(trainer)
@@ -55,16 +54,9 @@ def test_the_fast_update_equals_the_plain_one_with_the_same_masks(name: str) -> 
 
 @pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
 @pytest.mark.parametrize("update", ["simultaneous", "alternating"])
-@pytest.mark.parametrize(
-    ("activation", "tolerance"),
-    [
-        ("linear:40", 0.03),  # Rounding alone: bfloat16 holds two to three decimal digits.
-        ("maxout:40x2", 0.1),  # Now and then another piece is the largest, which moves a small weight's gradient.
-    ],
-)
-def test_bfloat16_products_stay_near_float32(activation: str, tolerance: float, update: str, fast: bool) -> None:
-    """One update moves each weight as in float32 to 3% (10% with maxout) in norm; weights stay float32."""
-    branches = {part: layers(activation) for part in ("input_branch", "condition_branch", "joint")}
+def test_bfloat16_products_stay_near_float32(update: str, fast: bool) -> None:
+    """One update moves each weight as in float32 to 3% in norm, which is rounding; weights stay float32."""
+    branches = {part: layers("linear:40") for part in ("input_branch", "condition_branch", "joint")}
     pair, settings = specs(generator=branches, discriminator=branches), replace(SGD, batch_size=64, update=update)
     y = torch.arange(128) % CLASSES
     noise = torch.rand(128, DATA_DIM, generator=torch.Generator().manual_seed(5))
@@ -78,7 +70,7 @@ def test_bfloat16_products_stay_near_float32(activation: str, tolerance: float, 
         if name.split(".")[1:2] != ["optimiser"] and name.startswith(("G.", "D.")):
             moved, expected = value - start[name], full.state()[0][name] - start[name]
             assert value.dtype == torch.float32
-            assert 0 < (moved - expected).norm() < tolerance * expected.norm(), name
+            assert 0 < (moved - expected).norm() < 0.03 * expected.norm(), name
     assert half.losses() == pytest.approx(full.losses(), rel=5e-3)
     # Evaluation is in float32: the same weights give the same samples to the bit.
     full.G.load_state_dict(half.G.state_dict())
@@ -94,22 +86,17 @@ def test_wrong_conditions_are_never_the_row_s_own() -> None:
     counts = batch.y_wrong.bincount(minlength=CLASSES)
     assert counts[2] == 0
     assert all(abs(counts[c] - n / 3) < 5 * math.sqrt(n * 2 / 9) for c in (0, 1, 3))
-    vectors = torch.arange(60.0).view(20, 3)
-    wrong = wrong_conditions(vectors, None, 3)
+    vectors, rows = torch.arange(60.0).view(20, 3), torch.arange(20)
+    data = TrainingSet(torch.zeros(20, DATA_DIM), vectors)
+    wrong = draw_batch(data, rows, MATCHING, *specs(condition="real"), torch.Generator().manual_seed(0)).y_wrong
     assert not (wrong == vectors).any() and torch.equal(wrong.sort(0).values, vectors)
 
 
 def test_every_epoch_shows_every_example_once_in_another_order() -> None:
+    trainer = nets.trainer(specs(), data=TrainingSet(torch.rand(12, DATA_DIM), torch.arange(12) % CLASSES))
     seen: list[Tensor] = []
-
-    class Recorded(TrainingSet):
-        def data(self, examples: Tensor) -> Tensor:
-            seen.append(examples.clone())
-            return super().data(examples)
-
-    data = Recorded(torch.rand(12, DATA_DIM), torch.arange(12) % CLASSES)
-    trainer = nets.trainer(specs(), data=data)
     for _ in range(4):
+        seen.append(trainer.next_examples())
         trainer.step()
     first, second = torch.cat(seen[:2]), torch.cat(seen[2:])
     assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(12))
@@ -122,10 +109,7 @@ def test_indexed_examples_equal_stored_pairs() -> None:
     x, y = torch.rand(7, DATA_DIM, generator=rng), torch.randn(3, 3, generator=rng)
     x_index, y_index = torch.randint(7, (40,), generator=rng), torch.randint(3, (40,), generator=rng)
     indexed, pairs = TrainingSet(x, y, x_index, y_index), TrainingSet(x[x_index], y[y_index])
-    assert indexed.count == pairs.count == 40
-    assert {t.data_ptr() for t in vars(indexed).values() if isinstance(t, Tensor)} == {
-        t.data_ptr() for t in (x, y, x_index, y_index)
-    }
+    assert indexed.count == pairs.count == 40 and indexed.x is x and indexed.y is y
     a, b = (nets.trainer(specs(condition="real"), data=data) for data in (indexed, pairs))
     for _ in range(3):
         a.step()

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 
 from cgan import checkpoint
 from cgan.loop import Estimate
+from cgan.specs import LAYER_FIELDS
 from cgan.trainer import Trainer
 from experiments.mnist import __main__ as mnist
 from experiments.mnist import evaluate, sample
@@ -71,29 +72,22 @@ def test_a_run_leaves_the_files_that_the_design_names(mnist_run: Path) -> None:
     names = {path.name for path in mnist_run.iterdir()}
     pictures = {"samples", "curves", "acceptance", "label_fidelity", "neighbours", "interpolation", "parzen"}
     assert names >= {"config.json", "metrics.csv", "checkpoint.safetensors", "best.safetensors", "result.json"}
-    assert names >= {f"{name}.png" for name in pictures}
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert not any(name.endswith(".tmp") for name in names)
     for name in pictures:
         Image.open(mnist_run / f"{name}.png").verify()
-    assert metrics(mnist_run)["update"].tolist() == [40, 120, 240, 360]
-
-
-def test_records_hold_what_was_trained_and_measured(mnist_run: Path) -> None:
-    found, config = result(mnist_run), RunFolder(mnist_run).read_config("mnist")
+    found, config, table = result(mnist_run), RunFolder(mnist_run).read_config("mnist"), metrics(mnist_run)
     assert found.dataset.name == "digits (embedded)" and found.dataset.embedded
     assert found.stopped_by == "max_updates" and found.seed == 1 and found.updates == 360
     assert (found.parzen.n_samples, found.parzen.n_test, found.parzen.dim) == (300, 300, 784)
     assert np.isfinite([found.parzen.valid_mean, found.parzen.valid_se, found.parzen.test_mean]).all()
-    table = metrics(mnist_run)
+    assert table["update"].tolist() == [40, 120, 240, 360]
     assert found.best_update == table["update"][table["valid_log_likelihood"].idxmax()]
     assert found.weights == RunFolder(mnist_run).best_weights() and found.weights.update == found.best_update
     assert len(found.label_fidelity.per_class) == 10 and np.shape(found.acceptance.mean) == (2, 2)
     assert (config.numerics, config.fast, config.threads) == (NUMERICS, True, 1)
-    assert config.changes.keys() == {
-        "generator.input_branch", "generator.condition_branch", "generator.joint", "discriminator.input_branch",
-        "discriminator.condition_branch", "discriminator.joint", "estimate.samples_per_class", "estimate.images",
-    }  # fmt: skip
+    branches = {f"{net}.{part}" for net in ("generator", "discriminator") for part in LAYER_FIELDS}
+    assert config.changes.keys() == branches | {"estimate.samples_per_class", "estimate.images"}
     assert config.preset_updates is not None and config.preset_updates > 360
 
 
@@ -299,15 +293,12 @@ def test_a_full_disk_names_the_file_and_how_to_go_on(
     [
         (("--data-root", "/nowhere/at/all"), ("/nowhere/at/all", "does not exist")),
         (("--device", "cuda:77"), ("cuda:77",)),
-        (("--training.learning-rate", "-1"), ("learning_rate",)),
         (("--generator.joint", "relu:100000000000"), ("joint", "weights", "GB")),
-        (("--generator.condition", "none"), ("condition",)),
         (("--training.batch-size", "5000"), ("batch_size",)),
         (("--generator.joint", "relu:8,batch_norm", "--training.batch-size", "1"), ("batch_size", "batch norm")),
         (("--replicas", "1000000000"), ("--replicas",)),
         (("--replicas", "2", "--training.optimiser", "adam"), ("one by one",)),
         (("--name", "../elsewhere"), ("--name",)),
-        (("--estimate.samples-per-class", "1000000000"), ("samples_per_class",)),
     ],
 )
 def test_mistakes_get_one_sentence_and_leave_nothing(
@@ -332,7 +323,7 @@ def test_changed_records_are_resumed_or_refused_and_left(
     else:
         tensors, record = checkpoint.load(mnist_run / name)
         files = ["config.json", "best.safetensors", "classifier.safetensors"]
-    for _ in range(fuzz_count(30)):
+    for _ in range(fuzz_count(20)):
         for file in files:
             shutil.copy(mnist_run / file, folder / file)
         changed = mutate_text(record, rng)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -62,12 +60,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 # What it does
 
 
-def test_as_a_user_types_it_it_prints_draws_and_writes_what_scikit_learn_finds(folder: Path) -> None:
+def test_it_prints_draws_and_writes_what_scikit_learn_finds(folder: Path, score: Call) -> None:
     out = ("--json", "out.json", "--plot", "out.png")
-    environment = {**commands.environment(), "PYTHONPATH": str(commands.ROOT)}
-    done = subprocess.run(
-        commands.command("parzen", *FILES, *out), cwd=folder, env=environment, capture_output=True, text=True
-    )
+    done = score(*FILES, *out)
     assert done.returncode == 0 and done.stderr == ""
     result = json.loads(Path("out.json").read_text())
     sigmas = np.logspace(-1, 0, 10)
@@ -77,10 +72,8 @@ def test_as_a_user_types_it_it_prints_draws_and_writes_what_scikit_learn_finds(f
     test = densities[best].score_samples(np.load("t.npy"))
     assert result["sigma"] == pytest.approx(sigmas[best])
     np.testing.assert_allclose(result["valid_means"], curve, atol=1e-4)
-    assert result["valid_mean"] == pytest.approx(max(curve), abs=1e-4)
     assert result["test_mean"] == pytest.approx(test.mean(), abs=1e-4)
     assert result["test_se"] == pytest.approx(test.std() / math.sqrt(50), abs=1e-4)
-    assert result["valid_se"] > 0
     assert (result["n_samples"], result["n_valid"], result["n_test"], result["dim"]) == (200, 40, 50, 4)
     assert result["command"] == f"python -m experiments.parzen {' '.join((*FILES, *out))}"
     assert f"{test.mean():.2f}" in done.stdout and f"sigma {sigmas[best]:.4g}" in done.stdout
@@ -95,7 +88,7 @@ def test_the_edge_of_the_grid_is_reported(folder: Path, score: Call, grid: str, 
     assert (f"widen --sigmas {word}" in done.stdout) if word else ("widen" not in done.stdout)
 
 
-def test_the_same_images_in_any_file_score_the_same(folder: Path, score: Call) -> None:
+def test_the_same_images_are_read_from_any_file(folder: Path) -> None:
     samples = np.load("s.npy")
     np.savez("one.npz", anything=samples)
     np.savez_compressed("several.npz", labels=np.arange(200), images=samples[:3], samples=samples.astype(np.float64))
@@ -103,33 +96,18 @@ def test_the_same_images_in_any_file_score_the_same(folder: Path, score: Call) -
     np.save("square.npy", samples.reshape(200, 2, 2))
     np.save("fortran.npy", np.asfortranarray(samples))
     Path("fortran.npy").rename("FORTRAN.NPY")
-    score(*FILES, "--json", "first.json")
-    first = json.loads(Path("first.json").read_text())
     for name in ("one.npz", "several.npz", "several.safetensors", "square.npy", "FORTRAN.NPY"):
-        assert score("--samples", name, *FILES[2:], "--json", "next.json").returncode == 0
-        following = json.loads(Path("next.json").read_text())
-        assert following["test_mean"] == pytest.approx(first["test_mean"], abs=1e-9), name
-
-
-def test_half_precision_and_bfloat16_are_read(folder: Path) -> None:
-    samples = torch.from_numpy(np.load("s.npy"))
+        read, notes = read_images(Path(name))
+        assert read.dtype == np.float32 and np.array_equal(read, samples) and not notes, name
     for dtype in (torch.float16, torch.bfloat16):
-        save_tensors({"samples": samples.to(dtype)}, "half.safetensors")
-        read, notes = read_images(Path("half.safetensors"))
-        assert read.dtype == np.float32 and not notes
-        assert torch.equal(torch.from_numpy(read), samples.to(dtype).float())
-
-
-def test_bytes_are_divided_by_255_and_that_is_said(folder: Path, score: Call) -> None:
+        save_tensors({"samples": torch.from_numpy(samples).to(dtype)}, "half.safetensors")
+        read, _ = read_images(Path("half.safetensors"))
+        assert torch.equal(torch.from_numpy(read), torch.from_numpy(samples).to(dtype).float())
     levels = np.random.default_rng(0).integers(0, 256, (200, 4), dtype=np.uint8)
     np.save("bytes.npy", levels)
-    np.save("floats.npy", levels.astype(np.float32) / 255)
-    scores = []
-    for name in ("bytes", "floats"):
-        done = score("--samples", f"{name}.npy", *FILES[2:], "--json", f"{name}.json")
-        assert done.returncode == 0 and ("divided by 255" in done.stderr) == (name == "bytes")
-        scores.append(json.loads(Path(f"{name}.json").read_text())["test_mean"])
-    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    read, notes = read_images(Path("bytes.npy"))
+    np.testing.assert_allclose(read, levels / 255, rtol=1e-6)
+    assert "divided by 255" in notes[0]
 
 
 def test_values_outside_0_and_1_get_advice_that_fits(folder: Path, score: Call) -> None:
@@ -163,18 +141,6 @@ def test_the_kmeans_control_is_lloyds_algorithm_from_the_other_controls_images()
     assert not np.array_equal(real, other)
 
 
-def test_real_training_images_of_mnist_as_samples(score: Call, tmp_path: Path) -> None:
-    if not (Path(os.environ.get("CGAN_DATA", "")) / "MNIST" / "raw").is_dir() or "CGAN_DATA" not in os.environ:
-        pytest.skip("needs real MNIST: CGAN_DATA names no folder with MNIST/raw")
-    out = tmp_path / "out.json"
-    done = score("--samples", "mnist-train", "--count", 1000, "--seed", 1, "--json", out)
-    assert done.returncode == 0 and "1,000 random images of the 50,000 training images" in done.stderr
-    result = json.loads(out.read_text())
-    assert (result["n_samples"], result["n_valid"], result["n_test"], result["dim"]) == (1000, 10_000, 10_000, 784)
-    # A tenth of the samples: less than the 243 nats of 10,000, and more than what noise scores.
-    assert 100 < result["test_mean"] < 243
-
-
 def test_a_run_is_scored_on_images_it_has_not_seen(mnist_run: Path, tmp_path: Path, score: Call) -> None:
     out = tmp_path / "out.json"
     # The command's own default is the data set of the run; the name without "-digits" finds it too.
@@ -203,10 +169,7 @@ def test_a_run_is_scored_on_images_it_has_not_seen(mnist_run: Path, tmp_path: Pa
 
 def write_bad_files() -> None:
     good = images(20)
-    Path("empty.npy").touch()
     Path("cut.npy").write_bytes(Path("s.npy").read_bytes()[:-100])
-    np.savez("whole.npz", samples=good)
-    Path("cut.npz").write_bytes(Path("whole.npz").read_bytes()[:200])
     save_file({"samples": good}, "whole.safetensors")
     Path("cut.safetensors").write_bytes(Path("whole.safetensors").read_bytes()[:-50])
     np.savez("several.npz", a=good, b=good)
@@ -214,33 +177,27 @@ def write_bad_files() -> None:
     np.save("objects.npy", np.array([[1, "a"]], dtype=object))
     np.save("integers.npy", np.arange(80).reshape(20, 4))
     np.save("binary.npy", np.eye(4, dtype=np.uint8))
-    np.save("no-rows.npy", good[:0])
     np.save("flat.npy", good[0])
     np.save("wide.npy", images(20, 9))
     np.save("nan.npy", np.where(np.arange(20)[:, None] == 7, np.nan, good))
     np.save("huge.npy", good.astype(np.float64) * 1e300)
-    Path("picture.png").write_bytes(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("no-such.npy", ["there is no such file"]),
-        ("empty.npy", ["not a whole .npy file"]),
         ("cut.npy", ["not a whole .npy file"]),
-        ("cut.npz", ["not a whole .npz file"]),
         ("cut.safetensors", ["not a whole .safetensors file"]),
         ("several.npz", ["the arrays a, b", '"samples"']),
         ("none.npz", ["no array"]),
         ("objects.npy", ["plain numbers"]),
         ("integers.npy", ["int64", "floats in [0, 1]"]),
         ("binary.npy", ["all 0 or 1", "float32"]),
-        ("no-rows.npy", ["(0, 4)"]),
         ("flat.npy", ["(4,)"]),
         ("wide.npy", ["--samples wide.npy has 9", "--valid v.npy has 4"]),
         ("nan.npy", ["NaN", "image 7 of 20"]),
         ("huge.npy", ["infinity"]),
-        ("picture.png", [".npy, .npz or .safetensors"]),
         ("mnist", ["mnist-train"]),
     ],
 )
@@ -259,35 +216,25 @@ def test_a_bad_file_of_samples_is_refused(folder: Path, score: Call, name: str, 
         (("--sigmas", "1:0.1:10"), ["sigmas from 1 to 0.1"]),
         (("--sigmas", "0.1:1"), ["START:STOP:COUNT"]),
         (("--sigmas", "0.1:1:100000000"), ["at most 1,000"]),
-        (("--json", "no/such/out.json"), ["--json", "no folder no/such"]),
+        (("--json", "no/such/out.json"), ["--json no/such/out.json", "a folder that exists"]),
         (("--json", "s.npy"), ["--json s.npy", ".json"]),
-        (("--json", "folder.json"), ["--json folder.json"]),
         (("--plot", "out.pdf"), [".png"]),
         (("--count", "5"), ["--count", "leave it out"]),
-        (("--seed", "-1"), ["--seed -1"]),
         (("--threads", "0"), ["--threads 0"]),
         (("--memory-mib", "0"), ["memory_mib=0"]),
         (("--valid", "mnist-train"), ["--valid mnist-train"]),
-        (("--valid", "wide.npy"), ["--valid wide.npy has 9", "--test t.npy has 4"]),
         (("--test", "nan.npy"), ["nan.npy"]),
-        (("--test", "no-such.npy"), ["no-such.npy"]),
         (("--samples", "mnist-train", "--count", "0"), ["--count 0"]),
         (("--valid", "mnist", "--data-root", "no-such-folder"), ["no-such-folder"]),
     ],
 )
 def test_a_bad_option_is_refused(folder: Path, score: Call, arguments: tuple[str, ...], words: list[str]) -> None:
     write_bad_files()
-    Path("folder.json").mkdir()
     before = contents(folder)
     given = dict(zip(FILES[::2], FILES[1::2], strict=True)) | dict(zip(arguments[::2], arguments[1::2], strict=True))
     done = score(*(word for pair in given.items() for word in pair))
     commands.assert_one_sentence(done, *words)
     assert contents(folder) == before and done.stdout == ""
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
-def test_a_device_that_is_not_there_is_refused(folder: Path, score: Call) -> None:
-    commands.assert_one_sentence(score(*FILES, "--device", "cuda"), "cuda")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
