@@ -62,7 +62,7 @@ def fetch(
 ) -> Path:
     """Download ``destination`` from the first of ``urls`` (http, https) that has the right file; return it.
 
-    ``verify``: returns what is wrong with the downloaded file, in words that follow its name, or None.
+    ``verify``: returns what is wrong with a file, in words that follow its name, or None if it is whole and right.
     ``max_bytes``: the size from which a file is refused, whether or not the server states a size.
     ``https_only``: refuse plain http, redirects included, except to this machine.
 

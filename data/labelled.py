@@ -1,4 +1,4 @@
-"""Records of labelled images in training, validation and test splits; ``data.mnist`` and ``data.digits`` return them."""
+"""Records of labelled images in training, validation and test splits, which ``data.mnist`` and ``data.digits`` give."""
 
 from __future__ import annotations
 

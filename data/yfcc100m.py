@@ -33,6 +33,7 @@ BLOCK = 1 << 20
 #: Bytes of the longest row that is read; Flickr's own limits stay far below.
 LONGEST_ROW = 1 << 20
 
+
 class Record(NamedTuple):
     """One photo or video: text as its owner typed it, HTML and all, but no longer URL-encoded."""
 

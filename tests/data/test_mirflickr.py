@@ -18,7 +18,6 @@ from data.mirflickr import (
     TaggedPhotos,
     load_mirflickr,
     load_photos,
-    may_write,
 )
 
 ROOT = Path(os.environ.get("CGAN_DATA", "data/raw")).absolute()
@@ -133,14 +132,6 @@ def test_irregularities_are_corrected_or_left_out_and_counted(tmp_path: Path) ->
     }
 
 
-def test_without_annotations_the_notice_says_so(folder: Path) -> None:
-    shutil.rmtree(folder / ANNOTATIONS)
-    photos = load_mirflickr(folder)
-    assert photos.annotations == photos.relevant == ((), (), ())
-    assert photos.dropped == {}
-    assert photos.notice == f"there is no {folder / ANNOTATIONS}: only user tags count"
-
-
 @pytest.mark.parametrize(
     ("name", "content"), [(None, b""), ("tag1.txt", b"dog"), ("tags1.txt", "собака\n".encode("utf-16-be"))]
 )
@@ -161,12 +152,8 @@ def test_a_file_far_too_long_for_tags_is_refused(folder: Path) -> None:
 
 
 def test_photos_without_images_are_refused(folder: Path) -> None:
-    for image in folder.glob("mirflickr/*.jpg"):
-        image.unlink()
-    with pytest.raises(DataError, match=r"mirflickr holds no image named im1\.jpg"):
-        load_mirflickr(folder)
     shutil.rmtree(folder / "mirflickr")
-    with pytest.raises(DataError, match="has no folder mirflickr"):
+    with pytest.raises(DataError, match=r"mirflickr holds no image named im1\.jpg"):
         load_mirflickr(folder)
 
 
@@ -177,28 +164,24 @@ def test_tags_and_annotations_without_their_images_are_refused(folder: Path) -> 
         load_mirflickr(folder)
     for number in (77, 8):
         (folder / f"mirflickr/meta/tags/tags{number}.txt").unlink()
-    write(folder / ANNOTATIONS / "sea.txt", "1\n\n99999\n")
-    with pytest.raises(DataError, match=r"sea\.txt, line 3, names image 99,999, but .* has no im99999\.jpg"):
-        load_mirflickr(folder)
+    for line, shown in (
+        (b"99999", "99999"),
+        (b"im2.jpg", "im2.jpg"),
+        ("２".encode(), r"\uff12"),
+        (b"9" * 5000, "9" * 40),
+    ):
+        path = write(folder / ANNOTATIONS / "sea_r1.txt", b"2\r\n\r\n" + line + b"\r\n")
+        with pytest.raises(DataError) as caught:
+            load_mirflickr(folder)
+        assert str(caught.value).startswith(f"{path}, line 3: '{shown}' is not the number of one of the 3 images")
     for path in (folder / ANNOTATIONS).glob("s*"):
         path.unlink()
     with pytest.raises(DataError, match="holds no annotation"):
         load_mirflickr(folder)
-
-
-@pytest.mark.parametrize(
-    ("line", "shown"),
-    [
-        (b"im2.jpg", "im2.jpg"),
-        ("２".encode(), r"\uff12"),
-        (b"9" * 5000, "9" * 40),
-    ],
-)
-def test_an_annotation_that_is_no_number_is_refused(folder: Path, line: bytes, shown: str) -> None:
-    path = write(folder / ANNOTATIONS / "sea_r1.txt", b"2\r\n" + line + b"\r\n")
-    with pytest.raises(DataError) as caught:
-        load_mirflickr(folder)
-    assert str(caught.value).startswith(f"{path}, line 2: '{shown}' is not the number of an image")
+    shutil.rmtree(folder / ANNOTATIONS)
+    photos = load_mirflickr(folder)
+    assert photos.annotations == photos.relevant == ((), (), ())
+    assert photos.notice == f"there is no {folder / ANNOTATIONS}: only user tags count"
 
 
 def test_the_checksum_changes_with_what_counts_alone(folder: Path, tmp_path: Path) -> None:
@@ -238,20 +221,12 @@ def test_flickr_mini_against_a_plain_count() -> None:
     assert pairs == lines and len(pairs) > 1000
 
 
-@needs_mini
-@pytest.mark.parametrize("asked", ["auto", "path"])
-@pytest.mark.parametrize("renamed", [True, False])
-def test_tags_from_captions_carry_their_notice_under_any_name(tmp_path: Path, asked: str, renamed: bool) -> None:
+def test_tags_from_captions_carry_their_notice_under_any_name(folder: Path) -> None:
     """The root may be the set itself, under any name: its tags are no more Flickr's own for that."""
-    root = MINI
-    if renamed:
-        root = tmp_path / "my photos"
-        root.mkdir()
-        for name in ("mirflickr", ANNOTATIONS, "sources.csv"):
-            (root / name).symlink_to(MINI / name)
-    photos = load_photos("auto", root) if asked == "auto" else load_photos(root)
-    assert photos.name == "flickr-mini"
-    assert photos.notice is not None and "derived from captions" in photos.notice
+    write(folder / "sources.csv", "number,source\n1,flickr8k/1.jpg\n")
+    for photos in (load_photos("auto", folder), load_photos(folder)):
+        assert photos.name == "flickr-mini"
+        assert photos.notice is not None and "derived from captions" in photos.notice
 
 
 @pytest.mark.parametrize("place", ["", "mirflickr25k", "mirflickr"])
@@ -273,7 +248,7 @@ def test_a_damaged_set_is_an_error_under_auto_as_well(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "mirflickr25k")
     assert load_photos("auto", tmp_path).name == "flickr-mini"
     write(tmp_path / "flickr-mini" / ANNOTATIONS / "sea.txt", "99999\n")
-    with pytest.raises(DataError, match="names image 99,999"):
+    with pytest.raises(DataError, match="not the number of one of the 3 images"):
         load_photos("auto", tmp_path)
 
 
@@ -321,7 +296,6 @@ def test_a_data_root_that_may_not_be_written_stays_as_it_is(few_scenes: None, aw
     root.mkdir()
     root.chmod(0o555)
     try:
-        assert not may_write(root / "scenes") and may_write(tmp_path / "new" / "scenes")
         assert is_scenes(load_photos("auto", root), away / "scenes")
         assert list(root.iterdir()) == []
     finally:
