@@ -41,9 +41,6 @@ RELEVANT_SUFFIX = "_r1"
 #: Longer tags are junk: pasted sentences, addresses, keys mashed together.
 LONGEST_TAG = 100
 
-#: Bytes of the longest file of tags or annotations; MIRFLICKR's own are below 200 kB.
-LONGEST_TEXT = 1 << 24
-
 #: The environment variable that names other mirrors (base addresses, separated by spaces), and the published one.
 MIRROR_VARIABLE = "CGAN_MIRFLICKR_MIRROR"
 MIRRORS = ("https://press.liacs.nl/mirflickr/mirflickr25k.v3b",)
@@ -198,20 +195,16 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
     """
     folder = Path(folder).expanduser()
     dropped: Counter[str] = Counter()
-    images = _numbered_files(folder / IMAGES, "im", ".jpg", dropped)
+    images = _numbered_files(folder / IMAGES, "im", ".jpg")
     if not images:
         raise DataError(
             f"{folder / IMAGES} holds no image named im1.jpg, im2.jpg and so on: put the images there, or name the "
             f"folder above {IMAGES}/, in which {ANNOTATIONS}/ lies as well"
         )
     sizes = {number: path.stat().st_size for number, path in sorted(images.items())}
-    labels = _read_annotations(folder, sizes, dropped)
+    labels = _read_annotations(folder, sizes)
     tags = _read_tags(folder, sizes, dropped)
-    annotations = _by_image(sizes, {label: of for label, of in labels.items() if not label.endswith(RELEVANT_SUFFIX)})
-    relevant = _by_image(
-        sizes,
-        {label.removesuffix(RELEVANT_SUFFIX): of for label, of in labels.items() if label.endswith(RELEVANT_SUFFIX)},
-    )
+    annotations, relevant = _by_image(sizes, labels, relevant=False), _by_image(sizes, labels, relevant=True)
     digest = hashlib.sha256()
     for (number, size), *words in zip(sizes.items(), tags, annotations, relevant, strict=True):
         digest.update(json.dumps([number, size, *words]).encode() + b"\n")
@@ -240,31 +233,28 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
     )
 
 
-def _numbered_files(folder: Path, start: str, end: str, dropped: Counter[str]) -> dict[int, Path]:
-    """Return the files named START, a number without leading zeros, END, by number; count the others."""
+def _numbered_files(folder: Path, start: str, end: str) -> dict[int, Path]:
+    """Return the files named START, a number without leading zeros, END, by number."""
+    name = re.compile(rf"{start}(0|[1-9][0-9]{{0,8}}){re.escape(end)}")
     if not folder.is_dir():
         return {}
-    name = re.compile(rf"{re.escape(start)}(0|[1-9][0-9]{{0,8}}){re.escape(end)}")
     with os.scandir(folder) as entries:
         found = [(name.fullmatch(entry.name), folder / entry.name) for entry in entries if not entry.is_dir()]
-    named = {int(match[1]): path for match, path in found if match}
-    dropped[f"other files in {folder.name}"] += len(found) - len(named)
-    return named
+    return {int(match[1]): path for match, path in found if match}
 
 
 def _read_tags(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> tuple[tuple[str, ...], ...]:
     """Return the tags of each image, with a progress bar once it takes over two seconds."""
     from tqdm import tqdm
 
-    files = _numbered_files(folder / TAGS, "tags", ".txt", dropped)
+    files = _numbered_files(folder / TAGS, "tags", ".txt")
     if strays := sorted(files.keys() - sizes.keys()):
-        more = f" (and {len(strays) - 1:,} more like it)" if len(strays) > 1 else ""
         raise DataError(
-            f"{files[strays[0]]}{more} belongs to no image, because {folder / IMAGES} has no im{strays[0]}.jpg: "
-            "restore the images, or delete the tags of those that are gone"
+            f"{files[strays[0]]} (of {len(strays):,}) belongs to no image: restore im{strays[0]}.jpg, or delete the "
+            "tags of images that are gone"
         )
     bar = tqdm(sizes, desc="tags", unit="file", delay=2, disable=None, leave=False)
-    tags = tuple(_parse_tags(_read_text(files[number]), dropped) if number in files else () for number in bar)
+    tags = tuple(_parse_tags(files[number].read_bytes(), dropped) if number in files else () for number in bar)
     if not any(tags):
         raise DataError(
             f"no photo of {folder} has a user tag: give photo N of {folder / IMAGES}/imN.jpg its tags in "
@@ -273,19 +263,10 @@ def _read_tags(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) ->
     return tags
 
 
-def _read_text(path: Path) -> bytes:
-    """Return the bytes of a file of tags or annotations; raise ``DataError`` if it is far too long for one."""
-    with open(path, "rb") as file:
-        content = file.read(LONGEST_TEXT + 1)
-    if len(content) > LONGEST_TEXT:
-        raise DataError(f"{path} is longer than {LONGEST_TEXT:,} bytes, so it is no list of lines: move it away")
-    return content.removeprefix(codecs.BOM_UTF8)
-
-
 def _parse_tags(content: bytes, dropped: Counter[str]) -> tuple[str, ...]:
     """Return the usable tags of one tags file, each once, in their order; line ends of every system count."""
     tags: dict[str, None] = {}
-    for line in content.splitlines():
+    for line in content.removeprefix(codecs.BOM_UTF8).splitlines():
         try:
             # As MIRFLICKR has them: lower case (NFC), without white space, the invisible kind too.
             plain = "".join(line.decode("utf-8").lower().split()).replace("\ufeff", "").replace("\u200b", "")
@@ -303,16 +284,14 @@ def _parse_tags(content: bytes, dropped: Counter[str]) -> tuple[str, ...]:
     return tuple(tags)
 
 
-def _read_annotations(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> dict[str, set[int]]:
+def _read_annotations(folder: Path, sizes: Mapping[int, int]) -> dict[str, set[int]]:
     """Return the image numbers of every label; those of the relevant kind end in ``RELEVANT_SUFFIX``."""
     annotations = folder / ANNOTATIONS
     if not annotations.is_dir():
         return {}
     labels: dict[str, set[int]] = {}
     for path in sorted(annotations.iterdir()):
-        if path.suffix.lower() != ".txt" or path.name.startswith(".") or not path.is_file():
-            dropped[f"other files in {ANNOTATIONS}"] += 1
-        elif path.stem.lower() != "readme":
+        if path.suffix.lower() == ".txt" and path.stem.lower() != "readme" and not path.name.startswith("."):
             label = "_".join(path.stem.lower().split())
             labels.setdefault(label, set()).update(_read_label(path, sizes))
     if not labels:
@@ -326,7 +305,9 @@ def _read_annotations(folder: Path, sizes: Mapping[int, int], dropped: Counter[s
 def _read_label(path: Path, sizes: Mapping[int, int]) -> set[int]:
     """Return the image numbers that one annotation file lists."""
     found: set[int] = set()
-    for line, content in enumerate(map(bytes.strip, _read_text(path).splitlines()), start=1):
+    for line, content in enumerate(
+        map(bytes.strip, path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()), start=1
+    ):
         if not content:
             continue
         if not re.fullmatch(rb"[0-9]{1,18}", content) or int(content) not in sizes:
@@ -339,9 +320,13 @@ def _read_label(path: Path, sizes: Mapping[int, int]) -> set[int]:
     return found
 
 
-def _by_image(numbers: Mapping[int, int], labels: Mapping[str, set[int]]) -> tuple[tuple[str, ...], ...]:
-    """Return the labels of each image in alphabetical order, from the images of each label."""
-    return tuple(tuple(label for label in sorted(labels) if number in labels[label]) for number in numbers)
+def _by_image(
+    numbers: Mapping[int, int], labels: Mapping[str, set[int]], relevant: bool
+) -> tuple[tuple[str, ...], ...]:
+    """Return the labels of one kind of each image in alphabetical order, from the images of each label."""
+    kind = [(label, of) for label, of in sorted(labels.items()) if label.endswith(RELEVANT_SUFFIX) == relevant]
+    named = [(label.removesuffix(RELEVANT_SUFFIX), of) for label, of in kind]
+    return tuple(tuple(sorted(label for label, of in named if number in of)) for number in numbers)
 
 
 def download_mirflickr(root: str | Path, archives: Sequence[Archive] = ARCHIVES) -> Path:
