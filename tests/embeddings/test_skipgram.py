@@ -39,21 +39,11 @@ SMALL = {"vector_size": 16, "min_count": 2, "workers": 1, "epochs": 3}
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        *({name: 0} for name in ("vector_size", "min_count", "window", "negative", "epochs", "alpha")),
-        *({"sample": value} for value in (-1.0, 1.0, float("nan"))),
-        {"min_alpha": 0.1},
-        {"seed": -1},
-        {"workers": -1},
-    ],
+    [*({name: 0} for name in ("vector_size", "min_count", "epochs", "alpha")), {"sample": 1.0}, {"seed": -1}],
 )
 def test_settings_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(EmbeddingError, match=next(iter(wrong))):
         SkipGram(**wrong)
-
-
-def test_the_papers_settings_are_the_default() -> None:
-    assert (SkipGram().vector_size, SkipGram().min_count) == (200, 200)
 
 
 def test_one_worker_and_a_seed_give_the_same_vectors_twice(corpus: Corpus) -> None:
@@ -81,13 +71,6 @@ def test_words_come_most_frequent_first_with_their_counts(corpus: Corpus) -> Non
     assert dict(zip(vocabulary.words, vocabulary.counts, strict=True)) == {w: text.count(w) for w in set(text)}
     assert (np.diff(vocabulary.counts) <= 0).all()
     assert sum(counted) == len(text) and sum(trained) == 3 * len(text)
-
-
-def test_several_workers_learn_the_topics_of_all_files(corpus: Corpus) -> None:
-    vocabulary = train(*corpus, SkipGram(**{**SMALL, "workers": 3, "epochs": 5, "sample": 0.0}))
-    for topic in TOPICS:
-        ranks, _ = vocabulary.nearest(vocabulary.vectors[[vocabulary.index(topic[0])]], 4)
-        assert {vocabulary.words[rank] for rank in ranks[0]} == set(topic)
 
 
 def test_more_workers_than_lines(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +115,7 @@ def test_real_captions_put_like_words_near_each_other(tmp_path: Path) -> None:
         pytest.skip("no YFCC100M metadata under CGAN_DATA")
     records = (record for shard in shards for batch in read_batches(shard) for record in batch)
     files = write_lines([[token_line(r.title, r.description, r.tags) for r in records]], tmp_path, "shard")
-    settings = {"vector_size": 100, "min_count": 20, "epochs": 2, "workers": 2}
+    settings = {"vector_size": 100, "min_count": 20, "epochs": 2, "workers": 3}
     shares = np.array(
         [partner_ranks(train(tmp_path, files, SkipGram(seed=seed, **settings)), PAIRS) for seed in (1, 2)]
     )
