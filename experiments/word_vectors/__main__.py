@@ -108,14 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         description="Word embeddings as in section 4.2: YFCC100M metadata to a 200-d skip-gram vocabulary.",
     )
-    if isinstance(command, Corpus):
-        make_corpus(command)
-    elif isinstance(command, Train):
-        train(command)
-    elif isinstance(command, Nearest):
-        show_nearest(command)
-    else:
-        import_vectors(command)
+    stages = {Corpus: make_corpus, Train: train, Nearest: show_nearest, Import: import_vectors}
+    stages[type(command)](command)  # type: ignore[operator]
     return 0
 
 
@@ -189,11 +183,11 @@ def train(command: Train) -> None:
 
     _check_out(command.out)
     files, manifest = load_corpus(command.corpus)
-    if command.out.exists() and not is_made_by(command.out, command.settings, manifest):
-        raise UsageError(
-            f"{command.out} exists and was made otherwise, or is damaged: name another --out, or delete it"
-        )
     if command.out.exists():
+        if not is_made_by(command.out, command.settings, manifest):
+            raise UsageError(
+                f"{command.out} exists and was made otherwise, or is damaged: name another --out, or delete it"
+            )
         print(f"{command.out} exists already, made of this corpus with these settings")
         _print_notice(manifest.notice)
         return
@@ -211,23 +205,20 @@ def train(command: Train) -> None:
 
         vocabulary = skipgram.train(command.corpus, files, command.settings, bar.update, training)
     seconds = time.monotonic() - started
-    vocabulary.save(
-        command.out,
-        {
-            "settings": asdict(command.settings),
-            "cores": os.cpu_count(),
-            "workers": workers,
-            "seconds": round(seconds, 1),
-            "environment": asdict(environment()),
-            "corpus": asdict(manifest),
-        },
-    )
+    info = {
+        "settings": asdict(command.settings),
+        "cores": os.cpu_count(),
+        "workers": workers,
+        "seconds": round(seconds, 1),
+        "environment": asdict(environment()),
+        "corpus": asdict(manifest),
+    }
+    vocabulary.save(command.out, info)
     assert vocabulary.counts is not None
     print(
         f"{len(vocabulary):,} words seen {command.settings.min_count:,} times or more, which are "
-        f"{vocabulary.counts.sum() / tokens:.1%} of the corpus's {tokens:,}; {epochs} epochs in {seconds:.1f} s "
-        f"({tokens * epochs / seconds:,.0f} words/s)\nthe vectors are in {command.out}, described in "
-        f"{command.out.with_suffix('.json')}"
+        f"{vocabulary.counts.sum() / tokens:.1%} of the corpus's {tokens:,}; {epochs} epochs in {seconds:.1f} s\n"
+        f"the vectors are in {command.out}, described in {command.out.with_suffix('.json')}"
     )
     if len(vocabulary) < 2000 and command.settings.min_count >= 50:
         print("NOTE: few words are left; a small corpus needs a lower --min-count, such as 5.")

@@ -193,24 +193,23 @@ def _in_processes(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, Sha
                 sender.close()  # The child alone holds the sending end, so that its death is seen here.
                 working[receiver] = process, name
             for receiver in cast(list["Connection"], wait(list(working))):
-                process, name = working[receiver]
+                name = working[receiver][1]
                 try:
                     message = receiver.recv()
                 except EOFError:
-                    raise UsageError(
+                    message = (
                         f"the process that cleaned {name} was stopped from outside (out of memory?): give the command "
                         "again to continue, with fewer --workers if it stops again"
-                    ) from None
+                    )
                 if isinstance(message, str):
                     raise UsageError(message)
                 if isinstance(message, ShardRecord):
-                    process.join()
-                    del working[receiver]
+                    working.pop(receiver)[0].join()
                     yield name, message
-                    continue
-                rows += message[1]
-                bar.set_postfix_str(f"{rows / (time.monotonic() - started):,.0f} rows/s", refresh=False)
-                bar.update(message[0])
+                else:
+                    rows += message[1]
+                    bar.set_postfix_str(f"{rows / (time.monotonic() - started):,.0f} rows/s", refresh=False)
+                    bar.update(message[0])
     finally:
         for process, _ in working.values():
             process.terminate()
