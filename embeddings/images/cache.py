@@ -22,9 +22,6 @@ from safetensors.numpy import load, save
 #: when the files have another form.
 FORMAT = 2
 
-#: Bytes of features in one file, at most.
-PART = 64 << 20
-
 
 class FeatureCache:
     """Features of one network. Several processes may add to the same folder.
@@ -67,22 +64,19 @@ class FeatureCache:
         return found
 
     def add(self, images: Sequence[bytes], vectors: np.ndarray) -> None:
-        """Write the ``vectors``, (n, dim) float32, of ``images``, in new files that are there whole or not at all.
+        """Write the ``vectors``, (n, dim) float32, of ``images``, in a new file that is there whole or not at all.
 
-        Raises ``OSError`` if they cannot be written; what was there stays.
+        Raises ``OSError`` if it cannot be written; what was there stays.
         """
-        step = max(1, PART // (4 * self.dim))
-        for start in range(0, len(images), step):
-            part = slice(start, start + step)
-            digests = np.frombuffer(b"".join(images[part]), dtype=np.uint8).reshape(-1, 32)
-            contents = save({"images": digests, "vectors": vectors[part]}, {"record": self.record})
-            path = self.folder / f"{hashlib.sha256(contents).hexdigest()}.safetensors"
-            temporary = path.with_name(f".{path.stem[:16]}.{os.getpid()}.tmp")
-            try:
-                with open(temporary, "wb") as file:
-                    file.write(contents)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        digests = np.frombuffer(b"".join(images), dtype=np.uint8).reshape(-1, 32)
+        contents = save({"images": digests, "vectors": vectors}, {"record": self.record})
+        path = self.folder / f"{hashlib.sha256(contents).hexdigest()}.safetensors"
+        temporary = path.with_name(f".{path.stem[:16]}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(contents)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
