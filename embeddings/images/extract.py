@@ -202,14 +202,11 @@ def extract(
     vectors = store.read(set(keys.values())) if store else {}
 
     missing = {key: Path(paths[row]) for row, key in keys.items() if key not in vectors}
-    images, reasons, unsaved = list(missing), dict[bytes, str](), list[bytes]()
-    passes = Passes(
-        network,
-        list(missing.values()),
-        batch_size or BATCH.get(torch.device(device).type, BATCH["cpu"]),
-        device,
-        precision,
-    )
+    images = list(missing)
+    reasons: dict[bytes, str] = {}
+    unsaved: list[bytes] = []
+    size = batch_size or BATCH.get(torch.device(device).type, BATCH["cpu"])
+    passes = Passes(network, list(missing.values()), size, device, precision)
 
     def keep() -> None:
         if store and unsaved:
@@ -219,7 +216,8 @@ def extract(
     bar = tqdm(total=len(missing), desc=f"features ({network.name})", unit="image", delay=2, disable=hidden)
     saved = time.monotonic()
     try:
-        with bar, _without_warnings(), contextlib.closing((compute or _compute)(passes)) as found:  # type: ignore[type-var]
+        with bar, warnings.catch_warnings(), contextlib.closing((compute or _compute)(passes)) as found:  # type: ignore[type-var]
+            warnings.simplefilter("ignore")  # Of damaged metadata, and of sizes below Pillow's limit.
             for numbers, computed, failures in found if missing else ():
                 bar.update(len(numbers) + len(failures))
                 reasons |= {images[number]: reason for number, reason in failures.items()}
@@ -242,13 +240,6 @@ def _compute(passes: Passes) -> Iterator[Found]:
     passes.network.module.to(passes.device)
     with ThreadPoolExecutor(os.cpu_count()) as openers:
         yield from passes.run(range(len(passes)), openers)
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged metadata, and of sizes below Pillow's limit
-        yield
 
 
 def _digest(path: Path) -> bytes:
