@@ -59,12 +59,14 @@ def fetch(
     verify: Callable[[Path], str | None],
     max_bytes: int,
     https_only: bool = False,
+    advice: str = "",
 ) -> Path:
     """Download ``destination`` from the first of ``urls`` (http, https) that has the right file; return it.
 
     ``verify``: returns what is wrong with a file, in words that follow its name, or None if it is whole and right.
     ``max_bytes``: the size from which a file is refused, whether or not the server states a size.
     ``https_only``: refuse plain http, redirects included, except to this machine.
+    ``advice``: what else the user can do than run again, for the end of the error's message.
 
     The bytes go to ``<destination>.part``. After an interruption the next call, and the next mirror, continue that
     file (HTTP Range); if ``verify`` then finds it wrong, it is downloaded from the beginning. Of several processes
@@ -77,7 +79,7 @@ def fetch(
         destination.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(destination):
             if not destination.exists():
-                _try_mirrors(urls, destination, verify, max_bytes, https_only)
+                _try_mirrors(urls, destination, verify, max_bytes, https_only, advice)
     except OSError as error:  # Of the disk: errors of the network are caught below.
         why = f"{error.filename or destination}: {error.strerror or error}"
         raise UnavailableError(
@@ -109,7 +111,12 @@ def exclusive(destination: Path) -> Iterator[None]:
 
 
 def _try_mirrors(
-    urls: Sequence[str], destination: Path, verify: Callable[[Path], str | None], max_bytes: int, https_only: bool
+    urls: Sequence[str],
+    destination: Path,
+    verify: Callable[[Path], str | None],
+    max_bytes: int,
+    https_only: bool,
+    advice: str,
 ) -> None:
     """Put the file in place from the first mirror that has it; raise ``UnavailableError`` if none has."""
     part, failures = destination.with_name(f"{destination.name}.part"), []
@@ -134,7 +141,7 @@ def _try_mirrors(
             return
     tried = "; ".join(f"{url} ({why})" for url, why in failures)
     raise UnavailableError(
-        f"could not download {destination.name}, having tried {tried}: check the connection and run again",
+        f"could not download {destination.name}, having tried {tried}: check the connection and run again{advice}",
         reason=", ".join(dict.fromkeys(why for _, why in failures)),
     )
 

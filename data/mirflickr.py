@@ -15,13 +15,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from data import DataError
 from data.archives import Archive, find_fault, unpack
-from data.download import UnavailableError, ensure_room, fetch, say
+from data.download import ensure_room, fetch, say
 from data.roots import data_root, default_root, describe_root
 
 #: The two folders of the layout, and where in the first the user tags lie.
@@ -353,31 +354,21 @@ def download_mirflickr(root: str | Path, archives: Sequence[Archive] = ARCHIVES)
         )
         begun = sum(part.stat().st_size for part in folder.glob("*.part"))
         ensure_room(folder, to_fetch + to_unpack - begun)
+    mirrors = os.environ.get(MIRROR_VARIABLE, "").split() or MIRRORS
     for archive in missing:
         path = folder / archive.name
-        if not path.exists():
-            _fetch_archive(path, archive)
-        elif wrong := find_fault(path, archive):
-            raise DataError(f"{path} {wrong}: delete it and run again to download it again")
+        if path.exists():
+            if wrong := find_fault(path, archive):
+                raise DataError(f"{path} {wrong}: delete it and run again to download it again")
+        else:
+            fetch(
+                [f"{mirror.rstrip('/')}/{archive.name}" for mirror in mirrors],
+                path,
+                verify=partial(find_fault, archive=archive),
+                max_bytes=archive.max_bytes,
+                https_only=archive.md5 is None,
+                advice=f", or put the zip into {folder}, or choose another set of photos",
+            )
         unpack(path, folder / archive.target)
         say(f"unpacked {folder / archive.target}: {path} is no longer needed")
     return folder
-
-
-def _fetch_archive(path: Path, archive: Archive) -> None:
-    """Download one zip to ``path``; raise ``UnavailableError`` when no mirror has it."""
-    mirrors = os.environ.get(MIRROR_VARIABLE, "").split() or MIRRORS
-    try:
-        fetch(
-            [f"{mirror.rstrip('/')}/{archive.name}" for mirror in mirrors],
-            path,
-            verify=lambda part: find_fault(part, archive),
-            max_bytes=archive.max_bytes,
-            https_only=archive.md5 is None,
-        )
-    except UnavailableError as error:
-        raise UnavailableError(
-            f"MIRFLICKR-25000 is not under {path.parent.parent}: {error}, or put the zip into {path.parent}, or "
-            "choose another set of photos",
-            reason=error.reason,
-        ) from error

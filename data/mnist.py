@@ -189,16 +189,11 @@ def download_file(root: Path, file: IdxFile) -> bytes:
     from torchvision.datasets import MNIST
 
     mirrors = os.environ.get(MIRROR_VARIABLE, "").split() or MNIST.mirrors
-    try:
-        path = fetch(
-            [f"{mirror.rstrip('/')}/{file.name}.gz" for mirror in mirrors],
-            root / RAW / f"{file.name}.gz",
-            verify=lambda path: read_bytes(path, file)[1],
-            max_bytes=file.size + SLACK,
-        )
-    except UnavailableError as error:
-        raise UnavailableError(
-            f"MNIST is not complete under {root / RAW}: {error}, or put its files there, or name another data root",
-            reason=error.reason,
-        ) from error
+    path = fetch(
+        [f"{mirror.rstrip('/')}/{file.name}.gz" for mirror in mirrors],
+        root / RAW / f"{file.name}.gz",
+        verify=lambda path: read_bytes(path, file)[1],
+        max_bytes=file.size + SLACK,
+        advice=f", or put MNIST's files into {root / RAW}, or name another data root",
+    )
     return read_bytes(path, file)[0]

@@ -164,7 +164,7 @@ def test_right_files_are_used_where_others_of_the_same_name_lie_in_the_root(root
 
 
 def test_mnist_is_not_replaced_where_it_was_named(tmp_path: Path, no_mirror: str) -> None:
-    with pytest.raises(DataError, match="put its files there") as caught:
+    with pytest.raises(DataError, match="put MNIST's files into") as caught:
         load_digit_images("mnist", tmp_path)
     message = str(caught.value)
     assert str(tmp_path / "MNIST" / "raw") in message and no_mirror in message
