@@ -75,11 +75,23 @@ def fetch(
     """
     if destination.exists():
         return destination
+    part, failures = destination.with_name(f"{destination.name}.part"), dict[str, str]()
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(destination):
-            if not destination.exists():
-                _try_mirrors(urls, destination, verify, max_bytes, https_only, advice)
+            if destination.exists():
+                return destination
+            whole = part.exists() and not verify(part)  # Killed between the last byte and the renaming.
+            for url in () if whole else urls:
+                try:
+                    _complete(url, part, verify, max_bytes, https_only)
+                    whole = True
+                    break
+                except MirrorError as error:
+                    failures[url] = str(error)
+            if whole:
+                os.replace(part, destination)
+                return destination
     except OSError as error:  # Of the disk: errors of the network are caught below.
         why = f"{error.filename or destination}: {error.strerror or error}"
         raise UnavailableError(
@@ -87,7 +99,11 @@ def fetch(
             "or choose another one",
             reason=f"cannot write {why}",
         ) from error
-    return destination
+    tried = "; ".join(f"{url} ({why})" for url, why in failures.items())
+    raise UnavailableError(
+        f"could not download {destination.name}, having tried {tried}: check the connection and run again{advice}",
+        reason=", ".join(dict.fromkeys(failures.values())),
+    )
 
 
 @contextlib.contextmanager
@@ -110,40 +126,17 @@ def exclusive(destination: Path) -> Iterator[None]:
         lock.release()
 
 
-def _try_mirrors(
-    urls: Sequence[str],
-    destination: Path,
-    verify: Callable[[Path], str | None],
-    max_bytes: int,
-    https_only: bool,
-    advice: str,
-) -> None:
-    """Put the file in place from the first mirror that has it; raise ``UnavailableError`` if none has."""
-    part, failures = destination.with_name(f"{destination.name}.part"), []
-    if part.exists() and not verify(part):  # Killed between the last byte and the renaming.
-        os.replace(part, destination)
-        return
-    for url in urls:
-        try:
-            continued = _download(url, part, max_bytes, https_only)
-            wrong = verify(part)
-            if wrong and continued:  # The bytes of the earlier download may be of another version of the file.
-                part.unlink()
-                _download(url, part, max_bytes, https_only)
-                wrong = verify(part)
-            if wrong:
-                part.unlink()
-                raise MirrorError(f"the file it sent {wrong}")
-        except MirrorError as error:
-            failures.append((url, str(error)))
-        else:
-            os.replace(part, destination)
-            return
-    tried = "; ".join(f"{url} ({why})" for url, why in failures)
-    raise UnavailableError(
-        f"could not download {destination.name}, having tried {tried}: check the connection and run again{advice}",
-        reason=", ".join(dict.fromkeys(why for _, why in failures)),
-    )
+def _complete(url: str, part: Path, verify: Callable[[Path], str | None], max_bytes: int, https_only: bool) -> None:
+    """Make ``part`` the right file; raise ``MirrorError``, and keep no wrong one, if ``url`` does not have it."""
+    continued = _download(url, part, max_bytes, https_only)
+    wrong = verify(part)
+    if wrong and continued:  # The bytes of the earlier download may be of another version of the file.
+        part.unlink()
+        _download(url, part, max_bytes, https_only)
+        wrong = verify(part)
+    if wrong:
+        part.unlink()
+        raise MirrorError(f"the file it sent {wrong}")
 
 
 def _download(url: str, part: Path, max_bytes: int, https_only: bool) -> bool:
