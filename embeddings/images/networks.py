@@ -216,7 +216,7 @@ def _from_torchvision(
     from torchvision import models
 
     published = models.get_model_weights(name).DEFAULT
-    model = _seeded(lambda: models.get_model(name, weights=None, **settings))
+    model: Any = _seeded(lambda: models.get_model(name, weights=None, **settings))
     if download:
         model.load_state_dict(published.get_state_dict(progress=True, check_hash=True, weights_only=True))
     model.classifier[6] = nn.Identity()
@@ -243,7 +243,7 @@ def _from_timm(
     if download:
         _notice_no_network()
     arguments: dict[str, Any] = dict(settings)
-    model = _seeded(lambda: timm.create_model(name, pretrained=download, num_classes=0, **arguments))
+    model: Any = _seeded(lambda: timm.create_model(name, pretrained=download, num_classes=0, **arguments))
     wanted = resolve_model_data_config(model)
     preprocessing = Preprocessing(**{field.name: wanted[field.name] for field in fields(Preprocessing)})
     classifier = model.pretrained_cfg.get("classifier") or ()
