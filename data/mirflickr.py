@@ -35,10 +35,8 @@ SCENES_MANIFEST = "scenes.json"
 
 #: Images in the whole of MIRFLICKR-25000.
 PUBLISHED_IMAGES = 25_000
-
 #: What ends the name of a file of relevant labels: pictures in which the concept is salient, not just visible.
 RELEVANT_SUFFIX = "_r1"
-
 #: Longer tags are junk: pasted sentences, addresses, keys mashed together.
 LONGEST_TAG = 100
 
@@ -58,11 +56,9 @@ NOTICES = {
     "from them stands beside the paper's",
 }
 
-#: The published files; the images last, because their folder is what makes a set count as found.
-#:
-#: Several independent public projects quote the MD5 of the images' zip from the collection's download page; it was not
-#: compared with a download here. No MD5 of the annotations is known: they are downloaded over https only, their size
-#: is bounded, and the checksums within the zip are compared.
+#: The published files; the images last, because their folder is what makes a set count as found. Public projects quote
+#: the MD5 of the images' zip from its page; it was not compared with a download here. Of the annotations none is known:
+#: they are downloaded over https only, their size is bounded, and the checksums within the zip are compared.
 ARCHIVES = (
     Archive("mirflickr25k_annotations_v080.zip", ANNOTATIONS, 207_220, None),
     Archive("mirflickr25k.zip", IMAGES, 3_069_184_257, "a23d0a8564ee84cda5622a6c2f947785"),
@@ -333,9 +329,8 @@ def _by_image(
 def download_mirflickr(root: str | Path, archives: Sequence[Archive] = ARCHIVES) -> Path:
     """Download MIRFLICKR-25000 to ``<root>/mirflickr25k`` and return that folder; what is there is not fetched again.
 
-    From the base addresses in ``$CGAN_MIRFLICKR_MIRROR``, else from the collection's home. A zip that lies in the
-    folder already is used as it is. The zips are kept, because the user may have put them there. An interrupted
-    download is continued; ``mirflickr/`` appears when it is whole.
+    From the base addresses in ``$CGAN_MIRFLICKR_MIRROR``, else from the collection's home; zips that lie in the folder
+    are used as they are, and stay. An interrupted download is continued; ``mirflickr/`` appears when it is whole.
     Raises ``UnavailableError`` when no mirror has the files or the disk has no room for them, and ``DataError`` when
     a zip is not the published one.
     """

@@ -28,10 +28,8 @@ MIRROR_VARIABLE = "CGAN_MNIST_MIRROR"
 
 #: Of the 60,000 training images the first train and the last validate (Goodfellow et al. 2014, section 5).
 TRAIN = 50_000
-
 #: The folder of the files below the data root, as torchvision has it.
 RAW = "MNIST/raw"
-
 #: Bytes that gzip may add to data that does not shrink.
 SLACK = 1 << 16
 

@@ -23,15 +23,11 @@ from data import DataError
 
 #: Folders under the data root in which the shards are looked for, in this order.
 FOLDERS = ("", "yfcc100m", "yfcc-mini")
-
 #: File names of the published shards, as they come or unpacked.
 SHARD_NAME = re.compile(r"yfcc100m_dataset(-\d+)?(\.tsv|\.txt)?(\.bz2|\.gz)?")
-
-#: Bytes asked of a file at a time; bounds the memory of reading together with LONGEST_ROW.
-BLOCK = 1 << 20
-
-#: Bytes of the longest row that is read; Flickr's own limits stay far below.
-LONGEST_ROW = 1 << 20
+#: Bytes asked of a file at a time, and of the longest row that is read (Flickr's own limits stay far below): together
+#: they bound the memory of reading.
+BLOCK = LONGEST_ROW = 1 << 20
 
 
 class Record(NamedTuple):

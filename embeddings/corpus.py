@@ -23,10 +23,8 @@ from embeddings import EmbeddingError
 
 #: Changes whenever the same text would give other tokens: a corpus says which cleaning made it.
 CLEANING = 1
-
 #: Lines of one corpus file; skip-gram training reports at least this often.
 LINES_PER_FILE = 1_000_000
-
 #: What a corpus folder says about itself.
 MANIFEST = "manifest.json"
 

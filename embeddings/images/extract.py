@@ -34,11 +34,9 @@ SUFFIXES = (*_JPEG, ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".
 
 #: Seconds between two writings of new features to the cache.
 SAVE_EVERY = 60.0
-
 #: Images of one forward pass. On a processor few, so that what one layer writes is still in its caches for the next:
 #: MobileNet takes 21 ms of one core for an image at 8, 22 at 16, 29 at 32.
 BATCH = {"cpu": 8, "cuda": 64}
-
 #: Passes whose images are being opened while one is made.
 PASSES_AHEAD = 2
 
@@ -144,9 +142,8 @@ def open_image(path: str | Path, scaled: int | None = None) -> Image.Image:
 
     The first picture of an animation; grey of 16 or 32 bits scaled to 8. ``scaled``: the pixels its shorter side will
     be scaled to. A JPEG of more than twice that is decoded at a half, a quarter or an eighth of its size, much faster.
-    Raises ``EmbeddingError``, one sentence without the path, for whatever cannot be read, or has more than
-    twice Pillow's ``Image.MAX_IMAGE_PIXELS`` (179 megapixels), before it is decoded. Pillow's
-    warnings of damaged metadata are the caller's to silence: ``warnings.catch_warnings`` is not for threads.
+    Raises ``EmbeddingError``, one sentence without the path, for what cannot be read, and, before it is decoded, for
+    more than twice Pillow's ``Image.MAX_IMAGE_PIXELS`` (179 megapixels). Pillow's warnings are the caller's to silence.
     """
     try:
         with Image.open(path) as image:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 #: Networks taken from torchvision, also under their plain names. Their features are fc7, the last hidden layer (4096).
 TORCHVISION = ("alexnet", "vgg16")
-
 #: How to go on without a download.
 _LOCAL = "give a local safetensors file of its weights with --features.weights (experiments.tag: --weights)"
 
