@@ -1,7 +1,4 @@
-"""Load scikit-learn's real handwritten digits in MNIST's form: the embedded stand-in for MNIST.
-
-Needs neither files nor a network. It is not MNIST: no figure from it belongs beside one of the paper.
-"""
+"""Load scikit-learn's real handwritten digits in MNIST's form: the embedded stand-in, which needs no files."""
 
 from __future__ import annotations
 
@@ -13,10 +10,8 @@ from data.labelled import ImageDataset, LabelledImages
 
 #: MNIST's digits fill a box of 20 x 20 pixels in the middle of 28 x 28; so do these.
 SIDE, BOX = 28, 20
-
 #: Black pixels laid around the 8 x 8 before they are enlarged.
 PADDING = 2
-
 #: Of six images of a class one validates and one tests.
 PERIOD, VALID, TEST = 6, 0, 2
 

@@ -12,7 +12,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -54,27 +53,20 @@ class BrokenError(Exception):
     """A connection ended early; another one may bring the rest. Caught in this module."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What is accepted from a mirror; the fields are arguments of ``fetch``."""
-
-    max_bytes: int
-    https_only: bool
-
-
 def fetch(
     urls: Sequence[str],
     destination: Path,
     verify: Callable[[Path], str | None],
     max_bytes: int,
     https_only: bool = False,
+    advice: str = "",
 ) -> Path:
     """Download ``destination`` from the first of ``urls`` (http, https) that has the right file; return it.
 
-    ``verify``: returns what is wrong with the downloaded file, in words that follow its name, or None; called before
-    the file gets its name.
+    ``verify``: returns what is wrong with a file, in words that follow its name, or None if it is whole and right.
     ``max_bytes``: the size from which a file is refused, whether or not the server states a size.
     ``https_only``: refuse plain http, redirects included, except to this machine.
+    ``advice``: what else the user can do than run again, for the end of the error's message.
 
     The bytes go to ``<destination>.part``. After an interruption the next call, and the next mirror, continue that
     file (HTTP Range); if ``verify`` then finds it wrong, it is downloaded from the beginning. Of several processes
@@ -83,11 +75,23 @@ def fetch(
     """
     if destination.exists():
         return destination
+    part, failures = destination.with_name(f"{destination.name}.part"), dict[str, str]()
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(destination):
-            if not destination.exists():
-                _try_mirrors(urls, destination, verify, Limits(max_bytes, https_only))
+            if destination.exists():
+                return destination
+            whole = part.exists() and not verify(part)  # Killed between the last byte and the renaming.
+            for url in () if whole else urls:
+                try:
+                    _complete(url, part, verify, max_bytes, https_only)
+                    whole = True
+                    break
+                except MirrorError as error:
+                    failures[url] = str(error)
+            if whole:
+                os.replace(part, destination)
+                return destination
     except OSError as error:  # Of the disk: errors of the network are caught below.
         why = f"{error.filename or destination}: {error.strerror or error}"
         raise UnavailableError(
@@ -95,7 +99,11 @@ def fetch(
             "or choose another one",
             reason=f"cannot write {why}",
         ) from error
-    return destination
+    tried = "; ".join(f"{url} ({why})" for url, why in failures.items())
+    raise UnavailableError(
+        f"could not download {destination.name}, having tried {tried}: check the connection and run again{advice}",
+        reason=", ".join(dict.fromkeys(failures.values())),
+    )
 
 
 @contextlib.contextmanager
@@ -103,7 +111,7 @@ def exclusive(destination: Path) -> Iterator[None]:
     """Let one process at a time write ``destination``; the lock of a killed process is released with it."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(beside(destination, ".lock"))
+    lock = FileLock(destination.with_name(f"{destination.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -118,33 +126,20 @@ def exclusive(destination: Path) -> Iterator[None]:
         lock.release()
 
 
-def _try_mirrors(urls: Sequence[str], destination: Path, verify: Callable[[Path], str | None], limits: Limits) -> None:
-    """Put the file in place from the first mirror that has it; raise ``UnavailableError`` if none has."""
-    part, failures = beside(destination, ".part"), []
-    for url in urls:
-        try:
-            continued = _download(url, part, limits)
-            wrong = verify(part)
-            if wrong and continued:  # The bytes of the earlier download may be of another version of the file.
-                part.unlink()
-                _download(url, part, limits)
-                wrong = verify(part)
-            if wrong:
-                part.unlink()
-                raise MirrorError(f"the file it sent {wrong}")
-        except MirrorError as error:
-            failures.append((url, str(error)))
-        else:
-            os.replace(part, destination)
-            return
-    tried = "; ".join(f"{url} ({why})" for url, why in failures) or "no address"
-    raise UnavailableError(
-        f"could not download {destination.name}, having tried {tried}: check the connection and run again",
-        reason=", ".join(dict.fromkeys(why for _, why in failures)) or "no address",
-    )
+def _complete(url: str, part: Path, verify: Callable[[Path], str | None], max_bytes: int, https_only: bool) -> None:
+    """Make ``part`` the right file; raise ``MirrorError``, and keep no wrong one, if ``url`` does not have it."""
+    continued = _download(url, part, max_bytes, https_only)
+    wrong = verify(part)
+    if wrong and continued:  # The bytes of the earlier download may be of another version of the file.
+        part.unlink()
+        _download(url, part, max_bytes, https_only)
+        wrong = verify(part)
+    if wrong:
+        part.unlink()
+        raise MirrorError(f"the file it sent {wrong}")
 
 
-def _download(url: str, part: Path, limits: Limits) -> bool:
+def _download(url: str, part: Path, max_bytes: int, https_only: bool) -> bool:
     """Complete ``part`` over as many connections as it takes, while they bring new bytes.
 
     Return whether bytes of an earlier connection were kept. Raises ``MirrorError``.
@@ -152,7 +147,7 @@ def _download(url: str, part: Path, limits: Limits) -> bool:
     furthest, fruitless, continued = _size_of(part), 0, False
     while True:
         try:
-            return _receive(url, part, limits) or continued
+            return _receive(url, part, max_bytes, https_only) or continued
         except BrokenError as error:
             continued = True
             reached = _size_of(part)
@@ -163,7 +158,7 @@ def _download(url: str, part: Path, limits: Limits) -> bool:
             time.sleep(PAUSE_SECONDS * fruitless)
 
 
-def _receive(url: str, part: Path, limits: Limits) -> bool:
+def _receive(url: str, part: Path, max_bytes: int, https_only: bool) -> bool:
     """Add the bytes of one connection to ``part``; return whether it continued earlier bytes.
 
     Raises ``BrokenError`` when the connection ends early, ``MirrorError`` when another one would be no use.
@@ -172,25 +167,21 @@ def _receive(url: str, part: Path, limits: Limits) -> bool:
     from tqdm import tqdm
 
     kept = _size_of(part)
-    with _open_url(url, kept, limits.https_only) as response:
-        content = re.fullmatch(
-            r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18})", response.headers.get("Content-Range", "")
-        )
+    with _open_url(url, kept, https_only) as response:
+        content = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", response.headers.get("Content-Range", ""))
         if response.status_code == 200:
             kept, length = 0, response.headers.get("Content-Length", "")
             total = int(length) if re.fullmatch(r"\d{1,18}", length) else None
         elif response.status_code not in (206, 416):
             raise MirrorError(f"HTTP {response.status_code} {response.reason}".rstrip())
-        elif content and content[1] is None and int(content[2]) == kept > 0:
-            return True  # All of it was there.
-        elif content and content[1] is not None and int(content[1]) == kept:
+        elif content and int(content[1]) == kept:
             total = int(content[2])
         else:
             part.unlink(missing_ok=True)
             raise BrokenError("what it has now does not continue what it sent before")
-        if total is not None and total > limits.max_bytes:
-            raise MirrorError(f"the file it has is larger than {limits.max_bytes:,} bytes")
-        ensure_room(part, total)
+        if total is not None and total > max_bytes:
+            raise MirrorError(f"the file it has is larger than {max_bytes:,} bytes")
+        ensure_room(part.parent, (total or 0) - _size_of(part))
         size = "of unknown size" if total is None else tqdm.format_sizeof(total, "B")
         name = part.name.removesuffix(".part")
         done = f"continuing at {tqdm.format_sizeof(kept, 'B')}, " if kept else ""
@@ -201,9 +192,9 @@ def _receive(url: str, part: Path, limits: Limits) -> bool:
             try:
                 # Not decoded: some servers send a .gz file as the encoding of what is in it.
                 for chunk in response.raw.stream(CHUNK, decode_content=False):
-                    if file.tell() + len(chunk) > limits.max_bytes:
+                    if file.tell() + len(chunk) > max_bytes:
                         part.unlink()
-                        raise MirrorError(f"the file it sends is larger than {limits.max_bytes:,} bytes")
+                        raise MirrorError(f"the file it sends is larger than {max_bytes:,} bytes")
                     file.write(chunk)
                     bar.update(len(chunk))
             except urllib3.exceptions.HTTPError as error:
@@ -219,14 +210,13 @@ def _open_url(url: str, kept: int, https_only: bool) -> requests.Response:
     import requests
 
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={kept}-"} if kept else {})
+    unsafe = MirrorError("not an https address, and no checksum of the file is known")
     try:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise MirrorError("not an http or https address")
         if https_only and not _is_safe(url):
-            raise MirrorError("not an https address, and no checksum of the file is known")
+            raise unsafe
         response = requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
     except (requests.RequestException, ValueError) as error:
-        cause: BaseException = error
+        cause: BaseException = error  # The first of a chain says "Connection refused", the last one a paragraph.
         while cause.__cause__ or cause.__context__:
             cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
         why = " ".join(str(getattr(cause, "strerror", None) or cause).split())
@@ -235,7 +225,7 @@ def _open_url(url: str, kept: int, https_only: bool) -> requests.Response:
         raise MirrorError(f"no connection: {why}") from error
     if https_only and not all(_is_safe(step.url) for step in (*response.history, response)):
         response.close()
-        raise MirrorError("it redirects to an address without https, and no checksum of the file is known")
+        raise unsafe
     return response
 
 
@@ -244,27 +234,21 @@ def _is_safe(url: str) -> bool:
     return urlsplit(url).scheme == "https" or urlsplit(url).hostname in LOOPBACK
 
 
-def ensure_room(part: Path, total: int | None) -> None:
-    """Raise ``UnavailableError`` if the disk has no room for ``part`` to grow to ``total`` bytes."""
+def ensure_room(folder: Path, size: int) -> None:
+    """Raise ``UnavailableError`` if the disk of ``folder`` has no room for ``size`` more bytes."""
     from tqdm import tqdm
 
-    need, free = (total or 0) - _size_of(part) + SPARE_BYTES, shutil.disk_usage(part.parent).free
+    need, free = size + SPARE_BYTES, shutil.disk_usage(folder).free
     if free < need:
         what = f"{tqdm.format_sizeof(need, 'B')} needed, {tqdm.format_sizeof(free, 'B')} free"
         raise UnavailableError(
-            f"could not download {part.name.removesuffix('.part')}, because the disk of {part.parent} is too "
-            f"full ({what}): make room, or choose another folder",
+            f"the disk of {folder} is too full for the download ({what}): make room, or choose another folder",
             reason=f"the disk is too full: {what}",
         )
 
 
 def _size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """Return ``path`` with ``suffix`` added to its name."""
-    return path.with_name(path.name + suffix)
 
 
 def say(text: str) -> None:

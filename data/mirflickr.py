@@ -15,13 +15,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from data import DataError
 from data.archives import Archive, find_fault, unpack
-from data.download import UnavailableError, beside, ensure_room, fetch, say
+from data.download import ensure_room, fetch, say
 from data.roots import data_root, default_root, describe_root
 
 #: The two folders of the layout, and where in the first the user tags lie.
@@ -34,17 +35,13 @@ SCENES_MANIFEST = "scenes.json"
 
 #: Images in the whole of MIRFLICKR-25000.
 PUBLISHED_IMAGES = 25_000
-
 #: What ends the name of a file of relevant labels: pictures in which the concept is salient, not just visible.
 RELEVANT_SUFFIX = "_r1"
-
 #: Longer tags are junk: pasted sentences, addresses, keys mashed together.
 LONGEST_TAG = 100
 
-#: The environment variable that names other mirrors: base addresses, separated by spaces.
+#: The environment variable that names other mirrors (base addresses, separated by spaces), and the published one.
 MIRROR_VARIABLE = "CGAN_MIRFLICKR_MIRROR"
-
-#: Where the collection is published.
 MIRRORS = ("https://press.liacs.nl/mirflickr/mirflickr25k.v3b",)
 
 #: The folder under the data root that a download fills.
@@ -59,14 +56,9 @@ NOTICES = {
     "from them stands beside the paper's",
 }
 
-#: Bytes of the longest file of tags or annotations; MIRFLICKR's own are below 200 kB.
-_LONGEST_TEXT = 1 << 24
-
-#: The published files; the images last, because their folder is what makes a set count as found.
-#:
-#: Several independent public projects quote the MD5 of the images' zip from the collection's download page; it was not
-#: compared with a download here. No MD5 of the annotations is known: they are downloaded over https only, their size
-#: is bounded, and the checksums within the zip are compared.
+#: The published files; the images last, because their folder is what makes a set count as found. Public projects quote
+#: the MD5 of the images' zip from its page; it was not compared with a download here. Of the annotations none is known:
+#: they are downloaded over https only, their size is bounded, and the checksums within the zip are compared.
 ARCHIVES = (
     Archive("mirflickr25k_annotations_v080.zip", ANNOTATIONS, 207_220, None),
     Archive("mirflickr25k.zip", IMAGES, 3_069_184_257, "a23d0a8564ee84cda5622a6c2f947785"),
@@ -110,9 +102,7 @@ def load_photos(dataset: str | Path = "auto", root: str | Path | None = None) ->
     in MIRFLICKR's layout.
     Raises ``DataError`` when a set is missing, or is there but damaged, which is no reason to use another one.
     """
-    if dataset == "scenes":
-        return _load_scenes(root)
-    if dataset not in ("auto", "mirflickr", CAPTIONED):
+    if dataset not in ("auto", "mirflickr", CAPTIONED, "scenes"):
         if not Path(dataset).expanduser().is_dir():
             raise DataError(
                 f'"{dataset}" is neither a folder nor a set of photos known by name: choose auto, mirflickr, '
@@ -120,28 +110,32 @@ def load_photos(dataset: str | Path = "auto", root: str | Path | None = None) ->
             )
         return load_mirflickr(dataset)
     base = data_root(root)
-    if dataset != CAPTIONED and (folder := find_mirflickr(base)):
+    if dataset in ("auto", "mirflickr") and (folder := find_mirflickr(base)):
         return load_mirflickr(folder, "mirflickr")
     if dataset == "mirflickr":
         return load_mirflickr(download_mirflickr(base), "mirflickr")
-    if folder := find_captioned(base):
+    if dataset in ("auto", CAPTIONED) and (folder := find_captioned(base)):
         return load_mirflickr(folder, CAPTIONED)
     if dataset == CAPTIONED:
         raise DataError(
             f"there is no {CAPTIONED} under {describe_root(base)}: put its folder there, name another data root, "
             "or choose another set of photos"
         )
-    photos = _load_scenes(root)
+    photos = _load_scenes(base)
+    if dataset == "scenes":
+        return photos
     missing = f"neither MIRFLICKR-25000 nor {CAPTIONED} lies under {describe_root(base)}"
     return dataclasses.replace(photos, notice=f"{missing}, and {photos.notice}")
 
 
-def _load_scenes(root: str | Path | None) -> TaggedPhotos:
+def _load_scenes(root: Path) -> TaggedPhotos:
     """Return the embedded scenes, rendered if they are not there yet."""
     from data.scenes import write_scenes
 
-    folder = data_root(root) / "scenes"
-    if not (folder / SCENES_MANIFEST).is_file() and not may_write(folder):
+    folder = root / "scenes"
+    # A root without a single write bit is left alone even by the superuser, who could write there.
+    writable = not root.exists() or (os.access(root, os.W_OK | os.X_OK) and root.stat().st_mode & 0o222)
+    if not (folder / SCENES_MANIFEST).is_file() and not writable:
         folder = default_root() / "scenes"
     return load_mirflickr(write_scenes(folder, progress=True), EMBEDDED)
 
@@ -169,23 +163,9 @@ def origin(folder: Path) -> str | None:
     if (folder / SCENES_MANIFEST).is_file():
         return EMBEDDED
     sources = folder / "sources.csv"
-    if folder.resolve().name == CAPTIONED:
+    if folder.resolve().name == CAPTIONED or (sources.is_file() and b"flickr8k" in sources.read_bytes()[:1000]):
         return CAPTIONED
-    if sources.is_file():
-        with open(sources, "rb") as file:
-            if b"flickr8k" in file.readline(1000):
-                return CAPTIONED
     return None
-
-
-def may_write(folder: Path) -> bool:
-    """Return whether ``folder`` can be created or written to, going by the nearest folder that exists.
-
-    A folder without a single write bit is left alone even by the superuser, who could write there.
-    """
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK) and bool(folder.stat().st_mode & 0o222)
 
 
 def label_words(label: str) -> tuple[str, ...]:
@@ -207,25 +187,30 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
     names images by their numbers, one a line; without that folder there are no annotations, and the notice says so.
     ``name``: else the folder's own, or that of the set that ``origin`` finds in it.
 
-    Raises ``DataError``, before the tags are read, when there is no image, when tags or an annotation belong to an
-    image that is not there, or when an annotation is not a number; and when no image has a tag.
+    Raises ``DataError`` when there is no image, when tags or an annotation belong to an image that is not there, when
+    an annotation is not a number, and when no image has a tag.
     """
     folder = Path(folder).expanduser()
     dropped: Counter[str] = Counter()
-    sizes = _find_images(folder, dropped)
-    tags_files = _find_tags(folder, sizes, dropped)
-    labels = _read_annotations(folder, sizes, dropped)
-    numbers = list(sizes)
-    tags = _read_tags(folder, numbers, tags_files, dropped)
-    annotations = by_image(numbers, {label: found for label, found in labels.items() if not _is_relevant(label)})
-    relevant = {label.removesuffix(RELEVANT_SUFFIX): found for label, found in labels.items() if _is_relevant(label)}
-    salient = by_image(numbers, relevant)
+    images = _numbered_files(folder / IMAGES, "im", ".jpg")
+    if not images:
+        raise DataError(
+            f"{folder / IMAGES} holds no image named im1.jpg, im2.jpg and so on: put the images there, or name the "
+            f"folder above {IMAGES}/, in which {ANNOTATIONS}/ lies as well"
+        )
+    sizes = {number: path.stat().st_size for number, path in sorted(images.items())}
+    labels = _read_annotations(folder, sizes)
+    tags = _read_tags(folder, sizes, dropped)
+    annotations, relevant = _by_image(sizes, labels, relevant=False), _by_image(sizes, labels, relevant=True)
+    digest = hashlib.sha256()
+    for (number, size), *words in zip(sizes.items(), tags, annotations, relevant, strict=True):
+        digest.update(json.dumps([number, size, *words]).encode() + b"\n")
     kind = origin(folder)
     name = name or kind or folder.resolve().name
     said = [NOTICES[kind]] if kind else []
-    if name == "mirflickr" and not kind and len(numbers) != PUBLISHED_IMAGES:
+    if name == "mirflickr" and not kind and len(sizes) != PUBLISHED_IMAGES:
         said.append(
-            f"{folder} holds {len(numbers):,} images instead of MIRFLICKR's {PUBLISHED_IMAGES:,}: no number from them "
+            f"{folder} holds {len(sizes):,} images instead of MIRFLICKR's {PUBLISHED_IMAGES:,}: no number from them "
             "stands beside the paper's"
         )
     if not (folder / ANNOTATIONS).is_dir():
@@ -234,61 +219,39 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
         name=name,
         embedded=kind == EMBEDDED,
         folder=folder,
-        numbers=np.array(numbers, dtype=np.int64),
-        paths=tuple(folder / IMAGES / f"im{number}.jpg" for number in numbers),
+        numbers=np.array(list(sizes), dtype=np.int64),
+        paths=tuple(images[number] for number in sizes),
         tags=tags,
         annotations=annotations,
-        relevant=salient,
-        checksum=checksum(sizes, tags, annotations, salient),
+        relevant=relevant,
+        checksum=digest.hexdigest(),
         notice="; ".join(said) or None,
         dropped={what: count for what, count in dropped.items() if count},
     )
 
 
-def _find_images(folder: Path, dropped: Counter[str]) -> dict[int, int]:
-    """Return the size in bytes of each image under ``folder``, by its number, in rising order."""
-    images = folder / IMAGES
-    if not images.is_dir():
-        raise DataError(
-            f"{folder} has no folder {IMAGES} with the images in it: name the folder above {IMAGES}/, in which "
-            f"{ANNOTATIONS}/ lies as well"
-        )
-    files = _numbered_files(images, "im", ".jpg", dropped)
-    if not files:
-        raise DataError(f"{images} holds no image named im1.jpg, im2.jpg and so on: put the images there")
-    return {number: path.stat().st_size for number, path in sorted(files.items())}
-
-
-def _find_tags(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> dict[int, Path]:
-    """Return the tags file of each image that has one, by number."""
-    files = _numbered_files(folder / TAGS, "tags", ".txt", dropped) if (folder / TAGS).is_dir() else {}
-    if strays := sorted(files.keys() - sizes.keys()):
-        more = f" (and {len(strays) - 1:,} more like it)" if len(strays) > 1 else ""
-        raise DataError(
-            f"{files[strays[0]]}{more} belongs to no image, because {folder / IMAGES} has no im{strays[0]}.jpg: "
-            "restore the images, or delete the tags of those that are gone"
-        )
-    return files
-
-
-def _numbered_files(folder: Path, start: str, end: str, dropped: Counter[str]) -> dict[int, Path]:
-    """Return the files named START, a number without leading zeros, END, by number; count the others."""
-    name = re.compile(rf"{re.escape(start)}(0|[1-9][0-9]{{0,8}}){re.escape(end)}")
+def _numbered_files(folder: Path, start: str, end: str) -> dict[int, Path]:
+    """Return the files named START, a number without leading zeros, END, by number."""
+    name = re.compile(rf"{start}(0|[1-9][0-9]{{0,8}}){re.escape(end)}")
+    if not folder.is_dir():
+        return {}
     with os.scandir(folder) as entries:
-        found = [(name.fullmatch(entry.name), Path(entry.path)) for entry in entries if not entry.is_dir()]
-    named = {int(match[1]): path for match, path in found if match}
-    dropped[f"other files in {folder.name}"] += len(found) - len(named)
-    return named
+        found = [(name.fullmatch(entry.name), folder / entry.name) for entry in entries if not entry.is_dir()]
+    return {int(match[1]): path for match, path in found if match}
 
 
-def _read_tags(
-    folder: Path, numbers: Sequence[int], files: Mapping[int, Path], dropped: Counter[str]
-) -> tuple[tuple[str, ...], ...]:
+def _read_tags(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> tuple[tuple[str, ...], ...]:
     """Return the tags of each image, with a progress bar once it takes over two seconds."""
     from tqdm import tqdm
 
-    bar = tqdm(numbers, desc="tags", unit="file", delay=2, disable=None, leave=False)
-    tags = tuple(parse_tags(_read_text(files[number]), dropped) if number in files else () for number in bar)
+    files = _numbered_files(folder / TAGS, "tags", ".txt")
+    if strays := sorted(files.keys() - sizes.keys()):
+        raise DataError(
+            f"{files[strays[0]]} (of {len(strays):,}) belongs to no image: restore im{strays[0]}.jpg, or delete the "
+            "tags of images that are gone"
+        )
+    bar = tqdm(sizes, desc="tags", unit="file", delay=2, disable=None, leave=False)
+    tags = tuple(_parse_tags(files[number].read_bytes(), dropped) if number in files else () for number in bar)
     if not any(tags):
         raise DataError(
             f"no photo of {folder} has a user tag: give photo N of {folder / IMAGES}/imN.jpg its tags in "
@@ -297,24 +260,17 @@ def _read_tags(
     return tags
 
 
-def _read_text(path: Path) -> bytes:
-    """Return the bytes of a file of tags or annotations; raise ``DataError`` if it is far too long for one."""
-    with open(path, "rb") as file:
-        content = file.read(_LONGEST_TEXT + 1)
-    if len(content) > _LONGEST_TEXT:
-        raise DataError(f"{path} is longer than {_LONGEST_TEXT:,} bytes, so it is no list of lines: move it away")
-    return content.removeprefix(codecs.BOM_UTF8)
-
-
-def parse_tags(content: bytes, dropped: Counter[str]) -> tuple[str, ...]:
+def _parse_tags(content: bytes, dropped: Counter[str]) -> tuple[str, ...]:
     """Return the usable tags of one tags file, each once, in their order; line ends of every system count."""
     tags: dict[str, None] = {}
-    for line in content.splitlines():
+    for line in content.removeprefix(codecs.BOM_UTF8).splitlines():
         try:
-            tag = clean_tag(line.decode("utf-8"))
+            # As MIRFLICKR has them: lower case (NFC), without white space, the invisible kind too.
+            plain = "".join(line.decode("utf-8").lower().split()).replace("\ufeff", "").replace("\u200b", "")
         except UnicodeDecodeError:
             dropped["tags that are not UTF-8"] += 1
             continue
+        tag = unicodedata.normalize("NFC", plain)
         if any(unicodedata.category(character) == "Cc" for character in tag):
             dropped["tags with control characters"] += 1
         elif len(tag) > LONGEST_TAG:
@@ -325,27 +281,16 @@ def parse_tags(content: bytes, dropped: Counter[str]) -> tuple[str, ...]:
     return tuple(tags)
 
 
-def clean_tag(text: str) -> str:
-    """Return a tag as MIRFLICKR has them: lower case (Unicode NFC), all white space removed, the invisible kind too."""
-    return unicodedata.normalize("NFC", "".join(text.lower().split()).replace("\ufeff", "").replace("\u200b", ""))
-
-
-def _is_relevant(label: str) -> bool:
-    return label.endswith(RELEVANT_SUFFIX)
-
-
-def _read_annotations(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> dict[str, set[int]]:
+def _read_annotations(folder: Path, sizes: Mapping[int, int]) -> dict[str, set[int]]:
     """Return the image numbers of every label; those of the relevant kind end in ``RELEVANT_SUFFIX``."""
     annotations = folder / ANNOTATIONS
     if not annotations.is_dir():
         return {}
     labels: dict[str, set[int]] = {}
     for path in sorted(annotations.iterdir()):
-        if path.suffix.lower() != ".txt" or path.name.startswith(".") or not path.is_file():
-            dropped[f"other files in {ANNOTATIONS}"] += 1
-        elif path.stem.lower() != "readme":
+        if path.suffix.lower() == ".txt" and path.stem.lower() != "readme" and not path.name.startswith("."):
             label = "_".join(path.stem.lower().split())
-            labels.setdefault(label, set()).update(_read_label(path, folder, sizes))
+            labels.setdefault(label, set()).update(_read_label(path, sizes))
     if not labels:
         raise DataError(
             f"{annotations} holds no annotation (sky.txt and the like): put the files there, or delete the folder to "
@@ -354,107 +299,71 @@ def _read_annotations(folder: Path, sizes: Mapping[int, int], dropped: Counter[s
     return labels
 
 
-def _read_label(path: Path, folder: Path, sizes: Mapping[int, int]) -> set[int]:
+def _read_label(path: Path, sizes: Mapping[int, int]) -> set[int]:
     """Return the image numbers that one annotation file lists."""
     found: set[int] = set()
-    for line, content in enumerate(map(bytes.strip, _read_text(path).splitlines()), start=1):
+    for line, content in enumerate(
+        map(bytes.strip, path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()), start=1
+    ):
         if not content:
             continue
-        if not re.fullmatch(rb"[0-9]{1,18}", content):
+        if not re.fullmatch(rb"[0-9]{1,18}", content) or int(content) not in sizes:
             shown = ascii(content[:40].decode("utf-8", "replace"))
-            raise DataError(f"{path}, line {line}: {shown} is not the number of an image: correct or delete the line")
-        number = int(content)
-        if number not in sizes:
             raise DataError(
-                f"{path}, line {line}, names image {number:,}, but {folder / IMAGES} has no im{number}.jpg among its "
-                f"{len(sizes):,} images: correct or delete the line, or restore the image"
+                f"{path}, line {line}: {shown} is not the number of one of the {len(sizes):,} images: correct or "
+                "delete the line, or restore the image"
             )
-        found.add(number)
+        found.add(int(content))
     return found
 
 
-def by_image(numbers: Sequence[int], labels: Mapping[str, set[int]]) -> tuple[tuple[str, ...], ...]:
-    """Return the labels of each image in alphabetical order, from the images of each label."""
-    lists: dict[int, list[str]] = {number: [] for number in numbers}
-    for label in sorted(labels):
-        for number in labels[label]:
-            lists[number].append(label)
-    return tuple(tuple(lists[number]) for number in numbers)
-
-
-def checksum(
-    sizes: Mapping[int, int],
-    tags: Sequence[Sequence[str]],
-    annotations: Sequence[Sequence[str]],
-    relevant: Sequence[Sequence[str]],
-) -> str:
-    """Return the SHA-256 over one line of JSON an image: number, bytes, tags and both kinds of labels."""
-    digest = hashlib.sha256()
-    for (number, size), *words in zip(sizes.items(), tags, annotations, relevant, strict=True):
-        digest.update(json.dumps([number, size, *words]).encode() + b"\n")
-    return digest.hexdigest()
+def _by_image(
+    numbers: Mapping[int, int], labels: Mapping[str, set[int]], relevant: bool
+) -> tuple[tuple[str, ...], ...]:
+    """Return the labels of one kind of each image in alphabetical order, from the images of each label."""
+    kind = [(label, of) for label, of in sorted(labels.items()) if label.endswith(RELEVANT_SUFFIX) == relevant]
+    named = [(label.removesuffix(RELEVANT_SUFFIX), of) for label, of in kind]
+    return tuple(tuple(sorted(label for label, of in named if number in of)) for number in numbers)
 
 
 def download_mirflickr(root: str | Path, archives: Sequence[Archive] = ARCHIVES) -> Path:
     """Download MIRFLICKR-25000 to ``<root>/mirflickr25k`` and return that folder; what is there is not fetched again.
 
-    From the base addresses in ``$CGAN_MIRFLICKR_MIRROR``, else from the collection's home. A zip that lies in the
-    folder already is used as it is. The zips are kept, because the user may have put them there. An interrupted
-    download is continued; ``mirflickr/`` appears when it is whole.
+    From the base addresses in ``$CGAN_MIRFLICKR_MIRROR``, else from the collection's home; zips that lie in the folder
+    are used as they are, and stay. An interrupted download is continued; ``mirflickr/`` appears when it is whole.
     Raises ``UnavailableError`` when no mirror has the files or the disk has no room for them, and ``DataError`` when
     a zip is not the published one.
     """
+    from tqdm import tqdm
+
     folder = Path(root) / DOWNLOAD_FOLDER
     missing = [archive for archive in archives if not (folder / archive.target).is_dir()]
     if missing:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            why = f"{error.filename}: {error.strerror}"
-            raise UnavailableError(
-                f"MIRFLICKR-25000 cannot be put under {root} ({why}): make it writable, or name another data root",
-                reason=f"cannot write {why}",
-            ) from error
-        announce(folder, missing)
+        folder.mkdir(parents=True, exist_ok=True)
+        to_fetch = sum(archive.size for archive in missing if not (folder / archive.name).exists())
+        # Photos hardly shrink in a zip, but every small file beside them takes a whole block.
+        to_unpack = sum(archive.size + archive.size // 4 for archive in missing)
+        say(
+            f"MIRFLICKR-25000: {tqdm.format_sizeof(to_fetch, 'B')} to download and about "
+            f"{tqdm.format_sizeof(to_unpack, 'B')} to unpack, into {folder}"
+        )
+        begun = sum(part.stat().st_size for part in folder.glob("*.part"))
+        ensure_room(folder, to_fetch + to_unpack - begun)
+    mirrors = os.environ.get(MIRROR_VARIABLE, "").split() or MIRRORS
     for archive in missing:
         path = folder / archive.name
-        if not path.exists():
-            fetch_archive(path, archive)
-        elif wrong := find_fault(path, archive):
-            raise DataError(f"{path} {wrong}: delete it and run again to download it again")
+        if path.exists():
+            if wrong := find_fault(path, archive):
+                raise DataError(f"{path} {wrong}: delete it and run again to download it again")
+        else:
+            fetch(
+                [f"{mirror.rstrip('/')}/{archive.name}" for mirror in mirrors],
+                path,
+                verify=partial(find_fault, archive=archive),
+                max_bytes=archive.max_bytes,
+                https_only=archive.md5 is None,
+                advice=f", or put the zip into {folder}, or choose another set of photos",
+            )
         unpack(path, folder / archive.target)
         say(f"unpacked {folder / archive.target}: {path} is no longer needed")
     return folder
-
-
-def announce(folder: Path, archives: Sequence[Archive]) -> None:
-    """Print how much there is to download and to unpack; raise ``UnavailableError`` if the disk cannot take it."""
-    from tqdm import tqdm
-
-    to_fetch = sum(archive.size for archive in archives if not (folder / archive.name).exists())
-    # Photos hardly shrink in a zip, but every small file beside them takes a whole block.
-    to_unpack = sum(archive.size + archive.size // 4 for archive in archives)
-    say(
-        f"MIRFLICKR-25000: {tqdm.format_sizeof(to_fetch, 'B')} to download and about "
-        f"{tqdm.format_sizeof(to_unpack, 'B')} to unpack, into {folder}"
-    )
-    ensure_room(beside(folder / archives[-1].name, ".part"), to_fetch + to_unpack)
-
-
-def fetch_archive(path: Path, archive: Archive) -> None:
-    """Download one zip to ``path``; raise ``UnavailableError`` when no mirror has it."""
-    mirrors = os.environ.get(MIRROR_VARIABLE, "").split() or MIRRORS
-    try:
-        fetch(
-            [f"{mirror.rstrip('/')}/{archive.name}" for mirror in mirrors],
-            path,
-            verify=lambda part: find_fault(part, archive),
-            max_bytes=archive.max_bytes,
-            https_only=archive.md5 is None,
-        )
-    except UnavailableError as error:
-        raise UnavailableError(
-            f"MIRFLICKR-25000 is not under {path.parent.parent}: {error}, or put the zip into {path.parent}, or "
-            "choose another set of photos",
-            reason=error.reason,
-        ) from error

@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import math
 import os
-import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,10 +28,8 @@ MIRROR_VARIABLE = "CGAN_MNIST_MIRROR"
 
 #: Of the 60,000 training images the first train and the last validate (Goodfellow et al. 2014, section 5).
 TRAIN = 50_000
-
 #: The folder of the files below the data root, as torchvision has it.
 RAW = "MNIST/raw"
-
 #: Bytes that gzip may add to data that does not shrink.
 SLACK = 1 << 16
 
@@ -103,11 +100,11 @@ def load_mnist(root: str | Path, download: bool = True) -> ImageDataset:
     content = {file: found for file in FILES if (found := read_file(root, file)) is not None}
     missing = [file for file in FILES if file not in content]
     if missing and not download:
-        names, similar = ", ".join(file.name for file in missing), describe_similar(root)
+        names = ", ".join(file.name for file in missing)
         raise UnavailableError(
-            f"MNIST is not complete under {root / RAW} (missing: {names}{similar}): allow the download, or put "
-            "them there, or name another data root",
-            reason=f"the download is switched off{similar}",
+            f"MNIST is not complete under {root / RAW} (missing: {names}): allow the download, or put them there, or "
+            "name another data root",
+            reason="the download is switched off",
         )
     for file in missing:
         content[file] = download_file(root, file)
@@ -177,28 +174,8 @@ def read_bytes(path: Path, file: IdxFile) -> tuple[bytes, str | None]:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found == file.md5:
         return content, None
-    if content[:4] != bytes((0, 0, 8, len(file.shape))):
-        return content, f"is not an IDX file of bytes in {len(file.shape)} dimension(s)"
-    if len(content) < file.size:
-        return content, f"is cut short: {len(content):,} of {file.size:,} bytes"
-    if len(content) > file.size:
-        return content, f"is longer than {file.size:,} bytes"
-    return content, f"has the MD5 {found} instead of {file.md5}"
-
-
-def describe_similar(root: Path) -> str:
-    """Return a phrase that names files below ``root`` that may be MNIST in another form; "" if there is none."""
-    known = {path for file in FILES for path in candidates(root, file)}
-    similar = [
-        str(path)
-        for pattern in ("*", "*/*", "*/*/*")
-        for path in sorted(root.glob(pattern))
-        if re.search(r"mnist.*\.|idx[13]|^(train|t10k).*(images|labels)", path.name.lower())
-        and path not in known
-        and path.is_file()
-    ]
-    names = f"{', '.join(similar[:3])} may hold it in another form, but the files must be called {FILES[0].name} etc."
-    return f"; {names}" if similar else ""
+    size = f"{len(content):,} bytes" if len(content) <= file.size else "more bytes"
+    return content, f"is not MNIST's: it has {size} instead of {file.size:,}, and the MD5 {found} instead of {file.md5}"
 
 
 def download_file(root: Path, file: IdxFile) -> bytes:
@@ -210,18 +187,11 @@ def download_file(root: Path, file: IdxFile) -> bytes:
     from torchvision.datasets import MNIST
 
     mirrors = os.environ.get(MIRROR_VARIABLE, "").split() or MNIST.mirrors
-    try:
-        path = fetch(
-            [f"{mirror.rstrip('/')}/{file.name}.gz" for mirror in mirrors],
-            root / RAW / f"{file.name}.gz",
-            verify=lambda path: read_bytes(path, file)[1],
-            max_bytes=file.size + SLACK,
-        )
-    except UnavailableError as error:
-        similar = describe_similar(root)
-        raise UnavailableError(
-            f"MNIST is not complete under {root / RAW}: {error}{similar}, or put its files there, or name "
-            "another data root",
-            reason=f"{error.reason}{similar}",
-        ) from error
+    path = fetch(
+        [f"{mirror.rstrip('/')}/{file.name}.gz" for mirror in mirrors],
+        root / RAW / f"{file.name}.gz",
+        verify=lambda path: read_bytes(path, file)[1],
+        max_bytes=file.size + SLACK,
+        advice=f", or put MNIST's files into {root / RAW}, or name another data root",
+    )
     return read_bytes(path, file)[0]

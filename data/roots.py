@@ -1,7 +1,4 @@
-"""Find the folder of all datasets: the argument, else the environment's ``CGAN_DATA``, else ``data/raw``.
-
-Creates nothing and looks into no data set.
-"""
+"""Find the folder of all datasets. Creates nothing and looks into no data set."""
 
 from __future__ import annotations
 
@@ -17,27 +14,17 @@ VARIABLE = "CGAN_DATA"
 def data_root(argument: str | Path | None = None) -> Path:
     """Return the folder in which every dataset has its own: ``argument``, else ``$CGAN_DATA``, else ``data/raw``.
 
-    A root that was named must exist: a mistyped one would otherwise be filled by downloads, or be taken for a
-    folder without data. Only the default one may be missing; the first download creates it. An empty name
-    counts as none.
-    Raises ``DataError`` when the named root does not exist or is not a folder.
+    Raises ``DataError`` when a root that was named is no folder: a mistyped one would otherwise be filled by downloads,
+    or be taken for a folder without data. Only the default one may be missing; the first download creates it.
     """
-    if argument is not None and str(argument):
-        root, source = Path(argument).expanduser(), "the data root"
-    elif os.environ.get(VARIABLE):
-        root, source = (
-            Path(os.environ[VARIABLE]).expanduser(),
-            f"the data root of the environment's {VARIABLE}",
-        )
-    else:
-        return default_root()
+    named = argument or os.environ.get(VARIABLE)
     # What this function returned may be given to it again.
-    if root == default_root() and not root.exists():
-        return root
-    if not root.exists():
-        raise DataError(f"{source}, {root}, does not exist: correct its name, or create it (mkdir -p) to fill it")
+    if not named or Path(named) == default_root():
+        return default_root()
+    root, source = Path(named).expanduser(), "the data root" if argument else f"the data root of ${VARIABLE}"
     if not root.is_dir():
-        raise DataError(f"{source}, {root}, is not a folder: name the folder that holds the data sets")
+        wrong = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{source}, {root}, {wrong}: correct its name, or create it (mkdir -p) to fill it")
     return root
 
 

@@ -23,24 +23,11 @@ from data import DataError
 
 #: Folders under the data root in which the shards are looked for, in this order.
 FOLDERS = ("", "yfcc100m", "yfcc-mini")
-
 #: File names of the published shards, as they come or unpacked.
 SHARD_NAME = re.compile(r"yfcc100m_dataset(-\d+)?(\.tsv|\.txt)?(\.bz2|\.gz)?")
-
-#: Bytes asked of a file at a time; bounds the memory of reading together with LONGEST_ROW.
-BLOCK = 1 << 20
-
-#: Bytes of the longest row that is read; Flickr's own limits stay far below.
-LONGEST_ROW = 1 << 20
-
-# Why a row was skipped.
-FEW_COLUMNS = "too few columns"
-MANY_COLUMNS = "too many columns"
-NO_PHOTO_ID = "no photo id"
-BROKEN_ENCODING = "broken encoding"
-NUL = "NUL character"
-TOO_LONG = "longer than 1 MiB"
-CUT_OFF = "cut off by the file's damage"
+#: Bytes asked of a file at a time, and of the longest row that is read (Flickr's own limits stay far below): together
+#: they bound the memory of reading.
+BLOCK = LONGEST_ROW = 1 << 20
 
 
 class Record(NamedTuple):
@@ -66,49 +53,41 @@ class Tally:
 
 
 class RowError(ValueError):
-    """A row that cannot be used; ``kind`` is one of this module's reasons."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind
+    """A row that cannot be used; its text is the kind of fault."""
 
 
 def find_shards(sources: Iterable[str | Path]) -> list[Path]:
     """Return the shards that ``sources`` name, each once, in natural order (``-2`` before ``-10``).
 
     A source is a file of any name, a folder (of which the files with the published names are taken) or a glob.
-    Raises ``DataError`` when a source names nothing, or when one shard is there packed and unpacked.
+    Raises ``DataError`` when a source names nothing.
     """
     found: dict[Path, Path] = {}
     for source in sources:
         path = Path(source).expanduser()
-        if path.is_dir():
-            files = [file for file in path.iterdir() if file.is_file() and SHARD_NAME.fullmatch(file.name)]
-            missing = f"the folder {path} holds no YFCC100M shard (yfcc100m_dataset-0.bz2 and the like)"
-        elif path.is_file():
-            files, missing = [path], ""
-        else:
-            files = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
-            missing = f"{path} is neither a file nor a folder, nor a pattern that any file fits"
+        files = [path] if path.is_file() else _published(path)
+        files = files or [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
         if not files:
-            raise DataError(f"{missing}: name the metadata files, their folder or a glob")
+            raise DataError(
+                f"{path} names no YFCC100M metadata (yfcc100m_dataset-0.bz2 and the like): name the metadata files, "
+                "their folder or a glob"
+            )
         found.update({file.resolve(): file for file in files})
-    shards = sorted(found.values(), key=_natural)
-    unpacked: dict[Path, Path] = {}
-    for shard in shards:
-        other = unpacked.setdefault(shard.with_suffix("") if shard.suffix in (".bz2", ".gz") else shard, shard)
-        if other != shard:
-            raise DataError(f"{other} and {shard} look like one shard twice: keep or name only one of them")
-    return shards
+    return sorted(found.values(), key=_natural)
 
 
 def default_shards(root: Path) -> list[Path]:
     """Return the shards of the first of ``root``, ``root/yfcc100m``, ``root/yfcc-mini`` that holds any; [] if none."""
     for name in FOLDERS:
-        folder = root / name
-        if folder.is_dir() and any(SHARD_NAME.fullmatch(file.name) for file in folder.iterdir()):
-            return find_shards([folder])
+        if shards := _published(root / name):
+            return sorted(shards, key=_natural)
     return []
+
+
+def _published(folder: Path) -> list[Path]:
+    """Return the files of a folder with the published names; [] where there is no such folder."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    return [file for file in files if file.is_file() and SHARD_NAME.fullmatch(file.name)]
 
 
 def parse_row(row: str) -> Record:
@@ -118,17 +97,17 @@ def parse_row(row: str) -> Record:
     """
     count = row.count("\t") + 1
     if count < 23:
-        raise RowError(FEW_COLUMNS)
+        raise RowError("too few columns")
     columns = row.split("\t", 11)
     if count == 25 and _is_number(columns[1]) and _is_hash(columns[2]):
         photo_id, title, description, tags = columns[1], columns[8], columns[9], columns[10]
     elif count > 23:
-        raise RowError(MANY_COLUMNS)
+        raise RowError("too many columns")
     elif _is_number(columns[0]) and not _is_number(columns[1]):
         photo_id, title, description, tags = columns[0], columns[6], columns[7], columns[8]
     else:
         # Digits twice are a line number and a photo id: the later edition with columns missing.
-        raise RowError(FEW_COLUMNS if _is_number(columns[0]) else NO_PHOTO_ID)
+        raise RowError("too few columns" if _is_number(columns[0]) else "no photo id")
     if "%" in tags:
         # A comma within a tag is %2C: the list is cut before it is decoded.
         decoded = tuple([_url_decode(tag) for tag in tags.split(",") if tag])
@@ -136,7 +115,7 @@ def parse_row(row: str) -> Record:
         decoded = tuple(tags.replace("+", " ").split(",")) if tags else ()
     record = Record(photo_id, _url_decode(title), _url_decode(description), decoded)
     if "\0" in row or any("\0" in text for text in (record.title, record.description, *record.tags)):
-        raise RowError(NUL)
+        raise RowError("NUL character")
     return record
 
 
@@ -164,12 +143,12 @@ def read_batches(path: str | Path, tally: Tally | None = None, block: int = BLOC
             yield _parse_rows(rows, tally)
             pending = rest
         if len(pending) > LONGEST_ROW and not too_long:
-            tally.skipped[TOO_LONG] += 1
+            tally.skipped["longer than 1 MiB"] += 1
             too_long = True
         if too_long:
             pending = b""
     if pending and tally.damage:
-        tally.skipped[CUT_OFF] += 1
+        tally.skipped["cut off by the file's damage"] += 1
     elif pending:
         yield _parse_rows([pending], tally)
     tally.size, tally.sha256 = Path(path).stat().st_size, pooch.file_hash(str(path), alg="sha256")
@@ -180,12 +159,12 @@ def _parse_rows(rows: list[bytes], tally: Tally) -> list[Record]:
     for row in rows:
         try:
             if len(row) > LONGEST_ROW:
-                raise RowError(TOO_LONG)
+                raise RowError("longer than 1 MiB")
             records.append(parse_row(row.decode("utf-8")))
         except UnicodeDecodeError:
-            kind = NUL if b"\0" in row else BROKEN_ENCODING
+            kind = "NUL character" if b"\0" in row else "broken encoding"
         except RowError as error:
-            kind = error.kind
+            kind = str(error)
         else:
             continue
         tally.skipped[kind] += 1

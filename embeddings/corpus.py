@@ -5,22 +5,17 @@ Knows nothing of any data set's file format, and trains nothing.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import heapq
 import html
 import itertools
-import operator
 import os
 import re
 import sys
-import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -28,13 +23,8 @@ from embeddings import EmbeddingError
 
 #: Changes whenever the same text would give other tokens: a corpus says which cleaning made it.
 CLEANING = 1
-
-#: Lines of one corpus file; skip-gram training reports and adapts its learning rate at least this often.
+#: Lines of one corpus file; skip-gram training reports at least this often.
 LINES_PER_FILE = 1_000_000
-
-#: Different words that counting holds in memory (about 160 bytes each) before it writes a sorted run.
-COUNTED_WORDS = 2_000_000
-
 #: What a corpus folder says about itself.
 MANIFEST = "manifest.json"
 
@@ -44,6 +34,7 @@ _URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://\S+|\bwww\.\S+|\bmailto:\S+", re
 _HOST = re.compile(
     r"\b(?:[A-Za-z0-9-]+\.)+(?:[A-Za-z]{2,}/\S*|(?:com|org|net|edu|gov|info|co\.[a-z]{2})\b)", re.IGNORECASE
 )
+_INNER_DOT = re.compile(r"\.[A-Za-z]")
 _TAG_MARKS = re.compile("[<&:.]")
 _MACHINE_TAG = re.compile(r"\s*\w+:\w+\s*=")
 
@@ -77,8 +68,7 @@ def token_line(title: str, description: str, tags: Sequence[str]) -> str:
     least one letter, in lower case (Unicode NFC); text of scripts that write no spaces stays in such runs. HTML tags,
     entities, URLs and bare numbers go. A tag is one token: see ``tag_word``.
     gensim's ``tokenize`` is not used because it drops combining marks (which cuts Hindi or Thai words to pieces)
-    and cuts words at digits; its ``strip_tags`` because it joins the words beside a tag. On plain ASCII
-    letters the tokens are the same.
+    and cuts words at digits; its ``strip_tags`` because it joins the words beside a tag.
     """
     text = _word_line(f"{title}\n{description}")
     tagged = _tag_line(tags)
@@ -99,9 +89,6 @@ def _strip_urls(text: str) -> str:
         text = _URL.sub(" ", text)
     # Ordinary full stops are followed by a space; only the others can be host names.
     return _HOST.sub(" ", text) if _INNER_DOT.search(text) else text
-
-
-_INNER_DOT = re.compile(r"\.[A-Za-z]")
 
 
 def _fold(text: str) -> str:
@@ -149,30 +136,13 @@ def _plain_line(line: bytes) -> str:
 @functools.lru_cache(maxsize=1)
 def _word_pattern() -> re.Pattern[str]:
     r"""Return a pattern of runs of \w and combining marks, which Python's \w leaves out."""
-    marks = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"]
-    ranges: list[list[int]] = []
-    for code in marks:
-        if ranges and code == ranges[-1][1] + 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    marked = "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
-    return re.compile(rf"[\w{marked}]+")
+    marks = "".join(chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M")
+    return re.compile(rf"[\w{marks}]+")
 
 
 @dataclass(frozen=True)
 class CorpusFile:
     """One file of token lines: UTF-8, one photo a line, tokens separated by single spaces."""
-
-    path: Path
-    size: int
-    lines: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """A corpus file in the manifest, by its name within the folder."""
 
     name: str
     size: int
@@ -192,7 +162,7 @@ class ShardRecord:
     tokens: int
     skipped: dict[str, int]
     damage: str | None
-    files: list[FileRecord]
+    files: list[CorpusFile]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,14 +179,6 @@ class Manifest:
     shards: list[ShardRecord]
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """A finished corpus folder: its files in order, and its manifest."""
-
-    files: list[CorpusFile]
-    manifest: Manifest
-
-
 def write_lines(
     batches: Iterable[Sequence[str]], folder: Path, stem: str, lines_per_file: int = LINES_PER_FILE
 ) -> list[CorpusFile]:
@@ -224,33 +186,30 @@ def write_lines(
 
     The files get their names only when all are whole; a killed process leaves hidden ``.tmp`` files.
     """
-    written: list[CorpusFile] = []
+    written: list[tuple[Path, CorpusFile]] = []
     kept = (line for batch in batches for line in batch if line)
     for number in itertools.count():
+        temporary = folder / f".{stem}-{number}.{os.getpid()}.tmp"
         lines = tokens = 0
-        with open(_temporary(folder, stem, number), "wb") as file:
+        with open(temporary, "wb") as file:
             for line in itertools.islice(kept, lines_per_file):
                 file.write(line.encode("utf-8") + b"\n")
                 lines += 1
                 tokens += line.count(" ") + 1
             size = file.tell()
         if not lines:
-            _temporary(folder, stem, number).unlink()
+            temporary.unlink()
             break
-        written.append(CorpusFile(folder / f"{stem}-{number}.txt", size, lines, tokens))
-    for number, done in enumerate(written):
-        os.replace(_temporary(folder, stem, number), done.path)
-    return written
+        written.append((temporary, CorpusFile(f"{stem}-{number}.txt", size, lines, tokens)))
+    for temporary, made in written:
+        os.replace(temporary, folder / made.name)
+    return [made for _, made in written]
 
 
 def remove_unfinished(folder: Path) -> None:
     """Delete what killed processes left in a corpus folder; no process may be writing there."""
     for path in folder.glob(".*.tmp"):
         path.unlink()
-
-
-def _temporary(folder: Path, stem: str, number: int) -> Path:
-    return folder / f".{stem}-{number}.{os.getpid()}.tmp"
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -264,67 +223,37 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise EmbeddingError(f"{path} is not a corpus manifest ({error}): make the corpus again") from None
 
 
-def load_corpus(folder: Path) -> Corpus:
-    """Return the corpus in ``folder``; raises ``EmbeddingError`` if there is none, or it is unfinished or damaged."""
+def load_corpus(folder: Path) -> tuple[list[CorpusFile], Manifest]:
+    """Return the files of a finished corpus, in order, and its manifest.
+
+    Raises ``EmbeddingError`` if there is no corpus in ``folder``, or it is unfinished or damaged.
+    """
     manifest = read_manifest(folder)
     if manifest is None:
         raise EmbeddingError(f"{folder} holds no corpus ({MANIFEST} is missing): make one, or name its folder")
     if not manifest.complete:
         raise EmbeddingError(f"the corpus in {folder} is unfinished: give the corpus command again to continue it")
-    files = [
-        CorpusFile(folder / file.name, file.size, file.lines, file.tokens)
-        for shard in manifest.shards
-        for file in shard.files
-    ]
+    files = [file for shard in manifest.shards for file in shard.files]
     for file in files:
-        if not file.path.is_file() or file.path.stat().st_size != file.size:
-            raise EmbeddingError(
-                f"{file.path} is missing or of another size than {MANIFEST} says: make the corpus again"
-            )
-    if not files:
-        raise EmbeddingError(f"the corpus in {folder} holds no line of tokens: make it from other metadata")
-    return Corpus(files, manifest)
+        path = folder / file.name
+        if not path.is_file() or path.stat().st_size != file.size:
+            raise EmbeddingError(f"{path} is missing or of another size than {MANIFEST} says: make the corpus again")
+    return files, manifest
 
 
 def count_words(
-    paths: Iterable[Path],
-    minimum: int,
-    progress: Callable[[int], object] = lambda tokens: None,
-    held: int = COUNTED_WORDS,
+    paths: Iterable[Path], minimum: int, progress: Callable[[int], object] = lambda tokens: None
 ) -> dict[str, int]:
     """Return how often each word occurs, of those with ``minimum`` or more: most frequent first, then by code point.
 
-    Exact, in memory for about ``held`` different words: what exceeds that waits on disk in sorted runs, in the
-    folder of the files. ``progress`` is called with the number of tokens just counted.
+    Holds each different word (about 160 bytes). ``progress`` is called with the number of tokens just counted.
     """
     counts: Counter[bytes] = Counter()
-    with contextlib.ExitStack() as stack:
-        runs: list[IO[bytes]] = []
-        for path in paths:
-            with open(path, "rb") as file:
-                while lines := file.readlines(1 << 20):
-                    tokens = b"".join(lines).split()
-                    counts.update(tokens)
-                    progress(len(tokens))
-                    if len(counts) > held:
-                        runs.append(stack.enter_context(tempfile.TemporaryFile(dir=path.parent)))
-                        _write_run(counts, runs[-1])
-                        counts.clear()
-        totals: Iterable[tuple[bytes, int]] = counts.items()
-        if runs:
-            merged = heapq.merge(*map(_read_run, runs), sorted(counts.items()))
-            groups = itertools.groupby(merged, key=operator.itemgetter(0))
-            totals = ((word, sum(count for _, count in group)) for word, group in groups)
-        kept = [(word.decode("utf-8"), count) for word, count in totals if count >= minimum]
+    for path in paths:
+        with open(path, "rb") as file:
+            while lines := file.readlines(1 << 20):
+                tokens = b"".join(lines).split()
+                counts.update(tokens)
+                progress(len(tokens))
+    kept = [(word.decode("utf-8"), count) for word, count in counts.items() if count >= minimum]
     return dict(sorted(kept, key=lambda item: (-item[1], item[0])))
-
-
-def _write_run(counts: Counter[bytes], file: IO[bytes]) -> None:
-    file.writelines(b"%s %d\n" % item for item in sorted(counts.items()))
-    file.seek(0)
-
-
-def _read_run(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    for line in file:
-        word, _, count = line.rpartition(b" ")
-        yield word, int(count)

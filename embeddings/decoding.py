@@ -5,8 +5,8 @@ Sampling and measures are the caller's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 import numpy as np
 from tqdm import tqdm
@@ -55,9 +55,9 @@ def decode(
         vocabulary: the words that can come out. Words seen rarely crowd out the common ones near a sample, so that
             its minimum count decides the result: see :func:`restrict`.
         vectors: (n, samples, d), or blocks (b, samples, d) of it one after the other, so that a whole split need
-            never be in memory. An array is checked whole before the search begins, a block when it comes.
+            never be in memory.
         neighbours: words taken of each sample, 1 to all of the vocabulary.
-        words: words kept of each item, at least 1.
+        words: words kept of each item.
         device: where the nearest words are searched.
         progress: show a bar on standard error.
 
@@ -71,10 +71,8 @@ def decode(
             f"decoding was to take the {neighbours:,} words nearest to a sample, but the vocabulary holds "
             f"{len(vocabulary):,}: take 1 to {len(vocabulary):,} neighbours, or a lower minimum count"
         )
-    if words < 1:
-        raise EmbeddingError(f"{words} words an item were asked for: ask for at least 1")
-    whole = hasattr(vectors, "ndim")  # else an iterable of blocks
-    parts: list[Decoded] = []
+    whole, dimension = hasattr(vectors, "ndim"), vocabulary.vectors.shape[1]  # else an iterable of blocks
+    parts = [Decoded(np.empty((0, words), np.int64), *np.empty((2, 0, words), np.float32))]
     first = 0
     with tqdm(
         total=len(vectors) if whole else None,  # type: ignore[arg-type]
@@ -85,18 +83,26 @@ def decode(
     ) as bar:
         for block in [vectors] if whole else vectors:
             block = np.asarray(block)
-            _check(block, vocabulary.vectors.shape[1], first)
-            for part in _pieces(block):
-                flat = part.reshape(-1, part.shape[2])
+            if block.ndim != 3 or block.shape[1] == 0 or block.shape[2] != dimension:
+                raise EmbeddingError(
+                    f"the sampled vectors are of shape {block.shape}: give (images, samples, {dimension}), one sample "
+                    "or more, and decode with the vocabulary that they were trained on"
+                )
+            size = max(1, _SAMPLES // block.shape[1])
+            for part in (block[start : start + size] for start in range(0, len(block), size)):
+                flat = part.reshape(-1, dimension)
+                if (bad := unusable_row(flat)) is not None:
+                    image, sample = divmod(bad[0], block.shape[1])
+                    raise EmbeddingError(
+                        f"the vector of image {first + image}, sample {sample} (both counted from 0) {bad[1]}, so no "
+                        "word is near to it: its generator has diverged; take an earlier checkpoint or train again"
+                    )
                 near, cosines = vocabulary.nearest(flat, neighbours, device)
                 shape = (*part.shape[:2], neighbours)
                 parts.append(commonest(near.reshape(shape), cosines.reshape(shape), len(vocabulary), words))
                 bar.update(len(part))
-            first += len(block)
-    if not parts:
-        empty = np.empty((0, words), dtype=np.float32)
-        return Decoded(empty.astype(np.int64), empty, empty.copy())
-    return Decoded(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
+                first += len(part)
+    return Decoded(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Decoded)))
 
 
 def commonest(ranks: np.ndarray, cosines: np.ndarray, vocabulary_size: int, words: int) -> Decoded:
@@ -148,34 +154,3 @@ def restrict(vocabulary: Vocabulary, min_count: int) -> Vocabulary:
     if kept == len(vocabulary):
         return vocabulary
     return vocabulary.subset(range(kept))  # The most frequent stand first.
-
-
-_FIELDS = ("ranks", "shares", "similarity")
-
-
-def _check(block: np.ndarray, dimension: int, first: int) -> None:
-    """Refuse what has no nearest words; ``first`` is the number of the block's first item."""
-    if block.ndim != 3 or block.shape[1] == 0:
-        raise EmbeddingError(
-            f"the sampled vectors are of shape {block.shape}: give (images, samples, {dimension}), one sample or more"
-        )
-    if block.shape[2] != dimension:
-        raise EmbeddingError(
-            f"the sampled vectors have {block.shape[2]} numbers, the vocabulary's {dimension}: decode with the "
-            "vocabulary that the vectors were trained on"
-        )
-    for piece in _pieces(block):
-        if (bad := unusable_row(piece.reshape(-1, dimension))) is not None:
-            image, sample = divmod(bad[0], block.shape[1])
-            raise EmbeddingError(
-                f"the vector of image {first + image}, sample {sample} (both counted from 0) {bad[1]}, so no word "
-                "is near to it: its generator has diverged; take an earlier checkpoint or train again"
-            )
-        first += len(piece)
-
-
-def _pieces(block: np.ndarray) -> Iterator[np.ndarray]:
-    """Return ``block`` (b, samples, d) cut so that each piece holds about ``_SAMPLES`` samples."""
-    size = max(1, _SAMPLES // block.shape[1])
-    for start in range(0, len(block), size):
-        yield block[start : start + size]

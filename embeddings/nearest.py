@@ -20,21 +20,12 @@ Arithmetic = Literal["int8", "float32"]
 
 #: Rows of one group, and groups of one section: only the largest product of each is kept.
 GROUP = 16
-
-#: Queries and rows of one block of products. The 32 MiB of a block stay near the processor; a whole matrix of
+#: Queries and rows of one block of products, whose 32 MiB stay near the processor: a whole matrix of
 #: 10,000 x 247,465 products (10 GB) would cost more to write than to compute.
-QUERIES = 1024
-ROWS = 8192
-
-#: Products held at a time where all of a query's products are needed (few rows, or nearly all of them wanted).
-DENSE = 4 << 20
-
-#: Candidates (in groups) whose exact products are held at a time.
-HELD = 1 << 17
-
-#: Largest products of groups held at a time.
-MAXIMA = 16 << 20
-
+QUERIES, ROWS = 1024, 8192
+#: Held at a time: products where all of a query's are needed, largest products of groups, candidate groups whose exact
+#: products are computed.
+DENSE, MAXIMA, HELD = 4 << 20, 16 << 20, 1 << 17
 #: Candidate groups gathered at a time.
 GATHERED = 2048
 
@@ -134,9 +125,6 @@ def int8_is_fast() -> bool:
 
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     native = any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
-    native = native or any(
-        getattr(torch.cpu, name, bool)() for name in ("_is_vnni_supported", "_is_amx_tile_supported")
-    )
     if not native or not hasattr(torch, "_int_mm"):
         return False
     # The operator is not part of torch's promised interface: it is used only if it does what it should.

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embeddings import EmbeddingError
@@ -62,12 +63,12 @@ class SkipGram:
             raise EmbeddingError(f"sample is {self.sample}: it must be from 0 to below 1")
         if not 0 < self.min_alpha <= self.alpha <= 1:
             raise EmbeddingError(
-                f"min_alpha is {self.min_alpha} and alpha {self.alpha}: 0 < min_alpha <= alpha <= 1 must hold"
+                f"min_alpha {self.min_alpha}, alpha {self.alpha}: 0 < min_alpha <= alpha <= 1 must hold"
             )
-        if not 0 <= self.seed < 2**32 or self.workers < 0:
-            raise EmbeddingError(
-                f"seed is {self.seed} and workers {self.workers}: seed must be from 0 to below 2^32, workers 0 or more"
-            )
+        if not 0 <= self.seed < 2**32:
+            raise EmbeddingError(f"seed is {self.seed}: it must be from 0 to below 2^32")
+        if self.workers < 0:
+            raise EmbeddingError(f"workers is {self.workers}: it must be 0 or more")
 
 
 def workers_for(settings: SkipGram, tokens: int) -> int:
@@ -78,19 +79,20 @@ def workers_for(settings: SkipGram, tokens: int) -> int:
 
 
 def train(
+    folder: Path,
     files: Sequence[CorpusFile],
     settings: SkipGram,
     counting: Callable[[int], object] = lambda tokens: None,
     training: Callable[[int], object] = lambda tokens: None,
 ) -> Vocabulary:
-    """Return the vocabulary of ``files`` with a vector for each word, most frequent first.
+    """Return the vocabulary of the ``files`` in ``folder`` with a vector for each word, most frequent first.
 
     gensim reads one file at a time (``corpus_file``), each by all workers; the learning rate falls linearly over
     all files and epochs. ``counting`` and ``training`` are called with the tokens just counted, or trained on.
     Needs about 1,200 bytes a word for 200-d vectors beside the counting (see ``count_words``).
     Raises ``EmbeddingError`` when the minimum count leaves no word.
     """
-    counts = count_words([file.path for file in files], settings.min_count, counting)
+    counts = count_words([folder / file.name for file in files], settings.min_count, counting)
     if not counts:
         raise EmbeddingError(
             f"no word of the corpus occurs {settings.min_count:,} times: lower the minimum count (now min_count "
@@ -101,7 +103,8 @@ def train(
     from embeddings.vocabulary import Vocabulary
 
     workers = workers_for(settings, sum(file.tokens for file in files))
-    with _quiet():
+    # gensim's threads part a file by bytes and may not count every word once, of which it would warn.
+    with quiet_gensim(logging.ERROR):
         model = Word2Vec(
             sg=1,
             vector_size=settings.vector_size,
@@ -123,7 +126,7 @@ def train(
                 model.workers = max(1, min(workers, math.ceil(file.tokens / TOKENS_PER_WORKER)))
                 start, done = done, done + file.tokens
                 model.train(
-                    corpus_file=str(file.path),
+                    corpus_file=str(folder / file.name),
                     total_words=file.tokens,
                     epochs=1,
                     start_alpha=_falling(settings, start / total),
@@ -139,12 +142,12 @@ def _falling(settings: SkipGram, progress: float) -> float:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep gensim from warning that its threads, which part a file by bytes, did not count every word once."""
+def quiet_gensim(level: int) -> Iterator[None]:
+    """Keep gensim's records below ``level`` off the terminal."""
     logger = logging.getLogger("gensim")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    before = logger.level
+    logger.setLevel(level)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.setLevel(before)

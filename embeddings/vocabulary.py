@@ -9,15 +9,13 @@ import bz2
 import contextlib
 import difflib
 import gzip
-import hashlib
 import logging
 import os
 import shutil
 import tempfile
 import zlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,39 +34,15 @@ FORMAT = "word vectors 1"
 #: Numbers beyond this come from a file read out of step, not from training.
 LARGEST = 1e6
 
+#: Words that no vocabulary can hold, by the reason why.
+LeftOut = defaultdict[str, list[str]]
+#: Counts in the JSON beside a saved file, where they are known.
+Counts = list[Annotated[int, msgspec.Meta(ge=0, le=2**62)]] | None
+
 _BLOCK = 1 << 20
 _ROWS = 1 << 14
 _BOM = b"\xef\xbb\xbf"
-
-
-@dataclass(frozen=True)
-class Description:
-    """The JSON beside a saved word2vec file; further fields are the writer's own."""
-
-    format: str
-    words: int
-    dimension: int
-    sha256: str
-    counts: list[Annotated[int, msgspec.Meta(ge=0, le=2**62)]] | None = None
-
-
-@dataclass
-class LeftOut:
-    """Words of a file that no vocabulary can hold, by reason."""
-
-    words: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, word: str) -> None:
-        """Note ``word``, left out for ``reason``."""
-        self.words.setdefault(reason, []).append(word)
-
-    def __str__(self) -> str:
-        """One line: how many words were left out for each reason, the first three by name; empty without any."""
-        parts = []
-        for reason, words in self.words.items():
-            named = ", ".join(ascii(word) for word in words[:3]) + (", ..." if len(words) > 3 else "")
-            parts.append(f"{len(words):,} {reason} ({named})")
-        return f"left out: {'; '.join(parts)}" if parts else ""
+_AGAIN = "restore the file, or download it again"
 
 
 class Vocabulary:
@@ -76,15 +50,17 @@ class Vocabulary:
 
     ``keyed_vectors``: the gensim object that holds them; ``words``: V different ones without white space;
     ``vectors``: (V, d) float32, finite, none zero; ``counts``: (V,) int64, falling, or None where they are not known;
-    ``info``: what a saved vocabulary was saved with; ``left_out``: words that were left out, see ``LeftOut``.
+    ``info``: what a saved vocabulary was saved with; ``left_out``: words that no vocabulary can hold, by reason.
     """
 
-    def __init__(self, keyed_vectors: KeyedVectors, info: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, keyed_vectors: KeyedVectors, info: dict[str, Any] | None = None, left_out: LeftOut | None = None
+    ) -> None:
         """Check ``keyed_vectors`` and leave out words that are empty, hold white space or are no valid text.
 
         Raises ``EmbeddingError`` when no word is left, or a vector is not finite, zero or absurdly large.
         """
-        self.left_out = LeftOut()
+        self.left_out = defaultdict(list) if left_out is None else left_out
         self.keyed_vectors = _checked(keyed_vectors, self.left_out)
         self.info = dict(info or {})
         self._indexes: dict[str, exact.Index] = {}
@@ -96,14 +72,11 @@ class Vocabulary:
         """Return the vocabulary of ``words`` with the rows of ``vectors`` (V, d) and, if known, their counts."""
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         words = list(words)
-        if vectors.ndim != 2 or len(vectors) != len(words) or (words and vectors.shape[1] == 0):
+        if vectors.ndim != 2 or len(vectors) != len(words):
             raise EmbeddingError(f"{len(words):,} words have vectors of shape {vectors.shape}: give one row per word")
-        if len(set(words)) < len(words):
-            twice = Counter(words).most_common(1)[0][0]
-            raise EmbeddingError(f"the word {twice!r} is given more than once: keep one of its vectors")
         vocabulary = cls(_keyed(words, vectors, None))
-        if len(vocabulary) != len(words):
-            raise EmbeddingError(f"no vocabulary holds such words: {vocabulary.left_out}")
+        if len(vocabulary) != len(words) or len(set(words)) < len(words):
+            raise EmbeddingError(f"each word must be there once, without blanks; {vocabulary.describe_left_out()}")
         vocabulary._set_counts(counts)
         return vocabulary
 
@@ -133,23 +106,24 @@ class Vocabulary:
     def __contains__(self, word: object) -> bool:
         return word in self.keyed_vectors.key_to_index
 
+    def describe_left_out(self) -> str:
+        """Return how many words were left out for each reason, the first three by name; "" without any."""
+        parts = []
+        for reason, words in self.left_out.items():
+            named = ", ".join(ascii(word) for word in words[:3]) + (", ..." if len(words) > 3 else "")
+            parts.append(f"{len(words):,} {reason} ({named})")
+        return f"left out: {'; '.join(parts)}" if parts else ""
+
     def index(self, word: str) -> int:
         """Return the frequency rank of ``word``, from 0. Raises ``EmbeddingError`` naming the closest spellings."""
         if word in self:
             return self.keyed_vectors.key_to_index[word]
-        close = self.closest_spellings(word)
+        plain = "".join(word.lower().split())
+        # Words of quite another length cannot be close, and comparing all of them takes seconds.
+        near = [other for other in self.words if abs(len(other) - len(plain)) <= 1 + len(plain) // 4]
+        close = difflib.get_close_matches(plain, near)
         advice = f"did you mean {' or '.join(map(repr, close))}?" if close else "no word is spelt like it"
         raise EmbeddingError(f"the word {word!r} is not among the vocabulary's {len(self):,}: {advice}")
-
-    def closest_spellings(self, word: str, most: int = 3) -> list[str]:
-        """Return up to ``most`` words spelt almost like ``word`` (its case and spaces aside), the closest first."""
-        plain = "".join(word.lower().split())
-        if plain in self:
-            return [plain]
-        # Words of quite another length cannot be close, and comparing all of them takes seconds.
-        slack = 1 + len(plain) // 4
-        near = [other for other in self.words if abs(len(other) - len(plain)) <= slack]
-        return difflib.get_close_matches(plain, near, n=most, cutoff=0.6)
 
     def subset(self, ranks: Sequence[int] | np.ndarray) -> Vocabulary:
         """Return the vocabulary of the words with these frequency ranks, which must rise."""
@@ -196,17 +170,18 @@ class Vocabulary:
         if path.suffix != ".bin":
             raise EmbeddingError(f"{path}: word vectors are saved in word2vec's binary format: end the name in .bin")
         temporary, described = (path.with_name(f".{path.name}.{os.getpid()}.{kind}.tmp") for kind in ("bin", "json"))
+        record = {
+            "format": FORMAT,
+            "words": len(self),
+            "dimension": self.vectors.shape[1],
+            "sha256": "",
+            **(info or {}),
+        }
+        record["counts"] = None if self.counts is None else self.counts.tolist()
         try:
             with _collected("not present in"):  # Words stand in their order already.
                 self.keyed_vectors.save_word2vec_format(str(temporary), binary=True, sort_attr="none")
-            record = {
-                "format": FORMAT,
-                "words": len(self),
-                "dimension": self.vectors.shape[1],
-                "sha256": _sha256(temporary),
-                **(info or {}),
-                "counts": None if self.counts is None else self.counts.tolist(),
-            }
+            record["sha256"] = _sha256(temporary)
             described.write_bytes(msgspec.json.encode(record) + b"\n")
             for made, place in ((temporary, path), (described, path.with_suffix(".json"))):
                 with open(made, "rb") as file:
@@ -225,22 +200,18 @@ class Vocabulary:
         damaged or of another kind, ``OSError`` when it cannot be read.
         """
         path = Path(path)
-        left_out = LeftOut()
+        left_out: LeftOut = defaultdict(list)
         with _plain(path) as plain:
             keyed_vectors = _read(plain, path, left_out)
-        counts: list[int] | None = None
-        info: dict[str, object] = {}
-        described = path.with_suffix(".json")
-        if path.suffix == ".bin" and described.is_file():
-            counts, info = _read_description(described, path)
         keyed_vectors.expandos.pop("count", None)  # gensim makes counts up where a file has none.
+        described = path.with_suffix(".json")
+        is_described = path.suffix == ".bin" and described.is_file()
+        counts, info = _read_description(described, path) if is_described else (None, {})
         try:
-            vocabulary = cls(keyed_vectors, info)
+            vocabulary = cls(keyed_vectors, info, left_out)
             vocabulary._set_counts(counts)
         except EmbeddingError as error:
             raise EmbeddingError(f"{path}: {error}") from None
-        for reason, words in left_out.words.items():
-            vocabulary.left_out.words.setdefault(reason, []).extend(words)
         return vocabulary
 
 
@@ -279,25 +250,25 @@ def _keyed(words: list[str], vectors: np.ndarray, counts: np.ndarray | None) -> 
 def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
     """Return ``keyed`` without odd words and sorted by count; the object itself where nothing changes."""
     words, known = keyed.index_to_key, keyed.expandos.get("count")
+    if known is not None and len(words) > 1 and np.array_equal(known, np.arange(len(words), 0, -1)):
+        known = None  # Made up by gensim's reader.
     kept = []
     for rank, word in enumerate(words):
         if word is None:  # Where gensim ignored a repeated word.
             continue
         if fault := _fault(word):
-            left_out.add(fault, word)
+            left_out[fault].append(word)
         else:
             kept.append(rank)
     if not kept:
         raise EmbeddingError("the vocabulary holds no word: give at least one word with its vector")
-    counts = None if known is None else np.asarray(known, dtype=np.int64)
-    if counts is not None and len(words) > 1 and np.array_equal(counts, np.arange(len(words), 0, -1)):
-        counts = None  # Made up by gensim's reader.
-    if counts is not None:
-        kept.sort(key=lambda rank: -counts[rank])
+    counts = None
+    if known is not None:
+        kept.sort(key=lambda rank: -known[rank])
+        counts = np.asarray(known, dtype=np.int64)[kept]
     whole = kept == list(range(len(keyed.vectors))) and keyed.vectors.dtype == np.float32
-    if not whole or (counts is None) != (known is None):
-        vectors = np.ascontiguousarray(keyed.vectors[kept], dtype=np.float32)
-        keyed = _keyed([words[rank] for rank in kept], vectors, None if counts is None else counts[kept])
+    if not whole or (counts is None and "count" in keyed.expandos):
+        keyed = _keyed([words[rank] for rank in kept], np.asarray(keyed.vectors[kept], dtype=np.float32), counts)
     if (bad := unusable_row(keyed.vectors)) is not None:
         raise EmbeddingError(f"the vector of the word {keyed.index_to_key[bad[0]]!r} {bad[1]}: leave the word out")
     if (largest := float(np.abs(keyed.vectors).max())) > LARGEST:
@@ -329,30 +300,29 @@ def _plain(path: Path) -> Iterator[Path]:
     """Yield the file unpacked and without a byte order mark: itself where it is so already, else a temporary one."""
     with open(path, "rb") as file:
         head = file.read(3)
-    openers: dict[bytes, Any] = {b"BZh": bz2.open, b"\x1f\x8b": gzip.open}
-    opener = openers.get(head) or openers.get(head[:2])
-    if opener is None and head != _BOM:
+    opener: Any = bz2.open if head == b"BZh" else gzip.open if head[:2] == b"\x1f\x8b" else open
+    if opener is open and head != _BOM:
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "vectors"
         try:
-            with (opener or open)(path, "rb") as packed, open(plain, "wb") as unpacked:
+            with opener(path, "rb") as packed, open(plain, "wb") as unpacked:
                 data = packed.read(_BLOCK).removeprefix(_BOM)
-                room = min(_bound(data), shutil.disk_usage(folder).free)
+                header = _header(data.partition(b"\n")[0])
+                # A generous bound, so that a small packed file cannot fill the disk.
+                room = shutil.disk_usage(folder).free
+                if header is not None:
+                    room = min(room, header[0] * (header[1] * 32 + 4096) + 4096)
                 while data:
                     if unpacked.tell() + len(data) > room:
-                        raise EmbeddingError(
-                            f"{path}: unpacks to more than its header promises: restore it, or download it again"
-                        )
+                        raise EmbeddingError(f"{path}: unpacks to more than its header promises; {_AGAIN}")
                     unpacked.write(data)
                     data = packed.read(_BLOCK)
         except (EOFError, OSError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise EmbeddingError(
-                f"{path}: the packed file is damaged ({error}): restore it, or download it again"
-            ) from None
+            raise EmbeddingError(f"{path}: the packed file is damaged ({error}); {_AGAIN}") from None
         yield plain
 
 
@@ -366,22 +336,6 @@ def _header(first: bytes) -> tuple[int, int] | None:
     return count, dimension
 
 
-def _bound(head: bytes) -> int:
-    """Return a generous bound of the bytes of a file that begins with ``head``."""
-    header = _header(head.partition(b"\n")[0])
-    return 1 << 50 if header is None else header[0] * (header[1] * 32 + 4096) + 4096
-
-
-def _numbers(line: bytes) -> list[bytes] | None:
-    """Return the fields of a line of text, if all but the first are numbers; else None."""
-    fields = line.split()
-    try:
-        [float(number) for number in fields[1:]]
-    except ValueError:
-        return None
-    return fields
-
-
 def _read(plain: Path, path: Path, left_out: LeftOut) -> KeyedVectors:
     """Let gensim read an unpacked file; ``path`` names it in errors."""
     size = plain.stat().st_size
@@ -389,42 +343,41 @@ def _read(plain: Path, path: Path, left_out: LeftOut) -> KeyedVectors:
         first, second = file.readline(_BLOCK), file.readline(_BLOCK)
     header = _header(first)
     if header is None:
-        fields = _numbers(first)
-        if fields is None or len(fields) < 2:
+        if len(first.split()) < 2 or not _are_numbers(first.split()[1:]):
             raise EmbeddingError(f"{path} holds no word vectors in word2vec's or GloVe's format: name another file")
-        return _read_text(plain, path, None, len(fields) - 1, left_out)
+        return _read_text(plain, path, None, len(first.split()) - 1, left_out)
     count, dimension = header
-    text = (fields := _numbers(second)) is not None and len(fields) > dimension > 0
-    least = count * ((2 if text else 4) * dimension + 1)
-    if not count or not dimension or least > size:
+    fields = second.split()
+    text = len(fields) > dimension > 0 and _are_numbers(fields[-dimension:])
+    if not count or not dimension or count * ((2 if text else 4) * dimension + 1) > size:
         raise EmbeddingError(
-            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes: restore it, or "
-            "download it again"
+            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes; {_AGAIN}"
         )
     if text:
         return _read_text(plain, path, count, dimension, left_out)
     return _read_binary(plain, path, count, dimension, left_out)
 
 
+def _are_numbers(fields: Sequence[bytes]) -> bool:
+    try:
+        for field in fields:
+            float(field)
+    except ValueError:
+        return False
+    return True
+
+
 def _read_binary(plain: Path, path: Path, count: int, dimension: int, left_out: LeftOut) -> KeyedVectors:
+    """Let gensim read vectors in binary, and compare the bytes that it should have read with the file's."""
     keyed, repeated = _load(plain, path, True, left_out)
-    if any(character < " " for word in keyed.index_to_key if word for character in word):
-        raise EmbeddingError(
-            f"{path}: not read in step, since some word holds a blank: write it again without such words, or as text"
-        )
-    words = sum(
-        len(word.encode("utf-8", "surrogateescape")) + 1 for word in [*filter(None, keyed.index_to_key), *repeated]
-    )
+    words = [word.encode("utf-8", "surrogateescape") for word in [*filter(None, keyed.index_to_key), *repeated]]
     with open(plain, "rb") as file:
-        read = len(file.readline()) + words + count * 4 * dimension
-        # Some writers end each vector with a newline, and then perhaps not the last.
-        rest = plain.stat().st_size - read
-        file.seek(-min(max(rest, 0), _BLOCK) or 0, os.SEEK_END)
-        tail = file.read() if rest > 0 else b""
-    if not (rest in (0, count, count - 1) or (rest > 0 and not tail.strip())):
+        rest = plain.stat().st_size - len(file.readline()) - sum(map(len, words)) - count * (4 * dimension + 1)
+    # Some writers end each vector with a newline, and then perhaps not the last.
+    if rest not in (0, count, count - 1) or any(character < 32 for word in words for character in word):
         raise EmbeddingError(
-            f"{path} holds {rest:,} bytes behind the {count:,} words it promises: its header is wrong, or it is "
-            "damaged; restore it, or download it again"
+            f"{path} holds {rest:,} bytes more than the {count:,} words it promises: its header is wrong, some word "
+            f"holds a blank, or it is damaged; {_AGAIN}"
         )
     return keyed
 
@@ -433,34 +386,26 @@ def _read_text(plain: Path, path: Path, count: int | None, dimension: int, left_
     """Let gensim read lines of ``word number ...``, after a pass that leaves out odd ones and counts the rest."""
     with tempfile.TemporaryDirectory() as folder:
         cleaned = Path(folder) / "vectors.txt"
-        kept = lines = 0
+        lines = 0
         with open(plain, "rb") as source, open(cleaned, "wb") as target:
             if count is not None:
                 source.readline()
             for number, line in enumerate(source, start=1 if count is None else 2):
-                if not line.strip():
+                fields = line.split()
+                if not fields:
                     continue
                 lines += 1
-                fields = line.split()
-                values = fields[-dimension:]
-                try:
-                    [float(value) for value in values]
-                    if len(fields) < dimension:
-                        raise ValueError
-                except ValueError:
+                if len(fields) < dimension or not _are_numbers(fields[-dimension:]):
                     fault = "decimal commas; write points" if b"," in line else f"not a word with {dimension:,} numbers"
-                    raise EmbeddingError(f"{path}, line {number:,}: {fault}; download the file again") from None
-                if len(fields) != dimension + 1:
+                    raise EmbeddingError(f"{path}, line {number:,}: {fault}; {_AGAIN}")
+                if len(fields) == dimension + 1:
+                    target.write(b" ".join(fields) + b"\n")
+                else:
                     word = b" ".join(fields[:-dimension]).decode("utf-8", "surrogateescape")
-                    left_out.add("with white space" if word else "empty", word)
-                    continue
-                kept += 1
-                target.write(b" ".join(fields) + b"\n")
+                    left_out["with white space" if word else "empty"].append(word)
         if count not in (None, lines):
-            raise EmbeddingError(
-                f"{path} holds {lines:,} words where it promises {count:,}: restore it, or download it again"
-            )
-        if not kept:
+            raise EmbeddingError(f"{path} holds {lines:,} words where it promises {count:,}; {_AGAIN}")
+        if not cleaned.stat().st_size:
             raise EmbeddingError(f"{path} holds no word: name another file")
         return _load(cleaned, path, False, left_out)[0]
 
@@ -475,12 +420,10 @@ def _load(file: Path, path: Path, binary: bool, left_out: LeftOut) -> tuple[Keye
                 str(file), binary=binary, no_header=not binary, unicode_errors="surrogateescape"
             )
         except (EOFError, ValueError) as error:
-            raise EmbeddingError(
-                f"{path}: ends early or is damaged ({error}): restore it, or download it again"
-            ) from None
+            raise EmbeddingError(f"{path}: ends early or is damaged ({error}); {_AGAIN}") from None
     repeated = [str(record.args[0]) for record in records if isinstance(record.args, tuple)]
-    for word in repeated:
-        left_out.add("repeated", word)
+    if repeated:
+        left_out["repeated"] += repeated
     return keyed, repeated
 
 
@@ -506,20 +449,17 @@ def _read_description(described: Path, path: Path) -> tuple[list[int] | None, di
         record = msgspec.json.decode(described.read_bytes(), type=dict[str, Any])
         if record.get("format") != FORMAT:
             return None, {}
-        description = msgspec.convert(record, Description)
+        counts = msgspec.convert(record.pop("counts", None), Counts)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise EmbeddingError(
             f"{described}: not readable as the account of {path.name} ({error}): delete it, or restore both"
         ) from None
-    if _sha256(path) != description.sha256:
+    if _sha256(path) != record.get("sha256"):
         raise EmbeddingError(f"{described} is not of {path.name} (its checksum differs): delete it, or restore both")
-    record.pop("counts", None)
-    return description.counts, record
+    return counts, record
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while data := file.read(_BLOCK):
-            digest.update(data)
-    return digest.hexdigest()
+    import pooch
+
+    return pooch.file_hash(str(path), alg="sha256")

@@ -75,8 +75,6 @@ def write_scenes(folder: str | Path, images: int = 600, seed: int = 1, progress:
     version are replaced. ``progress`` shows a bar. Raises ``DataError``, and changes nothing, when ``folder`` holds
     anything that is not of rendered scenes.
     """
-    if images < 1:
-        raise DataError(f"{images} scenes were asked for in {folder}: ask for at least one")
     folder = Path(folder)
     manifest = {"seed": seed, "images": images, "version": VERSION}
     if _is_complete(folder, manifest):

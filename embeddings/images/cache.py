@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,6 @@ from safetensors.numpy import load, save
 #: Changes when the features of the same photo and network would come out otherwise (how photos are opened, say), or
 #: when the files have another form.
 FORMAT = 2
-
-#: Bytes of features in one file, at most.
-PART = 64 << 20
 
 
 class FeatureCache:
@@ -37,69 +34,49 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path, record: Mapping[str, Any], dim: int) -> None:
-        text = json.dumps({"format": FORMAT, **record}, sort_keys=True)
-        name = re.sub(r"[^\w.]+", "-", str(record.get("name", "network")))
-        self.folder = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        self.record, self.dim = text, dim
+        self.record, self.dim = json.dumps({"format": FORMAT, **record}, sort_keys=True), dim
+        name = re.sub(r"[^\w.]+", "-", str(record["name"]))
+        self.folder = folder / f"{name}-{hashlib.sha256(self.record.encode()).hexdigest()[:16]}"
+        self.folder.mkdir(parents=True, exist_ok=True)
 
-    def read(self, rows: Mapping[bytes, int], matrix: np.ndarray) -> np.ndarray:
-        """Fill ``matrix[rows[image]]``, (n, dim) float32, for each image that is here; return (n,) bool, which were.
+    def read(self, wanted: Collection[bytes]) -> dict[bytes, np.ndarray]:
+        """Return the vectors (dim,) of those of the images ``wanted`` that are here.
 
         A damaged file is removed, with a note on standard error.
         """
-        found = np.zeros(len(matrix), dtype=bool)
+        found: dict[bytes, np.ndarray] = {}
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
                 contents = path.read_bytes()
-                if hashlib.sha256(contents).hexdigest() != path.stem:
-                    raise SafetensorError("its checksum is not that of its name")
-                arrays = load(contents)
-                if not self._is_whole(arrays):
-                    raise SafetensorError("it does not hold the features of such a network")
+                arrays = load(contents) if hashlib.sha256(contents).hexdigest() == path.stem else {}
             except FileNotFoundError:  # Another process removed it.
                 continue
-            except SafetensorError as error:
+            except SafetensorError:
+                arrays = {}
+            images, vectors = arrays.get("images", np.empty(0)), arrays.get("vectors", np.empty(0))
+            if images.shape != (len(images), 32) or vectors.shape != (len(images), self.dim):
                 print(
-                    f"note: {path}: damaged ({error}); removed, and its features are computed again",
-                    file=sys.stderr,
-                    flush=True,
+                    f"note: {path}: damaged; removed, and its features are computed again", file=sys.stderr, flush=True
                 )
                 path.unlink(missing_ok=True)
                 continue
-            for image, vector in zip(map(bytes, arrays["images"]), arrays["vectors"], strict=True):
-                if (row := rows.get(image)) is not None:
-                    matrix[row], found[row] = vector, True
+            found |= {key: vector for key, vector in zip(map(bytes, images), vectors, strict=True) if key in wanted}
         return found
 
-    def _is_whole(self, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Return whether a file's arrays are of the form that ``add`` writes."""
-        images, vectors = arrays.get("images"), arrays.get("vectors")
-        return (
-            images is not None
-            and vectors is not None
-            and (images.dtype, images.shape[1:]) == (np.uint8, (32,))
-            and (vectors.dtype, vectors.shape) == (np.float32, (len(images), self.dim))
-            and bool(np.isfinite(vectors).all())
-        )
-
     def add(self, images: Sequence[bytes], vectors: np.ndarray) -> None:
-        """Write the ``vectors``, (n, dim) float32, of ``images``, in new files that are there whole or not at all.
+        """Write the ``vectors``, (n, dim) float32, of ``images``, in a new file that is there whole or not at all.
 
-        Raises ``OSError`` if they cannot be written; what was there stays.
+        Raises ``OSError`` if it cannot be written; what was there stays.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        step = max(1, PART // (4 * self.dim))
-        for start in range(0, len(images), step):
-            part = slice(start, start + step)
-            digests = np.frombuffer(b"".join(images[part]), dtype=np.uint8).reshape(-1, 32)
-            contents = save({"images": digests, "vectors": vectors[part]}, {"record": self.record})
-            path = self.folder / f"{hashlib.sha256(contents).hexdigest()}.safetensors"
-            temporary = path.with_name(f".{path.stem[:16]}.{os.getpid()}.tmp")
-            try:
-                with open(temporary, "wb") as file:
-                    file.write(contents)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        digests = np.frombuffer(b"".join(images), dtype=np.uint8).reshape(-1, 32)
+        contents = save({"images": digests, "vectors": vectors}, {"record": self.record})
+        path = self.folder / f"{hashlib.sha256(contents).hexdigest()}.safetensors"
+        temporary = path.with_name(f".{path.stem[:16]}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(contents)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

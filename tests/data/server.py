@@ -19,12 +19,11 @@ CHUNK = 1 << 14
 
 @dataclass
 class Request:
-    """One GET: its path, its Range header, the status it got and the bytes of content sent for it."""
+    """One GET: its path, its Range header, and the status it got."""
 
     path: str
     range: str | None
     status: int = 0
-    sent: int = 0
 
 
 @dataclass
@@ -42,12 +41,10 @@ class Site:
     #: Further headers, over the usual ones.
     headers: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    #: Bytes of content sent for all requests.
+    sent: int = 0
     #: Where it is, with a slash at the end; ``serve`` fills it in.
     url: str = ""
-
-    @property
-    def sent(self) -> int:
-        return sum(request.sent for request in self.requests)
 
 
 def make_handler(site: Site) -> type[BaseHTTPRequestHandler]:
@@ -61,33 +58,23 @@ def make_handler(site: Site) -> type[BaseHTTPRequestHandler]:
             request = Request(self.path, self.headers.get("Range"))
             site.requests.append(request)
             self.close_connection = True
-            content = site.files.get(self.path.rpartition("/")[2])
-            if content is None:
-                request.status = 404
-                self.send_error(404)
-                return
-            total, start = len(content), 0
+            content = site.files.get(self.path.rpartition("/")[2], b"")
             wanted = re.fullmatch(r"bytes=(\d+)-", request.range or "")
-            if wanted and site.ranges:
-                start = int(wanted[1])
-                if start >= total:
-                    request.status = 416
-                    self.send_response(416)
-                    self.send_header("Content-Range", f"bytes */{total}")
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-            request.status = 206 if start else 200
-            headers = {"Content-Length": str(total - start), "Connection": "close"}
-            if start:
-                headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
+            start = int(wanted[1]) if wanted and site.ranges else 0
+            request.status = 404 if not content else 416 if start >= len(content) else 206 if start else 200
+            if request.status in (404, 416):
+                self.send_error(request.status)
+                return
             self.send_response(request.status)
+            headers = {"Content-Length": str(len(content) - start), "Connection": "close"}
+            if start:
+                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             for name, value in (headers | site.headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.send(request, content[start:])
+            self.send(content[start:])
 
-        def send(self, request: Request, content: bytes) -> None:
+        def send(self, content: bytes) -> None:
             stop = site.breaks.pop(0) if site.breaks else len(content)
             if site.silences:
                 time.sleep(site.silences.pop(0))
@@ -96,7 +83,7 @@ def make_handler(site: Site) -> type[BaseHTTPRequestHandler]:
                 for begin in range(0, min(stop, len(content)), CHUNK):
                     chunk = content[begin : min(begin + CHUNK, stop)]
                     self.wfile.write(chunk)
-                    request.sent += len(chunk)
+                    site.sent += len(chunk)
                     time.sleep(site.delay)
 
     return Handler

@@ -15,7 +15,6 @@ import pytest
 from torchvision.datasets import MNIST
 
 from data import DataError
-from data.download import UnavailableError
 from data.labelled import ImageDataset
 from data.mnist import FILES, load_digit_images, load_mnist
 from tests.data.server import closed_port, serve
@@ -68,19 +67,14 @@ def test_every_pixel_and_label_is_what_torchvision_reads_and_nothing_is_written(
     assert dataset.checksum == "f4a84110a549f0c0dd146dc1361bbad444d549af14c35207552ef63383e5a4e8"
 
 
-def with_byte(content: bytes, offset: int, value: int) -> bytes:
-    return content[:offset] + bytes([value]) + content[offset + 1 :]
-
-
 @needs_mnist
 @pytest.mark.parametrize(
     ("name", "damage", "says"),
     [
-        (NAMES[2], lambda content: content[:-1], "is cut short: 7,840,015 of 7,840,016 bytes"),
-        (NAMES[3], lambda content: b"<html>", "is not an IDX file of bytes in 1 dimension"),
-        (NAMES[2], lambda content: with_byte(content, 5000, 1), "has the MD5 .* instead of 2646ac64"),
+        (NAMES[2], lambda content: content[:-1], "7,840,015 bytes instead of 7,840,016"),
+        (NAMES[2], lambda content: content[:5000] + b"\1" + content[5001:], "the MD5 .* instead of 2646ac64"),
         (f"{NAMES[3]}.gz", lambda content: gzip.compress(content)[:-100], "is not a whole gzip file"),
-        (f"{NAMES[3]}.gz", lambda content: gzip.compress(content + bytes(1 << 20)), "is longer than 10,008 bytes"),
+        (f"{NAMES[3]}.gz", lambda content: gzip.compress(content + bytes(1 << 20)), "more bytes instead of 10,008"),
     ],
 )
 def test_a_damaged_file_is_named_and_left(root: Path, name: str, damage: Callable[[bytes], bytes], says: str) -> None:
@@ -128,14 +122,6 @@ def test_missing_files_are_downloaded_once_and_only_those(root: Path, monkeypatc
     same_as_torchvision(load_mnist(root, download=False))
 
 
-def test_other_bytes_from_a_mirror_are_refused_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serve({f"{name}.gz": b"<html>please log in</html>" for name in NAMES}) as site:
-        monkeypatch.setenv("CGAN_MNIST_MIRROR", site.url)
-        with pytest.raises(UnavailableError, match="the file it sent is not a whole gzip file"):
-            load_mnist(tmp_path)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
 def test_auto_takes_the_embedded_digits_where_mnist_cannot_be_had(tmp_path: Path) -> None:
     dataset = load_digit_images("auto", tmp_path)
     assert (dataset.name, dataset.embedded) == ("digits (embedded)", True)
@@ -164,7 +150,7 @@ def test_a_compressed_bomb_is_refused_in_bounded_memory(tmp_path: Path) -> None:
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
     message, kilobytes = output.stdout.splitlines()
-    assert "is not an IDX file" in message and int(kilobytes) < 500_000
+    assert "more bytes instead of" in message and int(kilobytes) < 500_000
 
 
 @needs_mnist
@@ -173,29 +159,16 @@ def test_right_files_are_used_where_others_of_the_same_name_lie_in_the_root(root
     (root / NAMES[0]).write_bytes(b"fashion")
     assert load_digit_images("auto", root, download=False).name == "mnist"
     (root / "MNIST" / "raw" / NAMES[0]).unlink()
-    with pytest.raises(DataError, match=f"{NAMES[0]} is not an IDX file .* move it away"):
+    with pytest.raises(DataError, match=f"{NAMES[0]} is not MNIST's: .* move it away"):
         load_digit_images("auto", root, download=False)
 
 
-def test_mnist_in_another_form_is_named(tmp_path: Path) -> None:
-    other = tmp_path / "keras" / "mnist.npz"
-    other.parent.mkdir()
-    other.write_bytes(b"")
-    notice = load_digit_images("auto", tmp_path, download=False).notice
-    assert notice is not None and f"{other} may hold it in another form" in notice
-
-
-def test_missing_mnist_is_an_error_where_it_was_named(tmp_path: Path, no_mirror: str) -> None:
-    with pytest.raises(DataError, match="put its files there") as caught:
+def test_mnist_is_not_replaced_where_it_was_named(tmp_path: Path, no_mirror: str) -> None:
+    with pytest.raises(DataError, match="put MNIST's files into") as caught:
         load_digit_images("mnist", tmp_path)
     message = str(caught.value)
     assert str(tmp_path / "MNIST" / "raw") in message and no_mirror in message
     with pytest.raises(DataError, match=r"missing: train-images-idx3-ubyte, .* allow the download"):
         load_digit_images("mnist", tmp_path, download=False)
-
-
-def test_unknown_names_and_mistyped_roots_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="choose auto, mnist or digits"):
         load_digit_images("cifar")  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="does not exist"):
-        load_digit_images("auto", tmp_path / "typo")

@@ -1,4 +1,4 @@
-"""``data.roots``: which folder is the data root, and that a mistyped one is an error."""
+"""Which folder is the data root, and that a mistyped one is an error."""
 
 from __future__ import annotations
 
@@ -11,42 +11,28 @@ from data import DataError
 from data.roots import data_root, describe_root
 
 
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder named by CGAN_DATA."""
-    root = tmp_path / "elsewhere"
-    root.mkdir()
-    monkeypatch.setenv("CGAN_DATA", str(root))
-    return root
-
-
-def test_the_argument_goes_before_the_environment_and_that_before_the_default(elsewhere: Path, tmp_path: Path) -> None:
-    assert data_root(tmp_path) == data_root(str(tmp_path)) == tmp_path
-    assert data_root() == data_root("") == elsewhere
-
-
-def test_the_default_is_the_checkout_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CGAN_DATA", "")
+def test_the_argument_goes_before_the_environment_and_that_before_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CGAN_DATA", "")
     assert data.__file__ is not None
     assert data_root() == Path(data.__file__).resolve().parent / "raw"
     assert data_root(data_root()) == data_root(), "the default may be given back, whether it exists or not"
+    assert "CGAN_DATA is not set" in describe_root(data_root())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("CGAN_DATA", str(tmp_path / "elsewhere"))
+    assert data_root() == data_root("") == tmp_path / "elsewhere"
+    assert data_root(tmp_path) == data_root(str(tmp_path)) == tmp_path
+    assert describe_root(tmp_path) == str(tmp_path)
 
 
-def test_a_named_root_must_exist(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_root_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"data root, .*missing, does not exist: .*mkdir"):
         data_root(tmp_path / "missing")
-    monkeypatch.setenv("CGAN_DATA", str(elsewhere / "typo"))
+    monkeypatch.setenv("CGAN_DATA", str(tmp_path / "typo"))
     with pytest.raises(DataError, match=r"CGAN_DATA, .*typo, does not exist"):
         data_root()
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="is not a folder"):
         data_root(tmp_path / "file")
-
-
-def test_a_message_reminds_of_a_forgotten_cgan_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CGAN_DATA", raising=False)
-    assert "CGAN_DATA is not set" in describe_root(data_root())
-    assert describe_root(tmp_path) == str(tmp_path)
-    monkeypatch.setenv("CGAN_DATA", str(tmp_path))
-    assert describe_root(data_root()) == str(tmp_path)

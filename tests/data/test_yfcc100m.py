@@ -15,23 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import DataError
-from data.yfcc100m import (
-    BROKEN_ENCODING,
-    CUT_OFF,
-    FEW_COLUMNS,
-    LONGEST_ROW,
-    MANY_COLUMNS,
-    NO_PHOTO_ID,
-    NUL,
-    TOO_LONG,
-    Record,
-    RowError,
-    Tally,
-    default_shards,
-    find_shards,
-    parse_row,
-    read_batches,
-)
+from data.yfcc100m import LONGEST_ROW, Record, RowError, Tally, default_shards, find_shards, parse_row, read_batches
 
 
 def row(
@@ -48,28 +32,22 @@ def row(
     return "\t".join(columns)
 
 
-def test_unencoded_utf8_is_text_as_well() -> None:
-    plain = row("TITLE", tags=("one", "two")).replace("TITLE", "Köln+am+Rhein")
-    assert parse_row(plain) == Record("42", "Köln am Rhein", "", ("one", "two"))
-
-
 @pytest.mark.parametrize(
     ("bad", "kind"),
     [
-        ("", FEW_COLUMNS),
-        ("\t".join(row().split("\t")[:22]), FEW_COLUMNS),
-        ("\t".join(row(later=True).split("\t")[:23]), FEW_COLUMNS),
-        (row() + "\tx", MANY_COLUMNS),
-        (row(photo="id"), NO_PHOTO_ID),
-        (row().replace("nick", "ni\0ck"), NUL),
-        (row("a\0b"), NUL),
-        (row(tags=("x", "\0")), NUL),
+        ("", "too few columns"),
+        ("\t".join(row().split("\t")[:22]), "too few columns"),
+        ("\t".join(row(later=True).split("\t")[:23]), "too few columns"),
+        (row() + "\tx", "too many columns"),
+        (row(photo="id"), "no photo id"),
+        (row().replace("nick", "ni\0ck"), "NUL character"),
+        (row("a\0b"), "NUL character"),
+        (row(tags=("x", "\0")), "NUL character"),
     ],
 )
 def test_a_bad_row_says_why(bad: str, kind: str) -> None:
-    with pytest.raises(RowError) as caught:
+    with pytest.raises(RowError, match=kind):
         parse_row(bad)
-    assert caught.value.kind == kind
 
 
 def read_records(path: Path, tally: Tally | None = None) -> Iterator[Record]:
@@ -92,18 +70,8 @@ def test_bad_rows_are_counted_and_skipped_in_every_packing(tmp_path: Path, pack:
     tally = Tally()
     assert [record.title for record in read_records(path, tally)] == ["first", "second", "third"]
     assert tally.rows == 3
-    assert tally.skipped == {BROKEN_ENCODING: 2, FEW_COLUMNS: 2}
-    assert tally.damage is None
-    assert (tally.size, tally.sha256) == (
-        path.stat().st_size,
-        hashlib.sha256(path.read_bytes()).hexdigest(),
-    )
-
-
-def test_last_row_needs_no_line_end_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
-    path = tmp_path / "shard"
-    path.write_bytes(f"{row('one')}\r\n{row('two')}".encode())
-    assert [record.title for record in read_records(path)] == ["one", "two"]
+    assert tally.skipped == {"broken encoding": 2, "too few columns": 2}
+    assert tally.damage is None and tally.size == path.stat().st_size
 
 
 def test_an_endless_row_is_left_out_in_bounded_memory(tmp_path: Path) -> None:
@@ -119,28 +87,19 @@ def test_an_endless_row_is_left_out_in_bounded_memory(tmp_path: Path) -> None:
         tally = Tally()
         titles = [record.title for batch in read_batches(path, tally, block) for record in batch]
         assert titles == ["one", "two", "three"]
-        assert tally.skipped == {TOO_LONG: 2}
+        assert tally.skipped == {"longer than 1 MiB": 2}
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
-@pytest.mark.parametrize("spoil", ["truncated", "overwritten"])
-def test_damaged_packing_keeps_what_was_readable_and_says_so(
-    tmp_path: Path, pack: Callable[[bytes], bytes], spoil: str
-) -> None:
+def test_damaged_packing_keeps_what_was_readable_and_says_so(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     # Random text keeps the packed file long: bz2 gives whole blocks of 900 kB only.
     titles = [os.urandom(2000).hex() for _ in range(700)]
     path = write(tmp_path / "shard", *map(row, titles), pack=pack)
-    whole = path.read_bytes()
-    cut = len(whole) * 2 // 3
-    path.write_bytes(whole[:cut] if spoil == "truncated" else whole[:cut] + b"\x55" * 5000 + whole[cut + 5000 :])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     tally = Tally()
     read = [record.title for record in read_records(path, tally)]
-    assert 200 <= len(read) < 700
-    # A flipped byte in gzip may still unpack to something before its check fails.
-    sound = len(read) if spoil == "truncated" else 200
-    assert read[:sound] == titles[:sound]
-    assert tally.damage is not None
-    assert tally.skipped.get(CUT_OFF, 0) <= 1
+    assert 200 <= len(read) < 700 and read == titles[: len(read)]
+    assert tally.damage is not None and tally.skipped.get("cut off by the file's damage", 0) <= 1
     assert tally.size == path.stat().st_size
     assert tally.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -179,20 +138,10 @@ def test_shards_are_found_by_file_folder_and_glob(tmp_path: Path) -> None:
     assert [path.name for path in find_shards([tmp_path])] == names
     assert [path.name for path in find_shards([tmp_path / "*-[02].bz2", tmp_path / names[0]])] == names[:2]
     assert [path.name for path in find_shards([tmp_path / "own.tsv"])] == ["own.tsv"]
-
-
-@pytest.mark.parametrize("missing", ["nowhere", "empty", "*.bz2"])
-def test_a_source_without_files_is_named(tmp_path: Path, missing: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"name the metadata files"):
-        find_shards([tmp_path / missing])
-
-
-def test_packed_and_unpacked_is_one_shard_twice(tmp_path: Path) -> None:
-    write(tmp_path / "yfcc100m_dataset-0", row())
-    write(tmp_path / "yfcc100m_dataset-0.bz2", row(), pack=bz2.compress)
-    with pytest.raises(DataError, match="twice"):
-        find_shards([tmp_path])
+    for missing in ("nowhere", "empty", "*.gz"):
+        with pytest.raises(DataError, match="name the metadata files"):
+            find_shards([tmp_path / missing])
 
 
 def test_the_data_root_is_looked_through_in_order(tmp_path: Path) -> None:
@@ -203,16 +152,3 @@ def test_the_data_root_is_looked_through_in_order(tmp_path: Path) -> None:
     for name in ("yfcc-mini", "yfcc100m", ""):
         shard = write(tmp_path / name / "yfcc100m_dataset-0.bz2", row(), pack=bz2.compress)
         assert default_shards(tmp_path) == [shard]
-
-
-@pytest.mark.skipif(not os.environ.get("CGAN_DATA"), reason="CGAN_DATA names no data root")
-def test_real_rows() -> None:
-    shards = default_shards(Path(os.environ["CGAN_DATA"]))
-    if not shards:
-        pytest.skip("no YFCC100M metadata under CGAN_DATA")
-    tally = Tally()
-    first = next(read_batches(shards[0], tally))
-    # An independent way to the same: the standard library's whole-file unpacking, and columns by hand.
-    lines = bz2.decompress(shards[0].read_bytes()).decode().split("\n")[: len(first)]
-    assert [record.photo_id for record in first] == [line.split("\t")[0] for line in lines]
-    assert [",".join(record.tags) for record in first] == [line.split("\t")[8].replace("+", " ") for line in lines]

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -28,21 +28,15 @@ from safetensors.torch import save_file
 from embeddings import EmbeddingError
 from embeddings.images import extract as images
 from embeddings.images.extract import ImageFeatures, extract, find_images, open_image
-from embeddings.images.networks import FrozenNetwork, Preprocessing, load_network, packaged_weights
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Tiny networks are slower in several threads, by far where the cores have other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from embeddings.images.networks import FrozenNetwork, load_network, packaged_weights
 
 
 @pytest.fixture(scope="module")
-def network() -> FrozenNetwork:
-    return load_network("test_resnet", random_weights=True)
+def network() -> Iterator[FrozenNetwork]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # Tiny networks are slower in several threads, by far where the cores have other work.
+    yield load_network("test_resnet", random_weights=True)
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +89,7 @@ def test_fc7_of_alexnet(photos: list[Path]) -> None:
     w = network.module.model.state_dict()
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     expected = []
-    for path in photos[:3]:
+    for path in photos[:2]:
         x = prepared(path, 224, 0.875, Image.Resampling.BILINEAR, mean, std)
         for layer, stride, padding, pool in ((0, 4, 2, 1), (3, 1, 2, 1), (6, 1, 1, 0), (8, 1, 1, 0), (10, 1, 1, 1)):
             x = F.conv2d(x, w[f"features.{layer}.weight"], w[f"features.{layer}.bias"], stride, padding).relu()
@@ -104,8 +98,8 @@ def test_fc7_of_alexnet(photos: list[Path]) -> None:
         for layer in (1, 4):
             x = F.linear(x, w[f"classifier.{layer}.weight"], w[f"classifier.{layer}.bias"]).relu()
         expected.append(x)
-    features = extract(network, photos[:3], workers=0, progress=False)
-    assert features.vectors.dtype == np.float32 and features.rows.tolist() == [0, 1, 2]
+    features = extract(network, photos[:2], progress=False)
+    assert features.vectors.dtype == np.float32 and features.rows.tolist() == [0, 1]
     # The two ways of scaling round some pixels to neighbouring values.
     reference = torch.cat(expected).numpy()
     assert np.abs(features.vectors - reference).max() < 0.01 * np.abs(reference).max()
@@ -119,35 +113,32 @@ def test_a_timm_network_from_a_file_in_half_precision(tmp_path: Path, photos: li
     torch.manual_seed(3)
     model = timm.create_model("test_resnet", num_classes=10).eval()
     half = {name: tensor.half() for name, tensor in model.state_dict().items() if "num_batches" not in name}
-    metadata = {"mean": "[0.25, 0.25, 0.25]", "std": "0.5", "input_size": "(3, 96, 96)", "crop_pct": "0.75"}
     file = tmp_path / "w.safetensors"
-    save_file(half, file, metadata)
+    save_file(half, file)
     network = load_network("timm/test_resnet", file, grid)
     model.load_state_dict(half, strict=False)
-    inputs = [prepared(path, 96, 0.75, Image.Resampling.BILINEAR, 0.25, 0.5) for path in photos]
+    assert network.preprocessing.mean == (0.5, 0.5, 0.5) and network.preprocessing.crop_pct == 0.95
+    inputs = [prepared(path, 160, 0.95, Image.Resampling.BICUBIC, 0.5, 0.5) for path in photos]
     with torch.no_grad():
         maps = torch.cat([model.forward_features(x) for x in inputs]).double().numpy()
     side = maps.shape[-1]
     cells = [slice(side * i // (grid or 1), -(-side * (i + 1) // (grid or 1))) for i in range(grid or 1)]
     reference = np.stack([maps[:, :, r, c].mean((2, 3)) for r in cells for c in cells], 2).reshape(len(photos), -1)
-    features = extract(network, photos, workers=0, progress=False)
+    features = extract(network, photos, progress=False)
     assert features.vectors.shape == (12, network.dim) == reference.shape
     assert np.abs(features.vectors - reference).max() < 0.01 * np.abs(reference).max()
     # One photo's input, as preprocess() gives it.
-    assert network.preprocess(open_image(photos[0])).sub(inputs[0][0]).abs().max() <= 1.01 / 255 / 0.5
-    assert json.loads(json.dumps(network.describe()))["preprocessing"]["input_size"] == [3, 96, 96]
+    assert network.preprocess(open_image(photos[0])).sub(inputs[0][0]).abs().max() <= 3.01 / 255 / 0.5
+    assert json.loads(json.dumps(network.describe()))["preprocessing"]["input_size"] == [3, 160, 160]
 
 
-def test_neither_batches_nor_workers_change_a_vector(network: FrozenNetwork, photos: list[Path]) -> None:
-    reference = extract(network, photos, workers=0, batch_size=12, progress=False).vectors
+def test_batches_change_no_vector(network: FrozenNetwork, photos: list[Path]) -> None:
+    reference = extract(network, photos, batch_size=12, progress=False).vectors
     assert np.unique(reference, axis=0).shape == reference.shape
-    for workers, batch_size in ((0, 1), (0, 5), (2, 3)):
-        found = extract(network, photos, workers=workers, batch_size=batch_size, progress=False)
+    for batch_size in (1, 5):
+        found = extract(network, photos, batch_size=batch_size, progress=False)
         assert found.rows.tolist() == list(range(12))
         np.testing.assert_allclose(found.vectors, reference, rtol=0, atol=1e-5 * np.abs(reference).max())
-    # Where processes begin as new interpreters, they get the photos to load by pickle.
-    loading = images.Photos(photos, network.preprocessing.transform(), network.preprocessing.scaled())
-    assert torch.equal(pickle.loads(pickle.dumps(loading))[3][1], loading[3][1])
 
 
 def test_packaged_weights_know_dogs_when_they_see_them(shared: Path) -> None:
@@ -186,24 +177,19 @@ def mobilenet(state: dict[str, np.ndarray], x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def test_the_shared_weights_on_real_photos(shared: Path) -> None:
-    file = shared / "weights" / "mobilenetv1_100.safetensors"
+def test_the_shared_weights_on_real_photos() -> None:
+    root = Path(os.environ.get("CGAN_DATA", "nowhere"))
+    file = root / "weights" / "mobilenetv1_100.safetensors"
+    if not (root / "flickr-mini").is_dir() or not file.is_file():
+        pytest.skip("no flickr-mini and weights under CGAN_DATA")
     network = load_network("mobilenetv1_100", file, grid=2)
     assert network.dim == 4096 and network.settings == {"pad_type": "same"}
-    paths = find_images([shared / "flickr-mini" / "mirflickr"])[:3]
+    paths = find_images([root / "flickr-mini" / "mirflickr"])[:3]
     features = extract(network, paths, progress=False)
     inputs = torch.cat([prepared(path, 224, 0.875, Image.Resampling.BICUBIC, 0.5, 0.5) for path in paths])
     reference = mobilenet(load_file(file), inputs).unfold(2, 4, 3).unfold(3, 4, 3).mean((4, 5)).flatten(1).numpy()
     assert np.abs(features.vectors - reference).max() < 0.05 * reference.max()
     assert np.corrcoef(features.vectors.ravel(), reference.ravel())[0, 1] > 0.9999
-
-
-@pytest.fixture
-def shared() -> Path:
-    root = Path(os.environ.get("CGAN_DATA", "nowhere"))
-    if not (root / "flickr-mini").is_dir() or not (root / "weights").is_dir():
-        pytest.skip("no flickr-mini and weights under CGAN_DATA")
-    return root
 
 
 # Photos of every kind.
@@ -229,16 +215,13 @@ def header_of_a_png(width: int, height: int) -> bytes:
 JPEG = encoded(picture((90, 70)), "JPEG")
 PNG = encoded(picture((90, 70)), "PNG")
 UNREADABLE = {
-    "empty.jpg": (b"", "empty"),
+    "empty.jpg": (b"", "not an image"),
     "text.jpg": (b"<html>Photo not found</html>", "not an image"),
     "cut.jpg": (JPEG[: len(JPEG) // 2], "truncated"),
     "cut.png": (PNG[: len(PNG) // 2], "cannot be read"),
-    "header.jpg": (JPEG[:20], "not an image|cannot be read"),
     "damaged.png": (PNG[:60] + bytes(200) + PNG[260:], "cannot be read"),
     "bomb.png": (header_of_a_png(15_000, 12_000), "too large: more than 178,956,970 pixels"),
-    "worse.png": (header_of_a_png(60_000, 60_000), "too large: more than 178,956,970 pixels"),
     "strip.png": (encoded(Image.new("RGB", (40_000, 2)), "PNG"), "long and narrow"),
-    "nan.tif": (encoded(Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)), "TIFF"), "not finite"),
 }
 
 
@@ -250,21 +233,16 @@ def test_what_cannot_be_read_is_skipped_by_name(tmp_path: Path, network: FrozenN
     reasons = {name: reason for name, (_, reason) in UNREADABLE.items()}
     reasons |= {"folder.jpg": "not a file", "pipe.jpg": "not a file", "gone.jpg": "No such file"}
     bad = [tmp_path / name for name in reasons]
-    mixed = [path for pair in zip(bad, photos, strict=False) for path in pair] + bad[len(photos) :]
-    features = extract(network, mixed, tmp_path / "cache", workers=2, batch_size=4, progress=False)
+    mixed = [path for pair in zip(bad, photos, strict=False) for path in pair] + photos[len(bad) :]
+    features = extract(network, mixed, tmp_path / "cache", batch_size=4, progress=False)
     assert {Path(path).name for path in features.skipped} == set(reasons)
     for path, reason in features.skipped.items():
         assert any(part in reason for part in reasons[Path(path).name].split("|")), (path, reason)
         assert "\n" not in reason
     assert [mixed[row] for row in features.rows] == photos
     np.testing.assert_allclose(features.vectors, extract(network, photos, progress=False).vectors, atol=1e-5)
-    nothing = extract(network, bad, workers=0, progress=False)
+    nothing = extract(network, bad, progress=False)
     assert nothing.vectors.shape == (0, network.dim) and len(nothing.skipped) == len(bad)
-
-
-def colour(image: Image.Image, at: tuple[int, int] = (5, 5)) -> tuple[int, ...]:
-    assert image.mode == "RGB"
-    return image.getpixel(at)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +255,8 @@ def colour(image: Image.Image, at: tuple[int, int] = (5, 5)) -> tuple[int, ...]:
         ("PNG", Image.new("RGB", (20, 10), (9, 8, 7)).quantize(4), {"transparency": 0}, (255, 255, 255)),
         ("PNG", Image.fromarray(np.full((10, 20), 0x80FF, dtype=np.uint16)), {}, (128, 128, 128)),
         ("TIFF", Image.fromarray(np.full((10, 20), 0x4040, dtype=np.uint16)), {}, (64, 64, 64)),
-        ("TIFF", Image.fromarray(np.linspace(-7, 1, 200, dtype=np.float32).reshape(10, 20)), {}, (134, 134, 134)),
+        ("TIFF", Image.fromarray(np.full((10, 20), 77, dtype=np.int32)), {}, (77, 77, 77)),
+        ("TIFF", Image.fromarray(np.full((10, 20), 0x4040, dtype=np.int32)), {}, (64, 64, 64)),
         ("TIFF", Image.new("CMYK", (20, 10), (255, 0, 0, 0)), {}, (0, 255, 255)),
         ("JPEG", Image.new("CMYK", (20, 10), (0, 255, 255, 0)), {"quality": 100}, (255, 0, 0)),
         ("GIF", Image.new("RGB", (20, 10), "red"), {"save_all": True, "append_images": [Image.new("RGB", (20, 10))]},
@@ -288,27 +267,23 @@ def test_every_mode_comes_out_as_rgb(tmp_path: Path, kind: str, image: Image.Ima
     path = tmp_path / f"image.{kind.lower()}"
     image.save(path, kind, **options)
     opened = open_image(path)
-    assert opened.size == (20, 10)
-    np.testing.assert_allclose(colour(opened), expected, atol=2)
+    assert (opened.mode, opened.size) == ("RGB", (20, 10))
+    np.testing.assert_allclose(opened.getpixel((5, 5)), expected, atol=2)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-@pytest.mark.parametrize(("orientation", "corner"), [(3, (34, 14)), (6, (14, 5)), (8, (5, 34))])
-def test_photos_are_turned_upright(tmp_path: Path, kind: str, orientation: int, corner: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("orientation", "corner"), [(3, (34, 14)), (6, (14, 5))])
+def test_photos_are_turned_upright(tmp_path: Path, orientation: int, corner: tuple[int, int]) -> None:
     image = Image.new("RGB", (40, 20), "blue")
     image.paste("red", (0, 0, 20, 10))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image.save(tmp_path / "turned", kind, exif=exif)
+    image.save(tmp_path / "turned", "JPEG", exif=exif)
     opened = open_image(tmp_path / "turned")
     assert opened.size == ((40, 20) if orientation == 3 else (20, 40))
-    np.testing.assert_allclose(colour(opened, corner), (255, 0, 0), atol=8)
-
-
-def test_damaged_exif_loses_no_photo(tmp_path: Path) -> None:
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(encoded(picture((40, 30)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12\xff\xff garbage"))
-    assert open_image(path).size == (40, 30)
+    np.testing.assert_allclose(opened.getpixel(corner), (255, 0, 0), atol=8)
+    damaged = encoded(picture((40, 30)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12\xff\xff garbage")
+    (tmp_path / "damaged").write_bytes(damaged)
+    assert open_image(tmp_path / "damaged").size == (40, 30)
 
 
 def test_large_jpegs_are_decoded_small_but_not_too_small(tmp_path: Path) -> None:
@@ -339,38 +314,28 @@ def test_images_are_found_in_natural_order(tmp_path: Path, photos: list[Path]) -
 # What was computed is kept.
 
 
-def copies(photos: list[Path], folder: Path) -> list[Path]:
-    folder.mkdir()
-    for path in photos:
-        (folder / path.name).write_bytes(path.read_bytes())
-    return [folder / path.name for path in photos]
-
-
 def test_images_are_known_by_their_contents(tmp_path: Path, network: FrozenNetwork, photos: list[Path]) -> None:
     cache = tmp_path / "cache"
-    paths = copies(photos, tmp_path / "photos")
+    paths = [shutil.copy(path, tmp_path / path.name) for path in photos]
     # What follows the end of an image harms nothing.
     paths[0].write_bytes(photos[0].read_bytes().ljust(200_000, b"\0"))
     first, forwards = counting(network, paths[:10], cache=cache)
     assert forwards == 10
-    second, forwards = counting(network, paths[:10], cache=cache, workers=2, batch_size=3)
+    second, forwards = counting(network, paths[:10], cache=cache, batch_size=3)
     assert forwards == 0
     np.testing.assert_array_equal(second.vectors, first.vectors)
     # Another name, another order, one twice, and one more.
-    renamed = paths[4].rename(tmp_path / "photos" / "other name.png")
+    renamed = paths[4].rename(tmp_path / "other name.png")
     third, forwards = counting(network, [paths[10], renamed, paths[0], renamed, paths[0]], cache=cache)
     assert forwards == 1 and third.rows.tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(third.vectors[1:], first.vectors[[4, 0, 4, 0]])
     # The same name with other contents of the same length.
-    status = paths[0].stat()
     paths[0].write_bytes(photos[11].read_bytes().ljust(200_000, b"\0"))
-    os.utime(paths[0], ns=(status.st_atime_ns, status.st_mtime_ns))
     assert counting(network, paths[:1], cache=cache)[1] == 1
     # Other weights, and the same by another way of pooling, are other features.
     assert counting(dataclasses.replace(network, weights="a.safetensors"), paths[1:4], cache=cache)[1] == 0
-    other = dataclasses.replace(network, checksum="0" * 64)
-    assert counting(other, paths[1:4], cache=cache)[1] == 3
-    assert counting(load_network("test_resnet", grid=1, random_weights=True), paths[1:4], cache=cache)[1] == 3
+    for change in ({"checksum": "0" * 64}, {"grid": 1}):
+        assert counting(dataclasses.replace(network, **change), paths[1:4], cache=cache)[1] == 3
     assert not [path for path in cache.rglob("*") if path.suffix == ".tmp"]
 
 
@@ -381,24 +346,16 @@ def test_a_damaged_file_is_named_and_replaced(
     [part] = tmp_path.rglob("*.safetensors")
     whole = part.read_bytes()
     middle = whole.rindex(first[5].tobytes()) + 10
-    foreign = packed_tensors(
-        {"images": np.zeros((2, 32), np.uint8), "vectors": np.full((2, network.dim), np.nan, np.float32)}
-    )
-    for damaged in (
-        b"",
-        whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
-        packed_tensors({}),
-        foreign,
-    ):
+    foreign = packed_tensors({"images": np.zeros((2, 32), np.uint8)})
+    for damaged in (whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], foreign):
         part.unlink()
-        if damaged in (packed_tensors({}), foreign):  # Whole, but not of this program.
+        if damaged == foreign:  # Whole, but not of this program.
             part = part.with_stem(hashlib.sha256(damaged).hexdigest())
         part.write_bytes(damaged)
         features, forwards = counting(network, photos, cache=tmp_path)
         assert forwards == 12
         np.testing.assert_allclose(features.vectors, first, atol=1e-5)
-        note = capsys.readouterr().err
-        assert note.count("\n") == 1 and note.startswith(f"note: {part}: ") and "damaged" in note
+        assert capsys.readouterr().err.startswith(f"note: {part}: damaged")
         assert counting(network, photos, cache=tmp_path)[1] == 0
         [part] = tmp_path.rglob("*.safetensors")
 
@@ -409,7 +366,7 @@ def test_an_interrupt_keeps_what_was_computed(tmp_path: Path, network, photos: l
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract(network, photos, tmp_path, batch_size=3, workers=0, progress=False, compute=interrupted)
+        extract(network, photos, tmp_path, batch_size=3, progress=False, compute=interrupted)
     assert counting(network, photos, cache=tmp_path)[1] == 6
 
 
@@ -419,14 +376,14 @@ from embeddings.images import extract as images
 from embeddings.images.networks import load_network
 images.SAVE_EVERY = 0.0
 network = load_network("test_resnet", random_weights=True)
-images.extract(network, images.find_images([sys.argv[1]]), sys.argv[2], workers=1, batch_size=1, progress=False)
+images.extract(network, images.find_images([sys.argv[1]]), sys.argv[2], batch_size=1, progress=False)
 """
 
 
 def test_a_killed_run_is_continued(tmp_path: Path, network: FrozenNetwork) -> None:
     folder, cache = tmp_path / "photos", tmp_path / "cache"
     folder.mkdir()
-    paths = [save(folder / f"im{n}.png", (20, 20), n) for n in range(80)]
+    paths = [save(folder / f"im{n}.png", (20, 20), n) for n in range(40)]
     running = subprocess.Popen(
         [sys.executable, "-c", RUN, str(folder), str(cache)], env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -437,25 +394,12 @@ def test_a_killed_run_is_continued(tmp_path: Path, network: FrozenNetwork) -> No
     running.kill()
     assert running.wait() != 0
     kept = sum(len(load_file(part)["images"]) for part in cache.rglob("*.safetensors"))
-    assert 1 <= kept < 80
+    assert 1 <= kept < 40
     features, forwards = counting(network, paths, cache=cache)
-    assert forwards == 80 - kept and not features.skipped
-    few = [0, 1, 79]
+    assert forwards == 40 - kept and not features.skipped
+    few = [0, 1, 39]
     alone = extract(network, [paths[n] for n in few], progress=False).vectors
     np.testing.assert_allclose(features.vectors[few], alone, atol=1e-5)
-
-
-class Deadly(Preprocessing):
-    """Ends the process that is to scale a photo."""
-
-    def transform(self):
-        return lambda image: os._exit(image.width)
-
-
-def test_a_dead_loader_process_is_an_error(network: FrozenNetwork, photos: list[Path]) -> None:
-    deadly = Deadly(**dataclasses.asdict(network.preprocessing))
-    with pytest.raises(EmbeddingError, match="a process that reads images died"):
-        extract(dataclasses.replace(network, preprocessing=deadly), photos, workers=1, progress=False)
 
 
 # What cannot be done is one sentence.
@@ -471,7 +415,7 @@ def weights_of(network: FrozenNetwork) -> dict[str, torch.Tensor]:
     [
         (lambda w: w.pop("conv1.0.weight"), r"do not fit timm/test_resnet: conv1.0.weight is missing"),
         (lambda w: w.update({"extra.weight": torch.ones(2)}), r"the network has no extra.weight"),
-        (lambda w: w.update({"bn1.bias": torch.ones(5)}), r"bn1.bias is 5 in the file and \d+ in the network"),
+        (lambda w: w.update({"bn1.bias": torch.ones(5)}), r"bn1.bias is \[5\] in the file and \[\d+\] in the network"),
         (lambda w: w["bn1.bias"].fill_(torch.nan), r"bn1.bias holds numbers that are not finite"),
     ],
 )
@@ -486,26 +430,13 @@ def test_weights_that_do_not_fit(tmp_path: Path, network: FrozenNetwork, change,
         load_network("test_resnet", file)
 
 
-def test_metadata_that_cannot_be_followed(tmp_path: Path, network: FrozenNetwork) -> None:
-    file = tmp_path / "w.safetensors"
-    for name, value, says in (
-        ("mean", "grey", "mean"), ("mean", "0.1, 0.2", "mean"), ("std", "0", "std"), ("crop_pct", "-1", "crop_pct"),
-        ("input_size", "3, 1e999, 10", "input_size"), ("input_size", "1, 160, 160", "RGB"),
-        ("interpolation", "best", "interpolation"), ("crop_mode", "none", "crop_mode"),
-        ("pad_type", "same", "pad_type"),
-    ):  # fmt: skip
-        save_file(weights_of(network), file, {name: value})
-        with pytest.raises(EmbeddingError, match=f"(?i){says}"):
-            load_network("test_resnet", file)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"name": "resnet5O"}, r"no network is named 'resnet5O'.* \(near it: .*resnet50"),
         ({"name": "torchvision/resnet50"}, "no network is named"),
         ({"name": "hf-hub:someone/thing"}, "no network is named"),
-        ({"name": "test_resnet.no_such_tag"}, "no weights by the tag 'no_such_tag'"),
+        ({"name": "test_resnet.no_such_tag"}, "no_such_tag"),
         ({"name": "test_vit", "grid": 2, "random_weights": True}, "no feature map to pool"),
         ({"name": "test_resnet", "grid": 0, "random_weights": True}, "grid of timm/test_resnet is 0"),
         ({"name": "test_resnet", "weights": "x.safetensors", "random_weights": True}, "not both"),
@@ -527,17 +458,12 @@ def test_without_a_connection_the_error_names_the_option_for_a_file(tmp_path: Pa
         monkeypatch.delenv(name)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "ENDPOINT", "https://host.invalid")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # To be restored.
     with pytest.raises(
-        EmbeddingError, match=r"weights of timm/mobilenetv1_100 could not.*--features\.weights"
+        EmbeddingError, match=r"weights of timm/mobilenetv1_100 could not be loaded.*--features\.weights"
     ) as caught:
         load_network("mobilenetv1_100")
     assert "\n" not in str(caught.value)
-
-
-def test_settings_out_of_range(network: FrozenNetwork, photos: list[Path]) -> None:
-    for arguments in ({"paths": []}, {"paths": photos, "workers": -1}, {"paths": photos, "batch_size": 0}):
-        with pytest.raises(EmbeddingError):
-            extract(network, **arguments)
 
 
 def test_random_weights_are_the_same_each_time_and_leave_no_trace(network: FrozenNetwork, photos: list[Path]) -> None:
@@ -545,7 +471,7 @@ def test_random_weights_are_the_same_each_time_and_leave_no_trace(network: Froze
     expected = torch.rand(3)
     torch.manual_seed(5)
     again = load_network("test_resnet", random_weights=True)
-    extract(again, photos[:3], workers=2, progress=False)
+    extract(again, photos[:3], progress=False)
     assert torch.equal(torch.rand(3), expected) and not torch.is_inference_mode_enabled()
     assert again.checksum == network.checksum and again.describe() == network.describe()
     assert not again.module.training and not any(p.requires_grad for p in again.module.parameters())

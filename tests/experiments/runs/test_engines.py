@@ -240,12 +240,12 @@ def main(arguments):
     compute = engines.run_passes if engine == "ray" else None
     paths = images.find_images([photos])
     with engines.cluster() if compute else contextlib.nullcontext():
-        found = images.extract(network, paths, Path(cache), workers=0, progress=False, compute=compute)
+        found = images.extract(network, paths, Path(cache), progress=False, compute=compute)
         print(*found.skipped.values(), len(found.vectors), flush=True)
         if compute:
             # The number of threads decides the last bits, and no machine of this cluster has two cores for two threads.
             torch.set_num_threads(2)
-            images.extract(network, paths, workers=0, progress=False, compute=compute)
+            images.extract(network, paths, progress=False, compute=compute)
 
 sys.exit(cli.run(main, sys.argv[1:]))
 """
