@@ -20,7 +20,7 @@ from typing import Any
 
 from cgan import CganError
 from experiments import UsageError
-from experiments.runs.cli import USER_ERRORS, clock, command_words, parse, printed_command, run, sentence
+from experiments.runs.cli import USER_ERRORS, clock, parse, printed_command, run, sentence
 from experiments.runs.files import flat, read_record, without_folders, write_bytes, write_text
 from experiments.runs.folder import ADDED, RunFolder, is_of_the_run
 from experiments.runs.records import DivergedResult
@@ -197,10 +197,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int("failed" in ended)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The plan
-
-
 def plan(command: Command) -> list[Step]:
     """Return the steps of the plan's file in order; raises ``UsageError`` naming the line that is no command."""
     path, steps = command.plan or PLANS / ("fast.txt" if command.fast else "paper.txt"), list[Step]()
@@ -326,10 +322,6 @@ def overview(steps: Sequence[Step], jobs: int) -> str:
     return "\n".join([*lines, f"about {clock(left / jobs)} left on {jobs} quiet core{'s' * (jobs > 1)}"])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Running it
-
-
 def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, str]:
     """Run the steps in order and return how each ended, by name; output goes to ``logs``.
 
@@ -362,7 +354,8 @@ def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, str]:
             wait(jobs - 1 if step.runs else 0)
             running.append((step, start(step, logs), time.monotonic()))
             say(f"running: {step.name}")
-            wait(jobs if step.runs else 0)
+            if not step.runs:
+                wait(0)
         wait(0)
     except BaseException as error:
         for number in INTERRUPTS:  # Another one must not keep these commands from saving.
@@ -384,9 +377,9 @@ def start(step: Step, logs: Path) -> subprocess.Popen[bytes]:
         step.product.parent.mkdir(parents=True, exist_ok=True)
     with open(log_path(step, logs), "a", encoding="utf-8") as log:
         print(f"$ {step.typed}", file=log, flush=True)
-        command = [*command_words(step.module), *step.arguments]
+        words = shlex.split(step.typed)
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
 
 

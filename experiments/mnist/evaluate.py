@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cgan.networks import Discriminator
     from cgan.trainer import Trainer
     from data.labelled import ImageDataset
-    from experiments.mnist.sampling import LoadedRun
+    from experiments.generators import TrainedGenerator
 
 CLASSIFIER = "classifier.safetensors"
 
@@ -172,15 +172,16 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
 
     from cgan.metrics import parzen
     from cgan.metrics.classifier import predict
-    from experiments.mnist.sampling import load_run
-    from experiments.runs.training import training_end
+    from experiments.generators import load_generator
+    from experiments.runs.training import read_settings, training_end
 
-    loaded = load_run(folder.path)
-    measured_on = loaded.config.estimate.measured_on
+    loaded = load_generator(folder.path, "mnist")
+    record, config = loaded.config, read_settings(folder, loaded.config, MnistConfig.from_dict)
+    measured_on = config.estimate.measured_on
     if measured_on == "validation":
         dataset = replace(dataset, test=dataset.valid)
-    end = training_end(folder, loaded.config.stopping)
-    estimator = Estimator(loaded.config, dataset, digit_classifier(dataset, folder.path), torch.device("cpu"))
+    end = training_end(folder, config.stopping)
+    estimator = Estimator(config, dataset, digit_classifier(dataset, folder.path), torch.device("cpu"))
     samples = final_samples(loaded, estimator)
     valid, test = torch.from_numpy(dataset.valid.images), torch.from_numpy(dataset.test.images)
     score = parzen.evaluate(samples, valid, test, progress=True)
@@ -189,16 +190,16 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
     dropout_on = measure_dropout_on(loaded, estimator, valid, test) if loaded.generator.has_dropout else None
     acceptance = measure_acceptance(loaded, estimator, samples) if fidelity else None
     result = MnistResult(
-        preset=loaded.record.preset,
+        preset=record.preset,
         stopped_by=end.stopped_by,
-        dataset=loaded.record.dataset,
-        seed=loaded.record.seed,
+        dataset=record.dataset,
+        seed=record.seed,
         updates=end.updates,
         best_update=end.best_update,
-        best_epoch=end.best_update * loaded.config.training.batch_size / len(dataset.train),
-        kept=loaded.config.stopping.keep,
+        best_epoch=end.best_update * config.training.batch_size / len(dataset.train),
+        kept=config.stopping.keep,
         seconds=end.seconds,
-        weights=folder.best_weights(),
+        weights=loaded.weights,
         measured_on=measured_on,
         parzen=_record(asdict(score), ParzenScore),
         faults=faults,
@@ -209,10 +210,10 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
         train_on_generated=measure_as_training_data(samples, estimator) if fidelity else None,
         density_coverage=measure_density_coverage(samples, estimator),
         dropout_on=dropout_on,
-        device=loaded.record.device,
-        precision=loaded.record.precision,
-        threads=loaded.record.threads,
-        sessions=loaded.record.sessions,
+        device=record.device,
+        precision=record.precision,
+        threads=record.threads,
+        sessions=record.sessions,
         environment=environment(),
     )
     draw_figures(loaded, estimator, samples, result, end.history, end.best_epoch)
@@ -220,16 +221,16 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
     return result
 
 
-def final_samples(loaded: LoadedRun, estimator: Estimator, dropout: bool = False) -> Tensor:
+def final_samples(loaded: TrainedGenerator, estimator: Estimator, dropout: bool = False) -> Tensor:
     """Return the run's samples (n, pixels) in [0, 1] for ``estimator.labels``; the noise is the same with dropout."""
     from cgan.devices import seeded
     from experiments.mnist.sampling import sample_images
 
-    labels, rng = estimator.labels if estimator.conditional else None, seeded(loaded.record.seed, "samples")
+    labels, rng = estimator.labels if estimator.conditional else None, seeded(loaded.config.seed, "samples")
     return sample_images(loaded.generator, labels, len(estimator.labels), rng, dropout)
 
 
-def measure_dropout_on(loaded: LoadedRun, estimator: Estimator, valid: Tensor, test: Tensor) -> DropoutOn:
+def measure_dropout_on(loaded: TrainedGenerator, estimator: Estimator, valid: Tensor, test: Tensor) -> DropoutOn:
     """Return the measures of samples drawn with G's dropout left on."""
     from cgan.metrics import parzen
 
@@ -242,13 +243,14 @@ def measure_dropout_on(loaded: LoadedRun, estimator: Estimator, valid: Tensor, t
     )
 
 
-def measure_acceptance(loaded: LoadedRun, estimator: Estimator, samples: Tensor) -> AcceptanceMatrix | None:
+def measure_acceptance(loaded: TrainedGenerator, estimator: Estimator, samples: Tensor) -> AcceptanceMatrix | None:
     """Return what the run's D accepts of the real test images and of ``samples``."""
     import torch
 
-    test, output = estimator.dataset.test, loaded.config.generator.output
+    assert loaded.discriminator is not None
+    test, output = estimator.dataset.test, loaded.generator.spec.output
     real = torch.from_numpy(test.images), torch.from_numpy(test.labels)
-    return acceptance_of(loaded.discriminator, real, (samples, estimator.labels), output, loaded.record.seed)
+    return acceptance_of(loaded.discriminator, real, (samples, estimator.labels), output, loaded.config.seed)
 
 
 def acceptance_of(
@@ -321,7 +323,7 @@ def measure_as_training_data(samples: Tensor, estimator: Estimator) -> TrainOnGe
 
 
 def draw_figures(
-    loaded: LoadedRun,
+    loaded: TrainedGenerator,
     estimator: Estimator,
     samples: Tensor,
     result: MnistResult,
@@ -331,9 +333,9 @@ def draw_figures(
     """Draw all figures of a finished run into its folder."""
     from experiments.runs import figures
 
-    folder, dataset = loaded.folder.path, estimator.dataset
+    folder, dataset = Path(loaded.source), estimator.dataset
     which = "best validation likelihood" if result.kept == "best" else "last weights"
-    draw_grid(samples, estimator, folder, f"{which}, update {loaded.update:,}")
+    draw_grid(samples, estimator, folder, f"{which}, update {loaded.weights.update:,}")
     draw_neighbours(samples, estimator, folder)
     draw_interpolations(loaded, estimator, folder)
     figures.curves(history, folder / "curves.png", chosen=best_epoch, title=titled("Training", dataset))
@@ -386,7 +388,7 @@ def draw_neighbours(samples: Tensor, estimator: Estimator, folder: Path) -> None
     )
 
 
-def draw_interpolations(loaded: LoadedRun, estimator: Estimator, folder: Path) -> None:
+def draw_interpolations(loaded: TrainedGenerator, estimator: Estimator, folder: Path) -> None:
     """Draw what G makes on the way from one noise vector to another, each row with its label throughout."""
     import torch
 
@@ -396,7 +398,7 @@ def draw_interpolations(loaded: LoadedRun, estimator: Estimator, folder: Path) -
     from experiments.runs import figures
 
     spec, dataset = loaded.generator.spec, estimator.dataset
-    ends = sample_noise(spec.noise, (2 * dataset.classes, spec.input_dim), seeded(loaded.record.seed, "interpolation"))
+    ends = sample_noise(spec.noise, (2 * dataset.classes, spec.input_dim), seeded(loaded.config.seed, "interpolation"))
     spherical = spec.noise == "normal"
     pairs = zip(ends[::2], ends[1::2], strict=True)
     z = torch.cat([interpolate_noise(start, end, STEPS, spherical=spherical) for start, end in pairs])
