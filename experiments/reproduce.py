@@ -170,7 +170,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     steps = plan(command)
     if command.publish is not None:
         return publish(steps, command.publish)
-    print(overview(steps, command.workers))
+    left = 0.0
+    for step in steps:
+        share = step.share()
+        left += step.seconds * (1 - share)
+        state = "done" if share == 1 else f"{share:.0%}" if share else clock(step.seconds)
+        print(f"{state:>8}  {step.name}\n          {step.typed}")
+    print(f"about {clock(left / command.workers)} left, with {command.workers} at a time on quiet cores")
     if command.dry_run:
         return 0
     # Background jobs of a shell have interrupts ignored, and so would all that they start.
@@ -311,17 +317,6 @@ def without(arguments: Sequence[str], *options: str) -> list[str]:
     return [word for before, word in pairs if before not in options and word not in options]
 
 
-def overview(steps: Sequence[Step], jobs: int) -> str:
-    """Return the steps with their commands, what is done of each, and the time left."""
-    lines, left = [], 0.0
-    for step in steps:
-        share = step.share()
-        left += step.seconds * (1 - share)
-        state = "done" if share == 1 else f"{share:.0%}" if share else clock(step.seconds)
-        lines.append(f"{state:>8}  {step.name}\n          {step.typed}")
-    return "\n".join([*lines, f"about {clock(left / jobs)} left on {jobs} quiet core{'s' * (jobs > 1)}"])
-
-
 def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, str]:
     """Run the steps in order and return how each ended, by name; output goes to ``logs``.
 
@@ -345,7 +340,11 @@ def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, str]:
                 if state == "failed" and step.runs and step.is_done():  # Its result is there all the same.
                     state = "diverged"
                 states[step.name] = state
-                reason = f": {last_line(step, logs)}\n  log: {log_path(step, logs)}" if state == "failed" else ""
+                reason = ""
+                if state == "failed":
+                    log = log_path(step, logs)
+                    printed = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+                    reason = f": {printed[-1]}\n  log: {log}"
                 say(f"{state}: {step.name} ({clock(time.monotonic() - started)}){reason}")
             time.sleep(0.2)
 
@@ -386,11 +385,6 @@ def start(step: Step, logs: Path) -> subprocess.Popen[bytes]:
 def log_path(step: Step, logs: Path) -> Path:
     """Return the file that takes a step's output."""
     return logs / (re.sub(r"[^\w.-]+", "-", step.name) + ".log")
-
-
-def last_line(step: Step, logs: Path) -> str:
-    """Return the last line that a step printed."""
-    return log_path(step, logs).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
 
 
 def publish(steps: Sequence[Step], out: Path) -> int:

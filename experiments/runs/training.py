@@ -228,7 +228,12 @@ def _train(
         for run, trainer, report in zip(runs, trainers, reports, strict=True)
     ]
     for run, trainer in zip(runs, trainers, strict=True):
-        announce_resumption(run, trainer.t)
+        if trainer.t > 0:
+            print(f"{run.folder}: going on from update {trainer.t:,}, to at most {run.stopping.max_updates:,}")
+        # Other weights will follow.
+        if run.folder.result_path.exists() and 0 < trainer.t < run.stopping.max_updates:
+            aside = run.folder.set_result_aside(trainer.t)
+            print(f"the result and the figures of update {trainer.t:,} are kept in {aside}")
         run.folder.write_config(run.config)
     start, total = min(t.t for t in trainers), max(run.stopping.max_updates for run in runs)
     bar = tqdm(total=total, initial=start, unit="update", dynamic_ncols=True, smoothing=0.05, disable=None)
@@ -245,16 +250,6 @@ def _train(
         except Diverged as error:
             return [error]
     return [None]
-
-
-def announce_resumption(run: Run, update: int) -> None:
-    """Say from which update a run goes on; set its result aside if it has one, since other weights will follow."""
-    if update == 0:
-        return
-    print(f"{run.folder}: going on from update {update:,}, to at most {run.stopping.max_updates:,}")
-    if run.folder.result_path.exists() and update < run.stopping.max_updates:
-        aside = run.folder.set_result_aside(update)
-        print(f"the result and the figures of update {update:,} are kept in {aside}")
 
 
 @dataclass
