@@ -74,8 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "the largest: update onnx, onnxruntime and onnxscript"
         )
     write_bytes(command.onnx, model)
-    inputs = ", ".join(f"{name} {_shape(value)}" for name, value in example_inputs(generator, 1, 0).items())
-    print(f"{command.onnx}: {len(model) / 1e6:.1f} MB, inputs {inputs}, output data (n, {generator.spec.output_dim})")
+    inputs = [f"{name} {('n', *t.shape[1:])} {t.dtype}" for name, t in example_inputs(generator, 1, 0).items()]
+    shapes = ", ".join(inputs).replace("'", "").replace("torch.", "")
+    print(f"{command.onnx}: {len(model) / 1e6:.1f} MB, inputs {shapes}, output data (n, {generator.spec.output_dim})")
     print(f"noise is drawn as {generator.spec.noise}; ONNX Runtime gives PyTorch's samples within {difference:.0e}")
     return 0
 
@@ -138,11 +139,6 @@ def largest_difference(model: bytes, generator: Generator) -> float:
             return float("inf")
         worst = max(worst, float(abs(found - expected).max() / max(1, abs(expected).max())))
     return worst
-
-
-def _shape(value: Tensor) -> str:
-    kind = "float32" if value.is_floating_point() else "int64"
-    return f"({', '.join(['n', *map(str, value.shape[1:])])}{',' if value.ndim == 1 else ''}) {kind}"
 
 
 if __name__ == "__main__":

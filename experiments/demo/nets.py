@@ -26,9 +26,7 @@ from experiments.runs.training import read_settings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cgan.networks import Discriminator, Generator
     from data.labelled import ImageDataset
-    from experiments.flickr_tags.tag import Tagger
 
 #: Images of a draw and of a walk, nearest training images, real images beside them, and tags of a photo.
 SAMPLES, STEPS, NEAREST, REAL, TAGS = 10, 33, 6, 100, 20
@@ -53,14 +51,7 @@ class Net:
     about: str
 
 
-@dataclass(frozen=True, eq=False)
-class DigitNet:
-    """The networks of a net of digits, on the CPU and in evaluation mode."""
-
-    generator: Generator
-    discriminator: Discriminator | None
-    """None where only the generator was published."""
-    update: int
+published = lru_cache(None)(load_generator)
 
 
 def find_nets(runs: Path) -> tuple[dict[str, Net], list[str]]:
@@ -92,18 +83,6 @@ def find_nets(runs: Path) -> tuple[dict[str, Net], list[str]]:
     return nets, notes
 
 
-@lru_cache(None)
-def published(name: str) -> TrainedGenerator:
-    """Return the generator of this name that comes with the package."""
-    return load_generator(name)
-
-
-def load_digits(net: Net) -> DigitNet:
-    """Return a net of digits; raises ``UsageError`` or ``CganError`` naming the file at fault."""
-    loaded = load_generator(net.source, "mnist")
-    return DigitNet(loaded.generator, loaded.discriminator, loaded.weights.update)
-
-
 class Nets:
     """Answers the page, one question at a time; every answer is a dictionary for JSON.
 
@@ -112,9 +91,11 @@ class Nets:
 
     def __init__(self, runs: Path, root: Path, weights: Path | None = None) -> None:
         """``root`` is the data root, ``weights`` the weights file of the tag nets' frozen network (None: their own)."""
-        self.runs, self.root, self.weights, self.lock = runs, root, weights, Lock()
-        self._digits = lru_cache(4)(load_digits)
-        self._tagger = lru_cache(1)(self._load_tagger)
+        from experiments.flickr_tags.tag import load_tagger
+
+        self.runs, self.root, self.lock = runs, root, Lock()
+        self._digits = lru_cache(4)(lambda net: load_generator(net.source, "mnist"))
+        self._tagger = lru_cache(1)(lambda net: load_tagger(net.source, weights))
         self._images = lru_cache(2)(self._load_images)
         self._real = lru_cache(None)(self._real_distance)
 
@@ -122,7 +103,7 @@ class Nets:
         """Return ten images of the label, and the update that the weights are of."""
         with self.lock:
             net, loaded = self._net(name, label)
-            return {"images": _png(self._draw(net, loaded, label, seed)), "update": loaded.update}
+            return {"images": _png(self._draw(net, loaded, label, seed)), "update": loaded.weights.update}
 
     def walk(self, name: str, label: int, seed: int) -> dict[str, Any]:
         """Return the images of the label on the way from one noise vector to another."""
@@ -171,13 +152,13 @@ class Nets:
         check_choice(name, tuple(nets), "net")
         return nets[name]
 
-    def _net(self, name: str, label: int) -> tuple[Net, DigitNet]:
+    def _net(self, name: str, label: int) -> tuple[Net, TrainedGenerator]:
         net = self._find(name, "mnist")
         if net.classes and label >= net.classes:
             raise UsageError(f"label {label}: {name} knows 0 to {net.classes - 1}")
         return net, self._digits(net)
 
-    def _draw(self, net: Net, loaded: DigitNet, label: int, seed: int) -> Tensor:
+    def _draw(self, net: Net, loaded: TrainedGenerator, label: int, seed: int) -> Tensor:
         """Return ten images (10, pixels) in [0, 1]; the noise is the same for every label."""
         from cgan.devices import seeded
         from experiments.mnist.sampling import sample_images
@@ -224,11 +205,6 @@ class Nets:
             raise UsageError(f"this net was trained on other images than those of {dataset.name} here")
         return dataset
 
-    def _load_tagger(self, net: Net) -> Tagger:
-        from experiments.flickr_tags.tag import load_tagger
-
-        return load_tagger(net.source, self.weights)
-
 
 def _labels(net: Net, label: int, n: int) -> Tensor | None:
     import torch
@@ -236,7 +212,7 @@ def _labels(net: Net, label: int, n: int) -> Tensor | None:
     return torch.full((n,), label) if net.classes else None
 
 
-def judge(loaded: DigitNet, images: Tensor) -> dict[str, Any]:
+def judge(loaded: TrainedGenerator, images: Tensor) -> dict[str, Any]:
     """Return D's probability that the first of ``images`` (n, pixels) is real, under every label.
 
     A D that judges packs is shown the images that follow as well.

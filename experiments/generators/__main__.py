@@ -18,7 +18,7 @@ import tyro
 from experiments import UsageError
 from experiments.generators import FOLDER, Figure, GeneratorRecord, TrainedGenerator, load_generator
 from experiments.runs.cli import check_name, parse, run
-from experiments.runs.files import write_text
+from experiments.runs.files import without_folders, write_text
 from experiments.runs.folder import Result
 from experiments.runs.records import DivergedResult, FlickrResult, MnistResult, RunConfig
 
@@ -29,22 +29,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 5 * 2**20
 #: How far the test log-likelihood in half precision may be from that in single precision, in nats.
 MAX_NATS = 0.5
-LICENCE = "MIT"
-
-#: What every generator of an experiment cannot do.
-LIMITS = {
-    "mnist": (
-        "It knows the handwriting of its training images alone.",
-        "A Parzen window's likelihood says little about how images look: centroids of k-means score higher than real "
-        "images (docs/results.md). Look at the samples, and at diversity and coverage.",
-        "One seed: another one differs by more than the standard error, which is over test images alone.",
-    ),
-    "flickr-tags": (
-        "It tags by the words it was trained on, from features of the frozen network that config.json names.",
-        "Tags are those that the photos' owners and annotators gave, with their prejudices; nothing was filtered.",
-        "One seed: another one may differ by more than the interval, which is over test photos alone.",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -77,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(
             f"{net.folder}: measured on validation data; train its settings once more, measured on test data"
         )
-    path, config = command.out / f"{command.name}.safetensors", published(net.config)
+    path = command.out / f"{command.name}.safetensors"
+    config = msgspec.convert(json.loads(without_folders(json.dumps(msgspec.to_builtins(net.config)))), RunConfig)
     tensors, words = parts(net)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if size > MAX_BYTES:
@@ -89,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         figure=figure(result),
         dropout=config.settings["estimate" if config.experiment == "mnist" else "decoding"]["dropout"],
         rounding=compare_precisions(net, command.data_root),
-        licence=LICENCE,
+        licence="MIT",
         words=words,
     )
     from cgan import checkpoint
@@ -98,13 +83,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_text(path.with_suffix(".md"), card(command.name, net, record, result))
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; {record.rounding}\n{path.with_suffix('.md')}: its card")
     return 0
-
-
-def published(config: RunConfig) -> RunConfig:
-    """Return the run's settings without the folders of this machine."""
-    from experiments.runs.files import without_folders
-
-    return msgspec.convert(json.loads(without_folders(json.dumps(msgspec.to_builtins(config)))), RunConfig)
 
 
 def parts(net: TrainedGenerator) -> tuple[dict[str, Tensor], list[str]]:
@@ -180,23 +158,18 @@ def card(name: str, net: TrainedGenerator, record: GeneratorRecord, result: Mnis
     """Return the model card in Markdown."""
     import jinja2
 
-    config, spec, digits = record.config, net.generator.spec, isinstance(result, MnistResult)
     faults = result.faults if isinstance(result, MnistResult) else [result.notice] if result.notice else []
-    condition = {"none": "", "real": " and the features of a photo"}.get(spec.condition, " and a label")
     template = jinja2.Template((FOLDER / "card.jinja").read_text(encoding="utf-8"), keep_trailing_newline=True)
     return template.render(
         name=name,
-        inputs=f"Noise{condition}",
-        outputs="digits of 28 x 28 grey pixels" if digits else f"word vectors, read as {len(record.words):,} tags",
-        module=f"experiments.{config.experiment.replace('-', '_')}",
-        use=f"python -m experiments.{'sample' if digits else 'tag'} {name}{'' if digits else ' photo.jpg'}",
+        digits=isinstance(result, MnistResult),
         weights=f"{sum(p.numel() for p in net.generator.parameters()):,}",
         layers=lambda branch: ", ".join(map(str, branch)) or "no layer",
-        commands=list(dict.fromkeys(session.command for session in config.sessions)),
+        commands=list(dict.fromkeys(session.command for session in record.config.sessions)),
         summary=summary(result),
-        limits=[*faults, *LIMITS[config.experiment]],
-        config=config,
-        spec=spec,
+        faults=faults,
+        config=record.config,
+        spec=net.generator.spec,
         record=record,
     )
 

@@ -28,8 +28,9 @@ from cgan.metrics.neighbours import nearest_neighbours
 from cgan.networks import Discriminator, interpolate_noise, sample_noise
 from cgan.trainer import Trainer
 from data.labelled import ImageDataset
+from experiments.generators import TrainedGenerator, load_generator
 from experiments.mnist.presets import MnistConfig
-from experiments.mnist.sampling import LoadedRun, from_pixels, load_run, sample_images, to_pixels
+from experiments.mnist.sampling import from_pixels, sample_images, to_pixels
 from experiments.runs import figures
 from experiments.runs.folder import Result, RunFolder, environment
 from experiments.runs.records import (
@@ -44,7 +45,7 @@ from experiments.runs.records import (
     ParzenScore,
     TrainOnGenerated,
 )
-from experiments.runs.training import training_end
+from experiments.runs.training import read_settings, training_end
 
 Record = TypeVar("Record")
 
@@ -132,8 +133,8 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
 
     With ``estimate.measured_on`` validation, the validation images take the place of the test images.
     """
-    loaded = load_run(folder.path)
-    config, run = loaded.config, loaded.record
+    loaded = load_generator(folder.path, "mnist")
+    run, config = loaded.config, read_settings(folder, loaded.config, MnistConfig.from_dict)
     if config.estimate.measured_on == "validation":
         dataset = replace(dataset, test=dataset.valid)
     end = training_end(folder, config.stopping)
@@ -170,7 +171,7 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
         best_epoch=end.best_update * config.training.batch_size / len(dataset.train),
         kept=config.stopping.keep,
         seconds=end.seconds,
-        weights=folder.best_weights(),
+        weights=loaded.weights,
         measured_on=config.estimate.measured_on,
         **records,
         faults=faults,
@@ -249,7 +250,7 @@ def measure_as_training_data(samples: Tensor, estimator: Estimator) -> TrainOnGe
 
 
 def draw_figures(
-    loaded: LoadedRun,
+    loaded: TrainedGenerator,
     estimator: Estimator,
     samples: Tensor,
     result: MnistResult,
@@ -257,9 +258,9 @@ def draw_figures(
     best_epoch: float,
 ) -> None:
     """Draw all figures of a finished run into its folder."""
-    folder, dataset = loaded.folder.path, estimator.dataset
+    folder, dataset = Path(loaded.source), estimator.dataset
     which = "best validation likelihood" if result.kept == "best" else "last weights"
-    draw_grid(samples, estimator, folder, f"{which}, update {loaded.update:,}")
+    draw_grid(samples, estimator, folder, f"{which}, update {loaded.weights.update:,}")
     draw_neighbours(samples, estimator, folder)
     draw_interpolations(loaded, estimator, folder)
     figures.curves(history, folder / "curves.png", chosen=best_epoch, title=titled("Training", dataset))
@@ -296,10 +297,10 @@ def draw_neighbours(samples: Tensor, estimator: Estimator, folder: Path) -> None
     _draw_rows(rows, folder / "neighbours.png", title, estimator, columns)
 
 
-def draw_interpolations(loaded: LoadedRun, estimator: Estimator, folder: Path) -> None:
+def draw_interpolations(loaded: TrainedGenerator, estimator: Estimator, folder: Path) -> None:
     """Draw what G makes on the way from one noise vector to another, each row with its label throughout."""
     spec, classes = loaded.generator.spec, estimator.dataset.classes
-    ends = sample_noise(spec.noise, (2 * classes, spec.input_dim), seeded(loaded.record.seed, "interpolation"))
+    ends = sample_noise(spec.noise, (2 * classes, spec.input_dim), seeded(loaded.config.seed, "interpolation"))
     pairs, spherical = zip(ends[::2], ends[1::2], strict=True), spec.noise == "normal"
     z = torch.cat([interpolate_noise(start, end, STEPS, spherical=spherical) for start, end in pairs])
     labels = torch.arange(loaded.classes).repeat_interleave(STEPS) if loaded.classes else None

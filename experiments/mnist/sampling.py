@@ -1,50 +1,15 @@
-"""Load a trained run of the MNIST experiment and sample images from it."""
+"""Sample images from a trained generator of the MNIST experiment."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from experiments.mnist.presets import MnistConfig
-from experiments.runs.folder import RunFolder
-from experiments.runs.records import RunConfig
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
 
-    from cgan.networks import Discriminator, Generator
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """A run's networks as they were at its best estimate, with its record."""
-
-    folder: RunFolder
-    record: RunConfig
-    config: MnistConfig
-    generator: Generator
-    discriminator: Discriminator
-    update: int
-    """Update at which the weights were kept."""
-
-    @property
-    def classes(self) -> int | None:
-        """Number of labels the generator takes; None if it takes none."""
-        spec = self.config.generator
-        return None if spec.condition == "none" else spec.condition_dim
-
-
-def load_run(path: Path | str) -> LoadedRun:
-    """Return the run in the folder ``path``; raises ``UsageError`` or ``CganError`` naming the file at fault."""
-    from experiments.runs.training import load_networks, read_settings
-
-    folder = RunFolder.existing(Path(path))
-    record = folder.read_config("mnist")
-    config = read_settings(folder, record, MnistConfig.from_dict)
-    return LoadedRun(folder, record, config, *load_networks(folder, record, config.generator, config.discriminator))
+    from cgan.networks import Generator
 
 
 def to_pixels(data: Tensor, output: str) -> Tensor:

@@ -30,14 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_output(command.out, "--out")
     if command.out.suffix != ".html":
         raise UsageError(f"--out {command.out}: give a file name that ends in .html")
-    from tqdm import tqdm
-
     from experiments.report.page import build
     from experiments.report.records import load
 
     runs = load(command.runs)
-    with tqdm(desc="report", unit="part", disable=None, leave=False) as bar:
-        page = build(runs, command.runs, bar.update)
+    page = build(runs, command.runs)
     command.out.parent.mkdir(parents=True, exist_ok=True)
     write_text(command.out, page)
     count = f"{len(runs.table)} run{'s' * (len(runs.table) != 1)}"

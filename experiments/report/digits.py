@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from experiments.report.forms import form, number
-from experiments.report.records import ACCEPT, FIGURES, FLICKR, KMEANS, MNIST, PARZEN, REAL, Runs, read_metrics
+from experiments.report.records import ACCEPT, FIGURES, FLICKR, KMEANS, MNIST, PARZEN, REAL, Runs
+from experiments.runs.folder import RunFolder
 
 TABLE_1 = "Mirza and Osindero 2014 (arXiv 1411.1784), Table 1"
 CONTROLS = "Theis, van den Oord and Bethge 2016 (arXiv 1511.01844)"
@@ -116,9 +117,6 @@ def half_width(spread: float, n: int) -> float:
     return float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
 
 
-# Numbers
-
-
 def table1(runs: Runs, *, embedded: bool) -> pd.DataFrame:
     """Return Table 1 as numbers, a row a model; of embedded data a row a group of runs.
 
@@ -184,7 +182,9 @@ def _base(table: pd.DataFrame, run: pd.Series) -> pd.DataFrame:
 def _estimates(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return the estimates of all runs during training, with their seed; a row has a number in ``column``."""
     wanted = ["update", column, "label_fidelity", "diversity"]
-    tables = [read_metrics(run.folder).reindex(columns=wanted).assign(seed=run.seed) for run in runs.itertuples()]
+    tables = [
+        RunFolder(run.folder).read_metrics().reindex(columns=wanted).assign(seed=run.seed) for run in runs.itertuples()
+    ]
     return pd.concat([pd.DataFrame(columns=[*wanted, "seed"], dtype=float), *tables]).dropna(subset=column)
 
 
@@ -209,8 +209,6 @@ def _compare(these: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     figures = {"update": int(update), "base": rows[f"{column}_base"].mean(), "changed": rows[column].mean()}
     return {**means, **figures, "seeds": len(rows), "difference": mean, "difference_spread": spread, "seen": seen}
 
-
-# Text
 
 Columns = Mapping[str, Callable[[Any], str]]
 

@@ -5,8 +5,7 @@ The page needs no other file, no network and no script. Measures nothing.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,13 @@ import pandas as pd
 
 from experiments.report import digits, figures, photos
 from experiments.report.forms import form, number
-from experiments.report.records import FLICKR, KMEANS, MNIST, PARZEN, REAL, Runs, read_metrics
+from experiments.report.records import FLICKR, KMEANS, MNIST, PARZEN, REAL, Runs
 from experiments.report.verdicts import CLOSE_NATS, CLOSE_SHARE, ONE_SEED, TITLES, verdicts
 from experiments.runs import photo_table
-from experiments.runs.folder import git_revision
+from experiments.runs.folder import RunFolder, git_revision
 
-#: Largest page in bytes, and what is tried in turn to keep to it: longer side of enlarged photos, None for none.
-MAX_BYTES = 15_000_000
-PHOTO_PIXELS = (640, 400, None)
+#: Longer side of an enlarged photo.
+PHOTO_PIXELS = 480
 
 #: Lowest log-likelihood that a chart shows, in nats.
 FLOOR = -300.0
@@ -39,46 +37,23 @@ PICTURES = {
 }
 
 
-def build(runs: Runs, folders: Sequence[Path], done: Callable[[], object] = lambda: None) -> str:
-    """Return the page, with smaller photos where it would be too large; what cannot be shown is added to the notes.
-
-    ``done`` is called after every part.
-    """
-    values = _values(runs, folders, done)
-    for pixels in PHOTO_PIXELS:
-        tags = {name: _photos(runs, embedded, pixels) for name, embedded in (("tags", False), ("tags_embedded", True))}
-        page = photo_table.render("report.html", **values, **tags, notes=runs.notes, right_sign=photo_table.RIGHT)
-        done()
-        if len(page.encode()) < MAX_BYTES:
-            break
-    return page
-
-
-def _values(runs: Runs, folders: Sequence[Path], done: Callable[[], object]) -> dict[str, Any]:
-    """Return all that the page shows but the runs on photos."""
+def build(runs: Runs, folders: Sequence[Path]) -> str:
+    """Return the page; what cannot be shown is added to the notes."""
     rows, embedded = (digits.table1(runs, embedded=flag) for flag in (False, True))
     real = runs.select(embedded=False, experiments=(MNIST, FLICKR, PARZEN))
     changed = digits.details(runs)
-    nets = {flag: [_net(these, runs.notes, done) for these in _groups(runs, flag, (MNIST,))] for flag in (False, True)}
+    nets = {flag: [_net(these, runs.notes) for these in _groups(runs, flag, (MNIST,))] for flag in (False, True)}
     shown = [rows.loc[rows["preset"] == preset, "group"].iloc[0] for preset in ("paper", "conditional-best")]
     judged = verdicts(rows, real)
     scores = [rows.loc[rows["preset"] == preset, "log_likelihood"].iloc[0] for preset in (REAL, KMEANS)]
     *table1, (_, controls) = digits.by_section(rows)
     mine = real[real["group"].isin(rows["group"]) & (real["experiment"] == MNIST)]
-    return {
+    values = {
         "digits": [net for group in shown for net in nets[False] if net["group"] == group],
         "validation": _curves(mine, "valid_log_likelihood", "validation log-likelihood (nats)", FLOOR),
         "diversity": _curves(mine, "diversity", "intra-class diversity (real digits: 1)"),
         "wrong_labels": _curves(mine, "accept_real_wrong", "share of real images with a wrong label that D accepts"),
-        "claims": [
-            (
-                origin,
-                TITLES[origin],
-                found := [v for v in judged if v.origin == origin],
-                Counter(v.agrees for v in found),
-            )
-            for origin in TITLES
-        ],
+        "claims": [(origin, title, [v for v in judged if v.origin == origin]) for origin, title in TITLES.items()],
         "rules": {"nats": CLOSE_NATS, "share": CLOSE_SHARE, "one_seed": ONE_SEED, "truth": photos.FIELDS["measures"]},
         "table1": table1,
         "controls": [("", controls.loc[:, (controls != "").any()])],
@@ -95,7 +70,12 @@ def _values(runs: Runs, folders: Sequence[Path], done: Callable[[], object]) -> 
         "total": len(runs.table),
         "folders": [folder.as_posix() for folder in folders],
         "revision": git_revision(),
+        "tags": _photos(runs, False),
+        "tags_embedded": _photos(runs, True),
+        "notes": runs.notes,
+        "right_sign": photo_table.RIGHT,
     }
+    return photo_table.render("report.html", **values)
 
 
 def _groups(runs: Runs, embedded: bool, experiments: Sequence[str]) -> list[pd.DataFrame]:
@@ -107,13 +87,12 @@ def _groups(runs: Runs, embedded: bool, experiments: Sequence[str]) -> list[pd.D
     return [these for _, these in table.groupby("group", sort=False)]
 
 
-def _net(these: pd.DataFrame, notes: list[str], done: Callable[[], object]) -> dict[str, Any]:
+def _net(these: pd.DataFrame, notes: list[str]) -> dict[str, Any]:
     """Return what the page shows of a group of runs on digits: the pictures of one of them."""
     run = next(these.itertuples())
     name = f"{run.name}, seed {run.seed}"
     error = f" ± {run.standard_error:.1f}" if number(run.standard_error) else ""
     score = f"{form(run.log_likelihood, '.1f')}{error} nats" if number(run.log_likelihood) else run.ending
-    done()
     return {
         "group": run.group,
         "name": name,
@@ -143,7 +122,7 @@ def _curves(runs: pd.DataFrame, column: str, label: str, floor: float | None = N
     curves: dict[str, list[pd.Series]] = {}
     for name, these in runs.groupby("name", sort=False):
         done = these[these["status"] == "finished"]
-        tables = [read_metrics(folder) for folder in (done if len(done) else these)["folder"]]
+        tables = [RunFolder(folder).read_metrics() for folder in (done if len(done) else these)["folder"]]
         found = [table.reindex(columns=["epoch", column]).dropna().drop_duplicates("epoch") for table in tables]
         if found := [table.set_index("epoch")[column] for table in found if len(table)]:
             curves[f"{name} ({len(found)} seeds)" if len(found) > 1 else str(name)] = found
@@ -152,8 +131,8 @@ def _curves(runs: pd.DataFrame, column: str, label: str, floor: float | None = N
     return figures.line_chart(curves, alt, ("epoch", label), floor) if curves else None
 
 
-def _photos(runs: Runs, embedded: bool, pixels: int | None) -> list[dict[str, Any]]:
-    """Return what the page shows of each group of runs on photos; photos enlarge to ``pixels``, None: not at all."""
+def _photos(runs: Runs, embedded: bool) -> list[dict[str, Any]]:
+    """Return what the page shows of each group of runs on photos."""
     groups = []
     for place, these in enumerate(_groups(runs, embedded, (FLICKR,))):
         first = next(these.itertuples())
@@ -161,8 +140,7 @@ def _photos(runs: Runs, embedded: bool, pixels: int | None) -> list[dict[str, An
         table = photos.photos_of(these, runs.notes)
         shown = []
         for index, row in enumerate(table.photos if table else []):
-            large = photo_table.thumbnail(row.path, pixels) if pixels else None
-            large = large if large and large.uri else None
+            large = photo_table.thumbnail(row.path, PHOTO_PIXELS)
             shown.append({**photo_table.photo_values(row), "id": f"photo-{embedded:d}-{place}-{index}", "large": large})
         pictures = _pictures(first, name, runs.notes)
         groups.append(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import msgspec
 import pandas as pd
 
@@ -14,6 +11,7 @@ from experiments.report.digits import seed_names, state
 from experiments.report.forms import form, number
 from experiments.report.records import FLICKR, Runs
 from experiments.runs import cli, photo_table
+from experiments.runs.files import read_record
 from experiments.runs.records import METHODS, SOURCES
 
 #: Measures of methods, and of the samples of one photo, in the order of the tables.
@@ -35,9 +33,6 @@ FIELDS = {
     "measures_user_tags": "user tags alone",
     "one_to_many": "one photo, many words",
 }
-
-#: The lists of tags of a photo, as ``table2.json`` names them.
-LISTS = ("user_tags", "annotations", "generated", "right")
 
 CAPTION = (
     "Measures on held-out photos: with one seed, 95% bootstrap intervals over photos in brackets; with several, mean ± "
@@ -93,7 +88,7 @@ def photos_of(runs: pd.DataFrame, notes: list[str]) -> photo_table.Table2 | None
         path = folder / photo_table.JSON
         if path.exists():
             try:
-                table = photo_table.read_table2(path)
+                table = read_record(path, photo_table.Table2, fix="make it anew with its run")
                 if table.weights not in (None, getattr(result, "weights", None)):
                     raise UsageError(f"{path}: its tags are of other weights than the result beside it")
                 return table
@@ -114,7 +109,6 @@ def files(stem: str, runs: Runs, embedded: bool, caption: str) -> dict[str, str]
     values = values_of(table)
     blocks: list[tuple[str, pd.DataFrame]] = []
     body: list[str] = []
-    photo_rows: list[dict[str, Any]] = []
     for group, these in table.groupby("group", sort=False):
         name = these["name"].iloc[0]
         heading = f"{name}, {seed_names(list(these['seed']))}: {state(these)}"
@@ -127,12 +121,5 @@ def files(stem: str, runs: Runs, embedded: bool, caption: str) -> dict[str, str]
         if photos is not None:
             body += [photo_table.escape_markdown(photos.caption)] if photos.caption else []
             body.append(photo_table.photos_markdown(photos.photos))
-            for photo in map(vars, photos.photos):
-                # A tag may hold any separator, so lists of tags are JSON.
-                lists = {key: json.dumps(photo[key], ensure_ascii=False) for key in LISTS}
-                photo_rows.append({"name": name, **photo, **lists})
     body = body or [f"not run: make flickr-tags{' DATASET=scenes' if embedded else ''}"]
-    return {
-        **forms.files(stem, "Table 2: photos", caption, blocks, values.drop(columns="group"), runs.notes, body),
-        f"{stem}-photos.csv": forms.as_csv(pd.DataFrame(photo_rows, columns=["name", "number", "path", *LISTS])),
-    }
+    return forms.files(stem, "Table 2: photos", caption, blocks, values.drop(columns="group"), runs.notes, body)

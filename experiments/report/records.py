@@ -15,20 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pandas as pd
 
 from experiments import UsageError
 from experiments.runs import photo_table
 from experiments.runs.cli import sentence
-from experiments.runs.files import read_record
+from experiments.runs.files import flat, read_record
 from experiments.runs.folder import CONFIG, RESULT, SEARCH, RunFolder, device_kind, identity
 from experiments.runs.records import (
     Count,
     DensityCoverage,
-    DivergedResult,
     FlickrResult,
     MnistResult,
+    Number,
     ParzenScore,
     RunConfig,
     Text,
@@ -51,11 +50,9 @@ COLUMNS = {
     "precision": "float32 or bfloat16; empty for a score",
     "device": "cpu, cuda or mps",
     "numerics": "revision of the numerics",
-    "status": "finished, diverged, unfinished, trial (measured on validation data), or mismatch (the result is of "
-    "other weights than best.safetensors)",
+    "status": "finished, diverged, unfinished, or trial (measured on validation data)",
     "ending": "how training ended, in words",
     "cut_short": "whether fewer updates were planned than the preset plans, and patience did not end training before",
-    "kept": "whether the run counts: of several runs of a group and a seed only one does",
     "started": "when the last session started (UTC, ISO 8601), or empty",
     "updates": "updates trained",
     "best_update": "update whose weights were kept",
@@ -91,7 +88,7 @@ FIGURES = ["seconds", "log_likelihood", "standard_error", "sigma", "label_fideli
 FIGURES += ["density", "coverage", "trained_on_samples", "on_log_likelihood", "on_label_fidelity", "on_diversity"]
 FIGURES += [*ACCEPT, "precision_at_10", "gain", "gain_low", "gain_high"]
 _TYPES = {
-    **dict.fromkeys(("embedded", "cut_short", "kept"), "bool"),
+    **dict.fromkeys(("embedded", "cut_short"), "bool"),
     **dict.fromkeys(("seed", "numerics", "updates", "best_update"), "Int64"),
     **dict.fromkeys(FIGURES, "float64"),
 }
@@ -99,7 +96,7 @@ _TYPES = {
 #: What a row has where its file says nothing else.
 DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("checksum", "precision", "device", "started"), ""),
-    **{"embedded": False, "cut_short": False, "kept": True, "numerics": 0, "config": None},
+    **{"embedded": False, "cut_short": False, "numerics": 0, "config": None},
 }
 
 #: The controls as ``experiments.parzen`` names them, and the number of samples of the paper's procedure.
@@ -107,9 +104,6 @@ REAL, KMEANS, SAMPLES = "mnist-train", "mnist-kmeans", 10_000
 
 #: Larger JSON files are not looked into for scores.
 SCORE_BYTES = 2**20
-
-#: No number of a run comes near it; a larger one is damage, and would overflow what is computed from it.
-LARGEST = 1e12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +118,7 @@ class ScoreFile(ParzenScore):
     command: Text = ""
     machine: Text = ""
     density_coverage: DensityCoverage | None = None
-    seconds: float | None = None
+    seconds: Number | None = None
 
 
 @dataclass(frozen=True)
@@ -132,13 +126,12 @@ class Runs:
     """All runs that were found, and what a reader must know of the files that were left out."""
 
     table: pd.DataFrame
-    """One run a row, with the columns ``COLUMNS``."""
+    """One run a row, with the columns ``COLUMNS``; of several runs of a group and a seed one."""
     notes: list[str] = field(default_factory=list)
 
     def select(self, *, embedded: bool, experiments: Sequence[str]) -> pd.DataFrame:
-        """Return the runs that count, of some experiments, on real or on embedded data."""
-        table = self.table
-        return table[table["kept"] & (table["embedded"] == embedded) & table["experiment"].isin(experiments)]
+        """Return the runs of some experiments, on real or on embedded data."""
+        return self.table[(self.table["embedded"] == embedded) & self.table["experiment"].isin(experiments)]
 
 
 def load(folders: Sequence[Path]) -> Runs:
@@ -150,47 +143,25 @@ def load(folders: Sequence[Path]) -> Runs:
     rows: list[dict[str, Any]] = []
     for path in _json_files(folders, notes):
         try:
-            row = _read(path, notes)
+            row = _read(path)
         except (UsageError, OSError) as error:
             notes.append(f"{sentence(error)}; left out")
             continue
         rows += [row] if row else []
     if not rows:
         notes.append(f"{', '.join(map(str, folders))}: no run was found there")
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(_TYPES)
+    table = _one_a_seed(pd.DataFrame(rows, columns=list(COLUMNS)).astype(_TYPES), notes)
     _name(table)
-    _keep_one_a_seed(table, notes)
     order = ["experiment", "embedded", "preset", "changes", "name", "seed"]
     return Runs(table.sort_values(order, kind="stable", ignore_index=True), notes)
-
-
-def read_metrics(folder: Path) -> pd.DataFrame:
-    """Return the numbers of a run's ``metrics.csv`` by rising update; empty where there is no usable file."""
-    if not folder.is_dir():
-        return pd.DataFrame()
-    try:
-        table = RunFolder(folder).read_metrics().apply(pd.to_numeric, errors="coerce").astype(float)
-    except (UsageError, OSError, ValueError, TypeError, OverflowError):
-        return pd.DataFrame()
-    if "update" not in table:
-        return pd.DataFrame()
-    table = table.where(table.abs() < LARGEST).dropna(subset="update")
-    return table.sort_values("update").drop_duplicates("update", keep="last").reset_index(drop=True)
 
 
 def _json_files(folders: Sequence[Path], notes: list[str]) -> Iterator[Path]:
     """Yield every JSON file below ``folders`` once, in the order of the names."""
     seen: set[Path] = set()
-    for top in folders:
-
-        def refuse(error: OSError, top: Path = top) -> None:
-            if error.filename == str(top):
-                raise error
-            notes.append(f"{sentence(error)}; left out")
-
-        if not top.exists():
-            continue
-        for place, below, files in os.walk(top, onerror=refuse):
+    for top in filter(Path.exists, folders):
+        os.listdir(top)  # Or ``os.walk`` would take a folder that may not be read for an empty one.
+        for place, below, files in os.walk(top, onerror=lambda error: notes.append(f"{sentence(error)}; left out")):
             below[:] = [] if SEARCH in files else sorted(name for name in below if not name.startswith("."))
             for name in [] if SEARCH in files else sorted(files):
                 path = Path(place) / name
@@ -199,7 +170,7 @@ def _json_files(folders: Sequence[Path], notes: list[str]) -> Iterator[Path]:
                     yield path
 
 
-def _read(path: Path, notes: list[str]) -> dict[str, Any] | None:
+def _read(path: Path) -> dict[str, Any] | None:
     """Return the row of the run or score that a JSON file is about; None for a file about something else."""
     if path.name == CONFIG and path.with_name(RESULT).exists():
         return None
@@ -207,7 +178,7 @@ def _read(path: Path, notes: list[str]) -> dict[str, Any] | None:
         head = read_record(path, dict[str, Any])
         # Other commands, and other people's programs, have files of these names, too.
         known = head.get("experiment") in (MNIST, FLICKR) or (path.name == RESULT and "experiment" not in head)
-        return _read_run(RunFolder(path.parent), notes) if known else None
+        return _read_run(RunFolder(path.parent)) if known else None
     if path.name == photo_table.JSON or not path.is_file() or path.stat().st_size > SCORE_BYTES:
         return None
     anything: Any = Any
@@ -218,33 +189,23 @@ def _read(path: Path, notes: list[str]) -> dict[str, Any] | None:
     return _score_row(path, score) if score.valid == score.test == "mnist" else None
 
 
-def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
+def _read_run(folder: RunFolder) -> dict[str, Any]:
     """Return the row of the run in ``folder``; raises ``UsageError`` or ``OSError`` naming the file at fault."""
     config = folder.read_config()
-    result: MnistResult | FlickrResult | DivergedResult | None = None
-    mismatch = False
-    if folder.result_path.exists():
-        try:
-            result = folder.read_result()
-        except (UsageError, OSError) as error:
-            # Damage of the result itself raises again; what is left is that it does not fit best.safetensors.
-            result = folder.read_result(check_weights=False)
-            mismatch = True
-            notes.append(f"{sentence(error)}; its figures are not used")
-        for name in ("experiment", "preset", "seed", "dataset"):
-            if getattr(result, name) != getattr(config, name):
-                raise UsageError(f"{folder.result_path}: its {name} is not that of {CONFIG} beside it")
-        _check_numbers(folder.result_path, result)
-    status: str = "mismatch" if mismatch else result.status if result else "unfinished"
+    result = folder.read_result() if folder.result_path.exists() else None
+    for name in ("experiment", "preset", "seed", "dataset") if result else ():
+        if getattr(result, name) != getattr(config, name):
+            raise UsageError(f"{folder.result_path}: its {name} is not that of {CONFIG} beside it")
+    status: str = result.status if result else "unfinished"
     if status == "finished" and getattr(result, "measured_on", "test") != "test":
         status = "trial"
-    stopping = config.settings.get("stopping")
-    planned = stopping.get("max_updates") if isinstance(stopping, dict) else None
+    planned = flat(config.settings).get("stopping.max_updates")
     shorter = isinstance(planned, int) and config.preset_updates is not None and planned < config.preset_updates
     cut_short = shorter and getattr(result, "stopped_by", None) != "patience"
-    metrics = pd.DataFrame() if result else read_metrics(folder.path)
+    metrics = pd.DataFrame() if result else folder.read_metrics()
     updates = result.updates if result else int(metrics["update"].iloc[-1]) if len(metrics) else None
     changes = ", ".join(f"{name}={_short(value)}" for name, value in config.changes.items())
+    shown = f" with {changes if len(changes) <= 120 else changes[:119] + '…'}" if changes else ""
     same = {name: value for name, value in identity(config).items() if name != "seed"}
     group = [config.experiment, config.preset, config.changes, config.dataset.embedded, same]
     row: dict[str, Any] = {
@@ -253,7 +214,7 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
         "experiment": config.experiment,
         "preset": config.preset,
         "changes": changes,
-        "name": config.preset + (f" with {changes if len(changes) <= 120 else changes[:119] + '…'}" if changes else ""),
+        "name": config.preset + shown + (f", {planned:,} updates" if cut_short else ""),
         "group": _digest([*group, planned if cut_short else None]),
         "dataset": config.dataset.name,
         "embedded": config.dataset.embedded,
@@ -267,36 +228,43 @@ def _read_run(folder: RunFolder, notes: list[str]) -> dict[str, Any]:
         "cut_short": cut_short,
         "started": config.sessions[-1].started if config.sessions else "",
         "updates": updates,
+        "best_update": getattr(result, "best_update", None),
+        "seconds": getattr(result, "seconds", None),
         "config": config,
         "result": result,
     }
-    if cut_short:
-        row["name"] += f", {planned:,} updates"
-    if isinstance(result, MnistResult | FlickrResult):
-        row |= {"best_update": result.best_update, "seconds": result.seconds}
-    if isinstance(result, MnistResult) and status == "finished":
-        cells = result.acceptance.accepted if result.acceptance else []
-        accepted = [*cells[0], *cells[1]] if [len(values) for values in cells] == [2, 2] else [None] * 4
-        row |= _score_columns(result.parzen, result.density_coverage) | dict(zip(ACCEPT, accepted, strict=True))
-        row |= {
-            "label_fidelity": result.label_fidelity.share if result.label_fidelity else None,
-            "classifier": result.classifier_accuracy,
-            "diversity": result.diversity.overall,
-            "trained_on_samples": result.train_on_generated.generated if result.train_on_generated else None,
-        }
-        if on := result.dropout_on:
-            row |= {"on_log_likelihood": on.parzen.test_mean, "on_diversity": on.diversity.overall}
-            row["on_label_fidelity"] = on.label_fidelity.share if on.label_fidelity else None
-    if isinstance(result, FlickrResult) and status == "finished":
-        cgan, commonest = result.measures.get("cgan"), result.measures.get("commonest")
-        row["precision_at_10"] = cgan.precision_at_10.value if cgan and cgan.precision_at_10 else None
-        if commonest and (gain := commonest.cgan_minus_this_precision):
-            row |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
+    if status == "finished" and isinstance(result, MnistResult):
+        row |= _digit_columns(result)
+    elif status == "finished" and isinstance(result, FlickrResult):
+        row |= _photo_columns(result)
+    return row
+
+
+def _digit_columns(result: MnistResult) -> dict[str, Any]:
+    cells = result.acceptance.accepted if result.acceptance else []
+    accepted = [*cells[0], *cells[1]] if [len(values) for values in cells] == [2, 2] else [None] * 4
+    row = _score_columns(result.parzen, result.density_coverage) | dict(zip(ACCEPT, accepted, strict=True))
+    row |= {
+        "label_fidelity": result.label_fidelity.share if result.label_fidelity else None,
+        "classifier": result.classifier_accuracy,
+        "diversity": result.diversity.overall,
+        "trained_on_samples": result.train_on_generated.generated if result.train_on_generated else None,
+    }
+    if on := result.dropout_on:
+        row |= {"on_log_likelihood": on.parzen.test_mean, "on_diversity": on.diversity.overall}
+        row["on_label_fidelity"] = on.label_fidelity.share if on.label_fidelity else None
+    return row
+
+
+def _photo_columns(result: FlickrResult) -> dict[str, Any]:
+    cgan, commonest = result.measures.get("cgan"), result.measures.get("commonest")
+    row: dict[str, Any] = {"precision_at_10": cgan.precision_at_10.value if cgan and cgan.precision_at_10 else None}
+    if commonest and (gain := commonest.cgan_minus_this_precision):
+        row |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
     return row
 
 
 def _score_row(path: Path, score: ScoreFile) -> dict[str, Any]:
-    _check_numbers(path, score)
     other = score.samples in (REAL, KMEANS) and score.n_samples != SAMPLES
     changes = f"{score.n_samples:,} samples" if other else ""
     return {
@@ -331,8 +299,6 @@ def _ending(
     at = "" if updates is None else f" at update {updates:,}"
     if status == "trial":
         return "measured on validation data, to choose settings"
-    if status == "mismatch":
-        return "has a result of other weights than best.safetensors"
     if status == "unfinished":
         best = metrics["valid_log_likelihood"].max() if "valid_log_likelihood" in metrics else math.nan
         shown = f", best validation estimate {best:.1f} nats" if math.isfinite(best) else ""
@@ -358,20 +324,17 @@ def _name(table: pd.DataFrame) -> None:
             table.loc[(table["name"] == name) & (table["group"] == group), "name"] += f" ({number})"
 
 
-def _keep_one_a_seed(table: pd.DataFrame, notes: list[str]) -> None:
-    """Keep one run of a group and seed, a finished one, of these the later; note the others."""
-    rank = ["unfinished", "mismatch", "trial", "diverged", "finished"].index
+def _one_a_seed(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Return the table with one run of a group and seed, a finished one, of these the later; note the others."""
+    rank = ["unfinished", "trial", "diverged", "finished"].index
     written = [folder.stat().st_mtime for folder in table["folder"]]
     ranked = table.assign(rank=table["status"].map(rank), trained=table["updates"].fillna(0), written=written)
     ranked = ranked.sort_values(["rank", "started", "trained", "written", "folder"])
-    for _, runs in ranked.groupby(["group", "seed"], sort=False):
-        best = runs.iloc[-1]
-        for index, this in runs.iloc[:-1].iterrows():
-            table.loc[index, "kept"] = False
-            same = this["result"] == best["result"] and str(this["updates"]) == str(best["updates"])
-            other = f"another run of {this['name']}, seed {this['seed']}; the tables take {best['folder']}"
-            what = f"the same as {best['folder']}, counted once" if same else other
-            notes.append(f"{this['folder']}: {what}")
+    kept = ranked.drop_duplicates(["group", "seed"], keep="last")
+    for this in ranked[~ranked.index.isin(kept.index)].itertuples():
+        (other,) = kept.loc[(kept["group"] == this.group) & (kept["seed"] == this.seed), "folder"]
+        notes.append(f"{this.folder}: another run of {this.name}, seed {this.seed}; the tables take {other}")
+    return table.loc[kept.index].sort_index()
 
 
 def _short(value: Any) -> str:
@@ -384,17 +347,3 @@ def _short(value: Any) -> str:
 def _digest(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
-
-
-def _check_numbers(path: Path, record: Any) -> None:
-    """Raise ``UsageError`` naming the first number of a record that lies beyond ``LARGEST``."""
-    if place := _too_large(msgspec.to_builtins(record)):
-        raise UsageError(f"{path}: field {place[1:]} holds a number over {LARGEST:.0e}, so it is damaged")
-
-
-def _too_large(value: Any) -> str | None:
-    """Return the place of the first number beyond ``LARGEST``, such as ``.parzen.sigma``; None if there is none."""
-    if isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        return next((f".{name}{place}" for name, part in items if (place := _too_large(part)) is not None), None)
-    return "" if isinstance(value, int | float) and abs(value) > LARGEST else None

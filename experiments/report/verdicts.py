@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.report.digits import half_width
+from experiments.report.digits import TABLE, half_width
 from experiments.report.forms import form, number
 from experiments.report.photos import FIELDS
 from experiments.report.records import KMEANS, MNIST, REAL
@@ -102,9 +102,7 @@ def verdicts(rows: pd.DataFrame, runs: pd.DataFrame) -> list[Verdict]:
         for preset, row in row.items()
     }
     paper, gan, best, real, kmeans = (found[name] for name in ("paper", "gan", "conditional-best", REAL, KMEANS))
-    said = {
-        preset: f"{row.cited:g}" + f" ± {row.cited_error:g}" * number(row.cited_error) for preset, row in row.items()
-    }
+    said = {preset: TABLE["Cited"](row) for preset, row in row.items()}
     claims = (
         (PAPER, f"Conditional adversarial nets reach {said['paper']} nats.", "Table 1", paper, cited["paper"], "equal"),
         (PAPER, "The conditional net scores below the unconditional one, by 93 nats.", "Table 1", paper, gan, "lower"),

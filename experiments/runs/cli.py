@@ -101,33 +101,20 @@ def version() -> str:
         return "(not installed)"
 
 
-def script(module: str) -> Path | None:
-    """Return the console command of ``module`` beside the one that this process is; None if it is none."""
-    started = Path([*sys.orig_argv, "", ""][1])  # The options of Python that may stand there begin otherwise.
-    if not started.name.startswith(PREFIX) or not module.startswith("experiments."):
-        return None
-    beside = started.with_name(PREFIX + module.removeprefix("experiments.").replace("_", "-"))
-    return beside if beside.exists() else None  # A program of one's own may be called so, too.
-
-
-def command_words(module: str) -> list[str]:
-    """Return how another command is started, as this one was: the first words of its command line."""
-    beside = script(module)
-    return [sys.executable, str(beside)] if beside else [sys.executable, "-m", module]
-
-
 def printed_command(module: str, *arguments: object) -> str:
     """Return the command line of ``module`` as it can be typed in the current folder, in the form this one has.
 
     That is ``python -m module arguments``, or the name of a console command. A program that the shell would not find by
     its name is given by its path, from the current folder where it lies below it.
     """
-    beside = script(module)
-    program = beside or Path(sys.executable)
-    name, here = program.name if beside else "python", Path.cwd()
+    started = Path([*sys.orig_argv, "", ""][1])  # The options of Python that may stand there begin otherwise.
+    beside = started.with_name(PREFIX + module.removeprefix("experiments.").replace("_", "-"))
+    console_command = started.name.startswith(PREFIX) and beside.exists()
+    program = beside if console_command else Path(sys.executable)
+    name, here = beside.name if console_command else "python", Path.cwd()
     if shutil.which(name) != str(program):
         name = str(program.relative_to(here) if program.is_relative_to(here) else program)
-    return shlex.join([name, *(() if beside else ("-m", module)), *map(str, arguments)])
+    return shlex.join([name, *([] if console_command else ["-m", module]), *map(str, arguments)])
 
 
 def clock(seconds: float) -> str:
@@ -181,7 +168,7 @@ def parse(command: type[Form], module: str, argv: Sequence[str] | None, **more: 
     Ends the program with status 2 on a mistake and 0 after ``--help``, of which ``--help-all`` is another name here.
     """
     argv = ["--help" if word == "--help-all" else word for word in (sys.argv[1:] if argv is None else argv)]
-    return tyro.cli(command, args=argv, prog=_program(module), **more)
+    return tyro.cli(command, args=argv, prog=printed_command(module), **more)
 
 
 def parse_command(
@@ -224,16 +211,10 @@ def parse_command(
     for kind, metavar in ((Layer, "LAYER"), (Init, "INIT")):
         registry.primitive_rule(_text_rule(kind, metavar))
     with registry:
-        parsed = tyro.extras.overridable_config_cli(entries, args=argv, prog=_program(module))
+        parsed = tyro.extras.overridable_config_cli(entries, args=argv, prog=printed_command(module))
     given = {re.sub(r"^(no-)?", "", a[2:].partition("=")[0]).replace("-", "_") for a in argv if a.startswith("--")}
     own = entries[parsed.preset][1].config.as_dict()  # type: ignore[attr-defined]
     return replace(parsed, preset_settings=own, given=frozenset(given))
-
-
-def _program(module: str) -> str:
-    """Return what the help calls the command."""
-    beside = script(module)
-    return beside.name if beside else f"python -m {module}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,10 +38,6 @@ DPI = 100
 SEPARATOR, SEPARATOR_GREY = 2, 128
 
 
-# ---------------------------------------------------------------------------------------------------
-# Images
-
-
 def image_grid(
     images: Any,
     path: str | Path,
@@ -67,7 +63,6 @@ def image_grid(
     rows, columns = tiles.shape[:2]
     grey = np.rint(np.nan_to_num(tiles, nan=0.5, posinf=0.5, neginf=0.5).clip(0, 1) * 255).astype(np.uint8)
     grey = grey.reshape(rows, columns, height, width).repeat(scale, 2).repeat(scale, 3)
-    # torchvision's make_grid would import torch for pages that read files only.
     cells = np.pad(grey, ((0, 0), (0, 0), (SEPARATOR, 0), (SEPARATOR, 0)), constant_values=SEPARATOR_GREY)
     pitch_y, pitch_x = cells.shape[2:]
     sheet = cells.transpose(0, 2, 1, 3).reshape(rows * pitch_y, columns * pitch_x)
@@ -87,10 +82,6 @@ def image_grid(
     plot.tick_params(length=0)
     plot.set_title(title, loc="left", fontsize=10)
     save(figure, path, grey=True)
-
-
-# ---------------------------------------------------------------------------------------------------
-# Curves
 
 
 #: The stacked plots of ``curves``: of each its y axis in words, and each line's column and name.
@@ -131,14 +122,14 @@ def curves(
     for plot, (axis, lines) in zip(plots, shown.items(), strict=True):
         for number, (name, label) in enumerate(lines.items()):
             known = table[["epoch", name]].dropna()
-            _line(plot, known["epoch"], known[name], number, label, marker="." if len(known) <= 40 else None)
+            line(plot, known["epoch"], known[name], number, label, marker="." if len(known) <= 40 else None)
         first = plot is plots[0]
         if chosen is not None:
             words = f"stopping point: epoch {chosen:.4g}" if first else None
             plot.axvline(chosen, color="black", linestyle=":", linewidth=1.5, label=words)
         if first:
             cut_low(plot, table[list(lines)].to_numpy())
-        _finish(plot, axis)
+        finish(plot, axis)
     plots[-1].set_xlabel("epoch")
     save(figure, path, title)
 
@@ -155,19 +146,15 @@ def parzen_curve(
     figure = new_figure(7, 4.5)
     plot = figure.subplots()
     plot.plot(chosen, highest, marker="*", markersize=16, color=COLOURS[0], zorder=3)
-    _line(plot, widths, values, 0, f"best at sigma {chosen:.3g} ({highest:.1f} nats)", marker="o")
+    line(plot, widths, values, 0, f"best at sigma {chosen:.3g} ({highest:.1f} nats)", marker="o")
     cut_low(plot, values)
     plot.set_xscale("log")
     ticks = widths if len(widths) <= 12 else widths[:: len(widths) // 8]
     plot.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
     plot.minorticks_off()
     plot.set_xlabel("sigma, the width of each Gaussian (pixel values run from 0 to 1)")
-    _finish(plot, "mean log-likelihood of\nvalidation images (nats)")
+    finish(plot, "mean log-likelihood of\nvalidation images (nats)")
     save(figure, path, title)
-
-
-# ---------------------------------------------------------------------------------------------------
-# Measures of a net
 
 
 def reliability(curves: Mapping[str, Sequence[CalibrationBin]], path: str | Path, *, title: str | None = None) -> None:
@@ -176,9 +163,9 @@ def reliability(curves: Mapping[str, Sequence[CalibrationBin]], path: str | Path
     plot = figure.subplots()
     plot.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle=":", label="calibrated")
     for number, (name, bins) in enumerate(curves.items()):
-        _line(plot, [b.drawn for b in bins], [b.right for b in bins], number, name, marker="o")
+        line(plot, [b.drawn for b in bins], [b.right for b in bins], number, name, marker="o")
     plot.set_xlabel("share of a photo's samples whose nearest word it is")
-    _finish(plot, "share of these words that are\ntrue tags of the photo")
+    finish(plot, "share of these words that are\ntrue tags of the photo")
     save(figure, path, title)
 
 
@@ -221,7 +208,7 @@ def fidelity_bars(fidelity: LabelFidelity | FidelityRecord, path: str | Path, *,
     bars.set_yticks(np.linspace(0, 1, 6), [f"{share:.0%}" for share in np.linspace(0, 1, 6)])
     bars.set_xticks(range(0, classes, max(1, classes // 10)))
     bars.set_xlabel("label asked for")
-    _finish(bars, "samples read as asked")
+    finish(bars, "samples read as asked")
     with np.errstate(invalid="ignore"):
         percent = 100 * counts / counts.sum(1, keepdims=True)
     image = _heat_map(confusion, percent, [[f"{value:.0f}" for value in row] for row in percent], top=100)
@@ -252,10 +239,6 @@ def interval_bars(
     plot.set_xlabel(axis)
     plot.spines[["top", "right"]].set_visible(False)
     save(figure, path, title)
-
-
-# ---------------------------------------------------------------------------------------------------
-# Parts
 
 
 def new_figure(width: float, height: float, layout: Any = "constrained") -> Figure:
@@ -299,7 +282,7 @@ def stamp(paths: Iterable[Path], weights: Weights) -> None:
         write_bytes(path, png.getvalue())
 
 
-def _line(plot: Axes, x: Any, y: Any, number: int, label: str, marker: str | None) -> None:
+def line(plot: Axes, x: Any, y: Any, number: int, label: str, marker: str | None) -> None:
     colour, style = COLOURS[number % len(COLOURS)], LINE_STYLES[number % len(LINE_STYLES)]
     plot.plot(x, y, color=colour, linestyle=style, linewidth=1.6, marker=marker, label=label)
 
@@ -313,7 +296,7 @@ def cut_low(plot: Axes, values: np.ndarray) -> None:
         plot.plot([], [], " ", label=f"({lower} lower value{'s' * (lower > 1)} cut off)")
 
 
-def _finish(plot: Axes, axis: str) -> None:
+def finish(plot: Axes, axis: str) -> None:
     """Name the y axis, and put the legend above the plot, where it covers no line."""
     plot.set_ylabel(axis)
     plot.grid(alpha=0.3)

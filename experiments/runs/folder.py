@@ -19,7 +19,7 @@ import msgspec
 from experiments import UsageError
 from experiments.runs.files import NO_RUN, convert_record, read_record, write_json, write_text
 from experiments.runs.records import (
-    Count,
+    LARGEST,
     DivergedResult,
     Environment,
     FlickrResult,
@@ -124,22 +124,17 @@ class RunFolder:
     def write_config(self, config: RunConfig) -> None:
         write_json(self.config_path, config)
 
-    def read_result(self, *, check_weights: bool = True) -> Result:
-        """Return ``result.json``; raises ``UsageError`` if it is missing, damaged, or of other weights than the best.
-
-        ``check_weights=False`` leaves out the comparison with ``best.safetensors``.
-        """
+    def read_result(self) -> Result:
+        """Return ``result.json``; raises ``UsageError`` if missing, damaged, or of other weights than the best."""
         path = self.result_path
         record = read_record(path, dict[str, Any])
-        forms = {"flickr-tags": FlickrResult, "mnist": MnistResult}
-        if (experiment := record.get("experiment")) not in forms:
-            raise UsageError(f"{path}: field experiment is {experiment!r}, not mnist or flickr-tags; restore the file")
-        form: Any = forms[experiment]
-        result: Result = convert_record(
-            record, DivergedResult if record.get("status") == "diverged" else form, str(path)
-        )
+        forms: Any = {"flickr-tags": FlickrResult, "mnist": MnistResult}
+        form = DivergedResult if record.get("status") == "diverged" else forms.get(str(record.get("experiment")))
+        if form is None:
+            raise UsageError(f"{path}: field experiment is not mnist or flickr-tags; restore the file")
+        result: Result = convert_record(record, form, str(path))
         made_from = getattr(result, "weights", None)
-        if check_weights and made_from is not None and self.best_path.exists():
+        if made_from is not None and self.best_path.exists():
             there = self.best_weights()
             if there != made_from:
                 raise UsageError(
@@ -164,18 +159,16 @@ class RunFolder:
         write_text(self.metrics_path, text.getvalue())
 
     def read_metrics(self) -> pd.DataFrame:
-        """Return ``metrics.csv`` as a table, a row for each estimate; empty if there is no file yet.
-
-        Raises ``UsageError`` if it is damaged.
-        """
+        """Return the numbers of ``metrics.csv`` by rising update; empty where there is no usable file."""
         import pandas as pd
 
         try:
-            return pd.read_csv(self.metrics_path, encoding="utf-8")
-        except (FileNotFoundError, pd.errors.EmptyDataError):
+            table = pd.read_csv(self.metrics_path, encoding="utf-8").apply(pd.to_numeric, errors="coerce")
+            table = table.astype(float).dropna(subset="update")
+        except (OSError, KeyError, ValueError, TypeError, OverflowError):
             return pd.DataFrame()
-        except (ValueError, OverflowError) as error:  # Of pandas' parser and of bytes that are not UTF-8.
-            raise UsageError(f"{self.metrics_path}: not readable as CSV ({error}); delete it or restore it") from None
+        table = table.where(table.abs() < LARGEST)
+        return table.sort_values("update").drop_duplicates("update", keep="last").reset_index(drop=True)
 
     def best_weights(self) -> Weights:
         """Return update and checksum of ``best.safetensors`` from its header alone; raises ``UsageError``."""
@@ -185,9 +178,9 @@ class RunFolder:
         try:
             with safe_open(path, framework="np") as file:
                 head = file.metadata() or {}
-            record = convert_record(msgspec.json.decode(head["record"]), _BestHead, f"{path}: its record")
-            return Weights(update=record.t, sha256=head["sha256"])
-        except (SafetensorError, KeyError, OSError, msgspec.DecodeError, RecursionError):
+            record = {"update": msgspec.json.decode(head["record"])["t"], "sha256": head["sha256"]}
+            return convert_record(record, Weights, f"{path}: its record")
+        except (SafetensorError, LookupError, TypeError, OSError, msgspec.DecodeError, RecursionError):
             raise UsageError(f"{path}: not the weights of a run; restore the file or train again") from None
 
     def load_best(self, config: RunConfig) -> tuple[dict[str, Tensor], int]:
@@ -246,13 +239,6 @@ class RunFolder:
         for path in [path for pattern in DERIVED for path in self.path.glob(pattern)]:
             os.replace(path, aside / (f"result-of-update-{update}.json" if path.name == RESULT else path.name))
         return aside
-
-
-@dataclass(frozen=True, kw_only=True)
-class _BestHead:
-    """What the header of ``best.safetensors`` tells without PyTorch."""
-
-    t: Count
 
 
 def is_of_the_run(name: str) -> bool:

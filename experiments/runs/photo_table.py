@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.files import read_record, write_json, write_text
+from experiments.runs.files import write_json, write_text
 from experiments.runs.records import Weights
 
 JSON, MARKDOWN, HTML = "table2.json", "table2.md", "table2.html"
@@ -57,38 +57,25 @@ class Table2:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A photo made small, or why there is none."""
+    """A photo made small."""
 
-    uri: str | None
-    """The JPEG as a ``data:`` address; None where the photo cannot be read."""
-    width: int = 0
-    height: int = 0
-    fault: str | None = None
+    uri: str
+    """The JPEG as a ``data:`` address."""
+    width: int
+    height: int
 
 
-def write_table2(folder: Path, table: Table2) -> Path:
-    """Write ``table2.json``, ``table2.md`` and ``table2.html`` into ``folder``; returns the path of the last.
-
-    The page needs no other file, no network and no script. Raises ``OSError`` where ``folder`` cannot be written to.
-    """
+def write_table2(folder: Path, table: Table2) -> None:
+    """Write ``table2.json``, ``table2.md`` and ``table2.html``, which needs no other file, into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JSON, table)
-    write_text(folder / MARKDOWN, as_markdown(table))
-    write_text(folder / HTML, as_html(table))
-    return folder / HTML
-
-
-def read_table2(path: Path) -> Table2:
-    """Return what ``write_table2`` wrote into a ``table2.json``; raises ``UsageError`` naming file and field."""
-    return read_record(path, Table2, fix="make it anew with its run")
-
-
-def as_markdown(table: Table2) -> str:
-    """Return a heading, the notice, the caption and a table with a row a photo."""
     parts = [f"# {escape_markdown(table.title)}"]
     parts += [f"> {escape_markdown(table.notice)}"] if table.notice else []
     parts += [escape_markdown(table.caption)] if table.caption else []
-    return "\n\n".join([*parts, photos_markdown(table.photos)]) + "\n"
+    write_text(folder / MARKDOWN, "\n\n".join([*parts, photos_markdown(table.photos)]) + "\n")
+    photos = [photo_values(row) for row in table.photos]
+    about = {"title": table.title, "notice": table.notice, "caption": table.caption, "right_sign": RIGHT}
+    write_text(folder / HTML, render("table2.html", **about, photos=photos))
 
 
 def photos_markdown(rows: Sequence[PhotoRow]) -> str:
@@ -107,18 +94,6 @@ def photos_markdown(rows: Sequence[PhotoRow]) -> str:
         )
         lines.append(f"| {' | '.join(', '.join(cell) or '—' for cell in cells)} |")
     return "\n".join([*lines, "", f"{RIGHT} the tag is among the photo's true ones."])
-
-
-def as_html(table: Table2) -> str:
-    """Return one HTML page with the photos inside it."""
-    return render(
-        "table2.html",
-        title=table.title,
-        notice=table.notice,
-        caption=table.caption,
-        photos=[photo_values(row) for row in table.photos],
-        right_sign=RIGHT,
-    )
 
 
 def photo_values(row: PhotoRow) -> dict[str, Any]:
@@ -149,8 +124,11 @@ def render(template: str, **values: Any) -> str:
     return printable(environment.get_template(template).render(values))
 
 
-def thumbnail(path: str | Path, pixels: int = THUMBNAIL) -> Thumbnail:
-    """Return the photo as a small upright JPEG, its longer side at most ``pixels``, without the camera's metadata."""
+def thumbnail(path: str | Path, pixels: int = THUMBNAIL) -> Thumbnail | None:
+    """Return the photo as a small upright JPEG, its longer side at most ``pixels``, without the camera's metadata.
+
+    None where it cannot be read.
+    """
     from PIL import Image, ImageOps
 
     try:
@@ -168,11 +146,8 @@ def thumbnail(path: str | Path, pixels: int = THUMBNAIL) -> Thumbnail:
         small.save(packed, "JPEG", quality=80, optimize=True)
     # Damaged files raise nearly anything (OSError, ValueError, SyntaxError, struct.error, decompression bombs), and
     # one photo must not cost the table.
-    except Exception as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        # Pillow's messages name the file by its path; the page names it already.
-        reason = reason.replace(str(path), Path(path).name)
-        return Thumbnail(None, fault=" ".join(reason.split()) or type(error).__name__)
+    except Exception:
+        return None
     text = base64.b64encode(packed.getvalue()).decode("ascii")
     return Thumbnail(f"data:image/jpeg;base64,{text}", small.width, small.height)
 

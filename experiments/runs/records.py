@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 Count = Annotated[int, Meta(ge=0, le=10**12)]
+#: No number of a run comes near it; a larger one is damage, and would overflow what is computed from it.
+LARGEST = 1e12
+Number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Text = Annotated[str, Meta(max_length=10_000)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -118,27 +121,27 @@ class RunConfig:
 class ParzenScore:
     """Gaussian Parzen window log-likelihood in nats; the fields of ``cgan.metrics.parzen.ParzenResult``."""
 
-    sigma: float
-    valid_mean: float
-    valid_se: float
-    test_mean: float
-    test_se: float
+    sigma: Number
+    valid_mean: Number
+    valid_se: Number
+    test_mean: Number
+    test_se: Number
     n_samples: Count
     n_valid: Count
     n_test: Count
     dim: Count
     at_edge: bool
-    sigmas: list[float]
-    valid_means: list[float]
+    sigmas: list[Number]
+    valid_means: list[Number]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiversityRecord:
     """Intra-class diversity: pixel standard deviation within a class relative to real images (real images: 1)."""
 
-    overall: float | None
-    per_class: list[float | None]
-    twins: list[float | None]
+    overall: Number | None
+    per_class: list[Number | None]
+    twins: list[Number | None]
     finite: bool
 
 
@@ -147,8 +150,8 @@ class FidelityRecord:
     """How often a sample is read as the label it was asked for."""
 
     share: Share | None
-    per_class: list[float | None]
-    confusion: list[list[int]]
+    per_class: list[Number | None]
+    confusion: list[list[Count]]
     """Rows: label asked for; columns: label read by the classifier."""
 
 
@@ -158,12 +161,12 @@ class AcceptanceRecord:
 
     rows: list[str]
     columns: list[str]
-    mean: list[list[float | None]]
+    mean: list[list[Number | None]]
     """Mean D(x, y)."""
-    accepted: list[list[float | None]]
+    accepted: list[list[Number | None]]
     """Share with D(x, y) > 0.5."""
-    by_label_real: list[list[float | None]]
-    by_label_fake: list[list[float | None]]
+    by_label_real: list[list[Number | None]]
+    by_label_fake: list[list[Number | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +183,7 @@ class NeighbourScores:
 
     precision: Share
     recall: Share
-    density: float
+    density: Number
     coverage: Share
 
 
@@ -237,7 +240,7 @@ class FinishedResult(RunResult):
     stopped_by: Literal["patience", "max_updates"]
     best_update: Count
     """Update of the weights kept."""
-    seconds: float
+    seconds: Number
     """Wall time of training, estimates included."""
     weights: Weights | None = None
     measured_on: Literal["test", "validation"] = "test"
@@ -253,7 +256,7 @@ class MnistResult(FinishedResult):
     """``result.json`` of a finished run of the unimodal experiment."""
 
     experiment: Literal["mnist"] = "mnist"
-    best_epoch: float
+    best_epoch: Number
     kept: Literal["best", "last"] = "best"
     parzen: ParzenScore
     faults: list[str]
@@ -270,9 +273,9 @@ class MnistResult(FinishedResult):
 class Interval:
     """A mean over photos with a 95% bootstrap interval."""
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,18 +327,18 @@ class FlickrResult(FinishedResult):
     """``result.json`` of a finished run of the multimodal experiment."""
 
     experiment: Literal["flickr-tags"] = "flickr-tags"
-    images: dict[str, int]
+    images: dict[str, Count]
     """Photos by split: train, valid, test."""
     test_images: Count
     """Number of photos in it."""
     pairs: Count
-    vocabulary: dict[str, int]
+    vocabulary: dict[str, Count]
     """``words``: word vectors; ``decoding``: words that can be generated."""
     highest_precision: Share | None = None
     """Precision at 10, against user tags and annotations, of the best possible choice among the words."""
     highest_precision_user_tags: Share | None = None
     """The same against user tags alone."""
-    left_out: dict[str, int]
+    left_out: dict[str, Count]
     network: dict[str, Any]
     measures: dict[str, MethodMeasures]
     """By method, against user tags and annotations (section 4.2)."""
@@ -343,6 +346,6 @@ class FlickrResult(FinishedResult):
     """By method, against user tags alone."""
     one_to_many: dict[str, OneToMany] | None = None
     """By source of words, on the test photos, against user tags and annotations that can be generated."""
-    baselines: dict[str, float]
+    baselines: dict[str, Number]
     """Settings of the baselines, chosen on validation photos."""
     notice: Text | None = None

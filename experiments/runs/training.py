@@ -5,6 +5,7 @@ Independent of what is trained and measured.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import sys
@@ -30,8 +31,6 @@ from experiments.runs.folder import (
 from experiments.runs.records import NUMERICS, DatasetRecord, DivergedResult, RunConfig
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
     from cgan.loop import Diverged, Estimate, Progress
     from cgan.networks import Discriminator, Generator
     from cgan.settings import StoppingSettings
@@ -198,18 +197,9 @@ def train(
         if end is None:
             continue
         diverged[run.folder.path] = str(end)
-        run.folder.write_result(
-            DivergedResult(
-                experiment=run.config.experiment,
-                preset=run.config.preset,
-                reason=str(end),
-                dataset=run.config.dataset,
-                seed=run.config.seed,
-                updates=trainer.t,
-                sessions=run.config.sessions,
-                environment=environment(),
-            )
-        )
+        same = {name: getattr(run.config, name) for name in ("experiment", "preset", "dataset", "seed", "sessions")}
+        result = DivergedResult(reason=str(end), updates=trainer.t, environment=environment(), **same)
+        run.folder.write_result(result)
     return diverged
 
 
@@ -238,36 +228,28 @@ def _train(
         for run, trainer, report in zip(runs, trainers, reports, strict=True)
     ]
     for run, trainer in zip(runs, trainers, strict=True):
-        announce_resumption(run, trainer.t)
+        if trainer.t > 0:
+            print(f"{run.folder}: going on from update {trainer.t:,}, to at most {run.stopping.max_updates:,}")
+        # Other weights will follow.
+        if run.folder.result_path.exists() and 0 < trainer.t < run.stopping.max_updates:
+            aside = run.folder.set_result_aside(trainer.t)
+            print(f"the result and the figures of update {trainer.t:,} are kept in {aside}")
         run.folder.write_config(run.config)
     start, total = min(t.t for t in trainers), max(run.stopping.max_updates for run in runs)
     bar = tqdm(total=total, initial=start, unit="update", dynamic_ncols=True, smoothing=0.05, disable=None)
-    try:
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(bar)
         for report in reports:
-            report.bar, report.writer = bar, SummaryWriter(report.run.folder.path)
-        if len(runs) > 1:
-            from cgan.fast.seeds import fit_seeds
+            report.bar, report.writer = bar, opened.enter_context(SummaryWriter(report.run.folder.path))
+        try:
+            if len(runs) > 1:
+                from cgan.fast.seeds import fit_seeds
 
-            return fit_seeds(training, lambda batch: bar.update(max(0, batch[0].trainer.t - bar.n)))
-        training[0].train(lambda trainer: bar.update(1))
-        return [None]
-    except Diverged as error:
-        return [error]
-    finally:
-        bar.close()
-        for report in reports:
-            if report.writer is not None:
-                report.writer.close()
-
-
-def announce_resumption(run: Run, update: int) -> None:
-    """Say from which update a run goes on; set its result aside if it has one, since other weights will follow."""
-    if update == 0:
-        return
-    print(f"{run.folder}: going on from update {update:,}, to at most {run.stopping.max_updates:,}")
-    if run.folder.result_path.exists() and update < run.stopping.max_updates:
-        aside = run.folder.set_result_aside(update)
-        print(f"the result and the figures of update {update:,} are kept in {aside}")
+                return fit_seeds(training, lambda batch: bar.update(max(0, batch[0].trainer.t - bar.n)))
+            training[0].train(lambda trainer: bar.update(1))
+        except Diverged as error:
+            return [error]
+    return [None]
 
 
 @dataclass
@@ -278,7 +260,7 @@ class _Report:
     one_of_many: bool
     after_estimate: Callable[[Trainer, RunFolder], list[str]]
     bar: Any = None
-    writer: SummaryWriter | None = None
+    writer: Any = None
 
     def __call__(self, trainer: Trainer, measured: Estimate, progress: Progress) -> None:
         latest = progress.history[-1]
@@ -294,8 +276,8 @@ class _Report:
         name = self.run.config.dataset.name
         self.run.folder.write_metrics([{**row, "dataset": name} for row in progress.history])
         for column, value in latest.items():
-            self.writer.add_scalar(column, value, trainer.t)  # type: ignore[union-attr]
-        self.writer.flush()  # type: ignore[union-attr]
+            self.writer.add_scalar(column, value, trainer.t)
+        self.writer.flush()
 
 
 @dataclass(frozen=True)

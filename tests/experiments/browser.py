@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import os
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM = os.environ.get("CGAN_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
@@ -93,16 +94,12 @@ class Page:
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
         return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
 
-    def shoot(self, path: Path) -> None:
-        """Write the whole page as a PNG."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
-
 
 @contextmanager
 def new_page(profile: Path) -> Iterator[Page]:
     """Open a browser with an empty page; its profile and its log go to the folder ``profile``."""
-    assert CHROMIUM is not None
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium, or name it in CGAN_CHROMIUM")
     command = [CHROMIUM, "--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     command += ["--no-sandbox"] if os.geteuid() == 0 else []
     command += [f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]

@@ -15,7 +15,7 @@ from cgan.specs import GeneratorSpec
 from experiments import export
 from experiments.export import example_inputs, largest_difference, to_onnx
 from experiments.generators import load_generator
-from tests.experiments.conftest import Call, FlickrRun
+from tests.experiments.conftest import Call
 
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -58,12 +58,6 @@ def test_a_run_of_digits(mnist_run: Path, call: Call, tmp_path: Path) -> None:
     np.testing.assert_allclose(images, generator(torch.from_numpy(z), torch.from_numpy(y)).detach(), atol=1e-5)
     about = found.get_modelmeta().custom_metadata_map
     assert GeneratorSpec.from_dict(json.loads(about["generator"])) == generator.spec and "digits" in about["trained on"]
-
-
-def test_a_run_of_tags(flickr_run: FlickrRun, call: Call, tmp_path: Path) -> None:
-    path = tmp_path / "generator.onnx"
-    done = call(export.main, flickr_run.folder, "--onnx", path)
-    assert done.returncode == 0 and "condition (n, 64) float32" in done.stdout, done.stderr
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_written(

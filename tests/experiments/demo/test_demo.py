@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -22,8 +21,6 @@ import pytest
 import torch
 from PIL import Image
 
-from cgan.devices import seeded
-from cgan.networks import Discriminator
 from data.digits import load_digits_28
 from data.scenes import render_scene
 from experiments import generators
@@ -31,7 +28,6 @@ from experiments.demo import __main__ as demo
 from experiments.demo import nets
 from experiments.flickr_tags import tag
 from experiments.mnist import sample
-from experiments.mnist.sampling import load_run
 from tests.experiments import browser, commands
 from tests.experiments.commands import assert_one_sentence
 from tests.experiments.conftest import Call, FlickrRun
@@ -116,7 +112,7 @@ def test_digits_are_those_of_the_sample_command(address: str, runs: Path, call: 
     arguments = ("--labels", 3, "--seed", 7, "--out", tmp_path / "grid.png", "--npy", npy)
     assert call(sample.main, runs / DIGITS, *arguments).returncode == 0
     assert np.array_equal(pixels(found["images"]), (np.load(npy) * 255).round())
-    assert found["update"] == load_run(runs / DIGITS).update
+    assert found["update"] == generators.load_generator(runs / DIGITS).weights.update
     other = ask(address, "samples", net=DIGITS, label=4, seed=7)["images"]
     assert not set(other) & set(found["images"])
     # A walk goes from one image to another in small steps.
@@ -126,7 +122,7 @@ def test_digits_are_those_of_the_sample_command(address: str, runs: Path, call: 
 
 
 def test_a_closer_look_against_brute_force(address: str, runs: Path) -> None:
-    loaded, digits = load_run(runs / DIGITS), load_digits_28()
+    loaded, digits = generators.load_generator(runs / DIGITS), load_digits_28()
     found = ask(address, "closer", net=DIGITS, label=5, seed=2, index=4)
     shown = pixels(ask(address, "samples", net=DIGITS, label=5, seed=2)["images"])[4] / 255
     distances = np.linalg.norm(digits.train.images.astype(np.float64) - shown, axis=1)
@@ -142,19 +138,6 @@ def test_a_closer_look_against_brute_force(address: str, runs: Path) -> None:
 def test_what_is_not_at_hand_is_said(address: str, runs: Path) -> None:
     found = ask(address, "closer", net=MNIST, label=5, seed=2, index=0)
     assert found["near"] == {"missing": nets.NO_MNIST} and len(found["judged"]["real"]) == 10
-    # A published generator holds no D.
-    generator = load_run(runs / DIGITS).generator
-    assert nets.judge(nets.DigitNet(generator, None, 1), torch.zeros(10, 784)) == {"missing": nets.NO_D}
-
-
-def test_a_d_that_judges_packs_or_takes_no_label(runs: Path) -> None:
-    loaded, images = load_run(runs / DIGITS), torch.rand(10, 784)
-    spec = replace(loaded.discriminator.spec, pack=3, condition="none", condition_dim=0, condition_branch=())
-    D = Discriminator(spec, seeded(1, "D")).eval()
-    found = nets.judge(nets.DigitNet(loaded.generator, D, 1), images)
-    with torch.no_grad():
-        expected = D(torch.cat([images[0], images[1], images[2]])[None]).sigmoid().tolist()
-    assert found == {"real": expected, "labels": False, "pack": 3}
 
 
 def test_tags_are_those_of_the_tag_command(address: str, runs: Path, photo: Path, call: Call) -> None:
@@ -293,8 +276,6 @@ LOOK = """(() => {
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
-    if browser.CHROMIUM is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium, or name it in CGAN_CHROMIUM")
     with browser.new_page(tmp_path_factory.mktemp("chromium")) as page:
         yield page
 

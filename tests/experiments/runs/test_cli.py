@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,6 @@ import pytest
 import tyro
 
 from experiments import UsageError
-from experiments.flickr_tags.presets import FLICKR_PRESETS
 from experiments.mnist.presets import MNIST_PRESETS, MnistConfig, paper
 from experiments.runs import cli
 from tests.experiments import commands
@@ -39,33 +39,33 @@ def test_options_that_were_given_are_known() -> None:
     assert not some.fast and some.preset_settings == MNIST_PRESETS["gan"]().as_dict()
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("mnist --help", tuple(MNIST_PRESETS)),
-        ("flickr_tags --help", tuple(FLICKR_PRESETS)),
-        ("mnist paper --help", ("--seed", "--dataset", "--stopping.max-updates", "--help-all")),
-        ("flickr_tags paper --help-all", ("--features.scaling", "--decoding.samples", "maxout:1000x3,dropout=0.5")),
-        ("word_vectors train --help", ("--min-count",)),
-        ("parzen --help", ("mnist-train", "mnist-kmeans", "START:STOP:COUNT", ".safetensors", "MiB", "nats")),
-        ("sample --help", ("--labels", "--per-label")),
-        ("tag --help", ("--json", "--top")),
-        ("demo --help", ("--port", "--no-open")),
-        ("reproduce --help", ("--fast", "--dry-run")),
-    ],
-)
-def test_help_names_what_there_is_and_loads_nothing_slow(line: str, words: tuple[str, ...]) -> None:
+HELP = {
+    "mnist --help": tuple(MNIST_PRESETS),
+    "flickr_tags paper --help-all": ("--features.scaling", "--decoding.samples", "maxout:1000x3,dropout=0.5"),
+    "word_vectors train --help": ("--min-count",),
+    "parzen --help": ("mnist-train", "mnist-kmeans", "START:STOP:COUNT", ".safetensors", "MiB", "nats"),
+    "sample --help": ("--labels", "--per-label"),
+    "tag --help": ("--json", "--top"),
+    "demo --help": ("--port", "--no-open"),
+    "reproduce --help": ("--fast", "--dry-run"),
+}
+
+
+def test_help_names_what_there_is_and_loads_nothing_slow() -> None:
     program = (
         "import runpy, sys\n"
-        "sys.argv.pop(0)\n"
-        "try: runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
-        "except SystemExit as end: assert not end.code\n"
+        "for line in sys.argv[1:]:\n"
+        "    sys.argv = [line, *line.split()[1:]]\n"
+        "    try: runpy.run_module(f'experiments.{line.split()[0]}', run_name='__main__', alter_sys=True)\n"
+        "    except SystemExit as end: assert not end.code\n"
+        "    print('end of help')\n"
         "print({'torch', 'gensim', 'scipy', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules))\n"
     )
-    command = [sys.executable, "-c", program, *f"experiments.{line}".split()]
-    done = subprocess.run(command, cwd=commands.ROOT, capture_output=True, text=True, timeout=120)
-    assert done.stdout.splitlines()[-1] == "set()", done
-    assert all(word in done.stdout for word in words)
+    done = subprocess.run([sys.executable, "-c", program, *HELP], cwd=commands.ROOT, capture_output=True, text=True)
+    *helps, rest = done.stdout.split("end of help")
+    assert rest.strip() == "set()", done
+    for shown, (line, words) in zip(helps, HELP.items(), strict=True):
+        assert all(word in shown for word in words), line
 
 
 def test_help_is_short_and_help_all_has_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,14 +80,11 @@ def test_help_is_short_and_help_all_has_every_setting(capsys: pytest.CaptureFixt
     assert set(re.findall(r"--[\w.-]+", short)) - {"--help-all"} <= set(re.findall(r"--[\w.-]+", whole))
     for section, values in paper().as_dict().items():
         assert all(f"--{section}.{name.replace('_', '-')}" in whole for name in values)
-    assert shown("--help") == shown("--help-all") == shown("-h")
 
 
 def test_an_unknown_preset_gets_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="'papr' is unknown: did you mean paper"):
         parse("papr")
-    with pytest.raises(UsageError, match="'zzzz' is unknown: there are paper"):
-        parse("zzzz")
 
 
 def test_a_preset_goes_through_its_file(tmp_path: Path) -> None:
@@ -118,7 +115,7 @@ def test_a_printed_command_runs_where_it_was_printed(tmp_path: Path) -> None:
     program = "from experiments.runs.cli import printed_command as p; print(p('experiments.sample', 'a b', '--help'))"
     above = Path(sys.executable).parents[2]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for cwd, changes, start in ((tmp_path, {}, "/"), (above, {}, ""), (tmp_path, {"PATH": path}, "python -m")):
+    for cwd, changes, start in ((above, {}, ""), (tmp_path, {"PATH": path}, "python -m")):
         environment = commands.environment(**{"PATH": "/usr/bin:/bin", **changes})
         printed = subprocess.run(
             [sys.executable, "-c", program], cwd=cwd, env=environment, capture_output=True, text=True, check=True
@@ -128,29 +125,35 @@ def test_a_printed_command_runs_where_it_was_printed(tmp_path: Path) -> None:
         assert done.returncode == 0 and "python -m experiments.sample" in done.stdout, (printed, done.stderr)
 
 
+def raising(error: BaseException) -> Callable[[object], int]:
+    def main(argv: object) -> int:
+        raise error
+
+    return main
+
+
 @pytest.mark.parametrize(
-    ("body", "status", "errors"),
+    ("error", "status", "words"),
     [
-        ("raise UsageError('two\\nlines')", 2, "error: two lines\n"),
-        ("raise KeyboardInterrupt", 130, "\nstopped\n"),
-        ("raise KeyboardInterrupt('saved')", 130, "\nsaved\n"),
-        ("print('\\udcff — ½')", 0, ""),
-        ("sys.stdout = None", 0, ""),
+        (UsageError("two\nlines"), 2, "error: two lines\n"),
+        (KeyboardInterrupt(), 130, "\nstopped\n"),
+        (KeyboardInterrupt("saved"), 130, "\nsaved\n"),
     ],
 )
-def test_how_commands_end(body: str, status: int, errors: str) -> None:
+def test_how_commands_end(error: BaseException, status: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (cli.run(raising(error), []), capsys.readouterr().err) == (status, words)
+
+
+def test_odd_standard_output() -> None:
+    """Characters that the terminal cannot show, then no standard output at all."""
     program = (
-        "import sys; from experiments import UsageError; from experiments.runs.cli import run\n"
-        f"def main(argv):\n    {body}\n"
+        "import sys; from experiments.runs.cli import run\n"
+        "def main(argv):\n    print('\\udcff — ½')\n    sys.stdout = None\n"
         "sys.exit(run(main))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (status, errors)
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_reader_that_goes_away_ends_a_command_quietly() -> None:
@@ -161,6 +164,5 @@ def test_a_reader_that_goes_away_ends_a_command_quietly() -> None:
     assert (done.stdout, done.stderr) == ("line\n", "")
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(5, "5 s"), (89, "89 s"), (200, "3 min"), (7_200, "2.0 h")])
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert cli.clock(seconds) == words
+def test_durations_in_words() -> None:
+    assert [cli.clock(seconds) for seconds in (5, 89, 200, 7_200)] == ["5 s", "89 s", "3 min", "2.0 h"]

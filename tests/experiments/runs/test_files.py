@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import pytest
 
 from experiments import UsageError
 from experiments.runs import cli, files
 from experiments.runs.records import DatasetRecord, RunConfig, Session, Weights
-from tests.experiments.mutations import mutate_text
 
 CONFIG = RunConfig(
     experiment="mnist",
@@ -92,21 +89,6 @@ def test_missing_and_oversized_files_are_refused(tmp_path: Path) -> None:
         files.read_record(tmp_path / "large.json", list[int], max_bytes=100)
 
 
-def test_two_thousand_changed_records_are_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
-    record, rng, path = msgspec.to_builtins(CONFIG), random.Random(0), tmp_path / "config.json"
-    refused = 0
-    for _ in range(2_000):
-        path.write_bytes(mutate_text(record, rng))
-        try:
-            read = files.read_record(path, RunConfig)
-        except UsageError as error:
-            refused += 1
-            assert str(error).startswith(f"{path}: ") and len(str(error)) < 500
-        else:
-            files.write_json(path, replace(read, settings={}))  # What is let in can be written again.
-    assert 1_000 < refused < 2_000
-
-
 def test_where_nothing_can_be_written_is_said_beforehand(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     files.check_output(tmp_path / "new" / "folders" / "x.json", "--json")
@@ -115,13 +97,6 @@ def test_where_nothing_can_be_written_is_said_beforehand(tmp_path: Path) -> None
     for path, words in ((tmp_path, "that is a folder"), (tmp_path / "file" / "a" / "x.json", "file is a file")):
         with pytest.raises(UsageError, match=f"--json .*{words}"):
             files.check_output(path, "--json")
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
-def test_a_folder_without_permission_is_named_beforehand(tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(UsageError, match="locked"):
-        files.check_output(tmp_path / "locked" / "x.json", "--json")
 
 
 def test_a_failed_write_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
@@ -141,7 +116,7 @@ def test_a_killed_write_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> No
         "while True: i += 1; write_json(Path(sys.argv[1]), {'i': [i] * 20_000})\n"
     )
     rng = random.Random(1)
-    for _ in range(4):
+    for _ in range(2):
         process = subprocess.Popen([sys.executable, "-c", program, str(path)])
         deadline = time.monotonic() + 30
         while not path.exists() and time.monotonic() < deadline:
