@@ -158,7 +158,7 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
     records, faults = measure(samples)
     dropout_on = DropoutOn(**measure(sample(dropout=True))[0]) if loaded.generator.has_dropout else None
     acceptance = None
-    if estimator.conditional:
+    if estimator.conditional and loaded.discriminator is not None:
         real, fake = (test, test_labels), (samples, estimator.labels)
         acceptance = acceptance_of(loaded.discriminator, real, fake, config.generator.output, run.seed)
     result = MnistResult(
