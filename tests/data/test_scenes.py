@@ -5,6 +5,9 @@ from __future__ import annotations
 import bz2
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote_plus
@@ -72,12 +75,17 @@ def test_labels_can_be_learnt_from_the_pixels(folder: Path, label: str) -> None:
     assert roc_auc_score(shown[half:], scores) > 0.75
 
 
+def digests() -> list[str]:
+    scenes = [render_scene(seed, number) for seed, number in ((1, 1), (1, 2), (2, 1))]
+    return [hashlib.sha256(s.image.tobytes() + repr((s.tags, s.labels)).encode()).hexdigest() for s in scenes]
+
+
 def test_the_seed_decides_every_pixel_and_word(folder: Path) -> None:
-    digest = hashlib.sha256()
-    for seed, number in ((1, 1), (1, 2), (2, 1)):
-        scene = render_scene(seed, number)
-        digest.update(scene.image.tobytes() + repr((scene.tags, scene.labels)).encode())
-    assert digest.hexdigest() == "33e82c024bdb6122dbd45a551f4a1c7d54d16c7a130bfc95bb9f5a9690dc9302"
+    """In another process, under another hash seed, too."""
+    code = "from tests.data.test_scenes import digests; print(digests())"
+    place = {"cwd": Path(__file__).parents[2], "env": {**os.environ, "PYTHONHASHSEED": "7"}}
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, **place)
+    assert there.stdout.strip() == str(digests()) and len(set(digests())) == 3
     assert tags(folder, 1, "tags_raw") == render_scene(1, 1).tags
 
 
