@@ -55,10 +55,7 @@ def vote(
 
 
 def nearest_images(train_features: np.ndarray, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and cosines (n, count) of the training images nearest to each query by cosine, the nearest first.
-
-    All of them where there are fewer than ``count``; of equally near ones at the edge any.
-    """
+    """Return rows and cosines (n, count or all there are) of the training images nearest to each query by cosine."""
     from sklearn.neighbors import NearestNeighbors
 
     index = NearestNeighbors(n_neighbors=min(count, len(train_features)), metric="cosine").fit(train_features)
@@ -151,15 +148,12 @@ def train_mlp(
     seed: int = 0,
     progress: bool = False,
 ) -> Regressor:
-    """Train a regressor of G's size: features -> ``hidden`` ReLU -> d linear.
+    """Train section 4.2's G without noise and D: features -> ``hidden`` ReLU with dropout -> d linear.
 
-    That is G of section 4.2 without its noise branch, with G's dropout on the hidden units, and without D. It learns
-    the mean vector of an image's tags (:func:`mean_tag_vectors`), whose direction is the one nearest to all of them
-    together: what an example for each tag would teach, in a tenth of the time. The loss is 1 - cosine, what the words
-    are found by, so that no setting depends on the vectors' length. SGD with momentum stops when the loss of the
-    validation images has not fallen for ``patience`` epochs; the weights of its lowest count. Features are centred,
-    and scaled by one number, as the training images' are. The same ``seed`` and number of threads give the same result.
-    Raises ``UsageError`` when the training diverges.
+    It learns the mean vector of an image's tags (:func:`mean_tag_vectors`), the direction nearest to all of them
+    together. The loss is 1 - cosine, what words are found by. SGD with momentum stops when the loss of the validation
+    images has not fallen for ``patience`` epochs; the weights of its lowest count. Features are centred, and scaled by
+    one number. The same ``seed`` and number of threads give the same result. Raises ``UsageError`` on divergence.
     """
     import torch
     from torch import nn

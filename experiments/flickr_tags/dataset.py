@@ -335,11 +335,6 @@ def prepare(
     ``engine`` cleans the corpus and computes the features.
     """
     tags = tags_of(photos, config.pairs.annotations)
-    if not any(photos.tags):
-        raise UsageError(
-            f"no photo of {photos.folder} has a user tag: they are read from mirflickr/meta/tags/tagsN.txt, one tag a "
-            "line in UTF-8; put them there"
-        )
     tagged = [i for i, of_image in enumerate(tags) if of_image][:limit]
     if config.words.vectors is None:
         word_rows(photos, root)

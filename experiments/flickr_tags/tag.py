@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from msgspec import Meta
 
 from experiments import UsageError
 from experiments.flickr_tags.presets import FlickrConfig
@@ -76,7 +75,7 @@ class ScaleRecord:
     """The JSON record of ``scale.safetensors``."""
 
     kind: str
-    length: Annotated[float, Meta(gt=0, lt=1e9)]
+    length: float
 
 
 def load_tagger(run: str | Path, weights: Path | None = None) -> Tagger:
