@@ -87,11 +87,11 @@ def features_in(folder: Path) -> dict[tuple[str, bytes], bytes]:
 
 @pytest.fixture(scope="module")
 def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small shards and two that take long enough for a kill."""
+    """Two small shards and two that take seconds."""
     folder = shards(tmp_path_factory.mktemp("metadata"), 2, 50)
     large = rows(2000)
     for number in (8, 9):
-        (folder / f"yfcc100m_dataset-{number}.bz2").write_bytes(bz2.compress(large * (5 + number), 1))
+        (folder / f"yfcc100m_dataset-{number}.bz2").write_bytes(bz2.compress(large * (20 + number), 1))
     return folder
 
 
@@ -127,7 +127,7 @@ def test_a_corpus_with_a_worker_killed_is_the_same(
     # Ray says nothing of the lost worker among results.
     assert (process.returncode, errors) == (0, "")
     assert contents(corpus) == expected
-    assert "54,100 rows of 4 files" in said
+    assert "114,100 rows of 4 files" in said
 
 
 def listening(pid: int) -> set[str]:
