@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -24,6 +25,7 @@ from experiments.search import __main__ as search
 from experiments.search.trials import Places, Plan, Trial, TrialRecord, read_trials, stopping_bar, winner
 from tests.experiments import commands, flickr_runs
 from tests.experiments.conftest import Call
+from tests.experiments.word_vectors.test_command import children_of
 
 pytest.importorskip("ray", reason="needs the extra: pip install -e '.[cluster]'")
 from experiments.search.space import Space, parse_space, propose, with_values
@@ -58,21 +60,14 @@ def seed_for(space: Space) -> int:
     return next(s for s in range(10_000) if [end(s, number + 1) for number in range(len(ENDS))] == ENDS)
 
 
-def workers(driver: int) -> set[int]:
-    """Processes below ``driver`` that Ray trains trials in."""
-
-    def parents(pid: int) -> list[int]:
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        return [parent, *parents(parent)] if parent > 1 else []
-
+def workers(pid: int) -> set[int]:
+    """Processes below that one in which Ray trains trials."""
     found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (folder / "cmdline").read_bytes()
-            if name.startswith(b"ray::") and b"Trainable" in name and driver in parents(int(folder.name)):
-                found.add(int(folder.name))
-        except OSError:  # It has just ended.
-            continue
+    for child in children_of(pid):
+        with contextlib.suppress(OSError):  # It has just ended.
+            if b"Trainable" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.add(child)
+            found |= workers(child)
     return found
 
 
