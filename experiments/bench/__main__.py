@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import tyro
 
 from experiments import UsageError
-from experiments.bench.context import QUICK, Context, Sizes
-from experiments.bench.measure import Candidate, Check, Job, measure, table
+from experiments.bench.measure import QUICK, Candidate, Check, Context, Job, Sizes, measure, table
 from experiments.runs.cli import parse, run
 from experiments.runs.files import check_output, write_json, write_text
 from experiments.runs.folder import environment
@@ -107,39 +106,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_cpu(threads)
     sizes = QUICK if command.quick else replace(Sizes(), updates=500) if device.type == "cuda" else Sizes()
     precision, seeds = resolve_precision(command.precision, device), command.replicas or (2 if command.quick else 10)
-    record: dict[str, Any] = {
-        "machine": machine(device, threads),
-        "settings": {
-            "repeats": command.repeats,
-            "quick": command.quick,
-            "replicas": seeds,
-            "precision": precision,
-            "sizes": asdict(sizes),
-        },
-        "rows": [],
+    rows: list[dict[str, Any]] = []
+    settings = {
+        "repeats": command.repeats,
+        "quick": command.quick,
+        "replicas": seeds,
+        "precision": precision,
+        "sizes": asdict(sizes),
     }
+    record: dict[str, Any] = {"machine": machine(device, threads), "settings": settings, "rows": rows}
     print(f"{headline(record)}\n")
     command.out.parent.mkdir(parents=True, exist_ok=True)
-    jobs = prepared_by()
+    jobs = job_makers()
     with tempfile.TemporaryDirectory() as folder:
         root = data_root(command.data_root)
         context = Context(sizes, device, precision, threads, seeds, root, Path(folder))
         for path in command.paths or PATHS:
             print(f"{path} ...", file=sys.stderr, flush=True)
-            record["rows"].append(measure(jobs[path](context), command.repeats))
+            rows.append(measure(jobs[path](context), command.repeats))
             record["machine"]["load_after"] = load_average()
             # After every path, so that a stopped run leaves what it measured.
             write_json(command.out, record)
             write_text(command.out.with_suffix(".md"), page(record))
-    print(table(record["rows"]))
+    print(table(rows))
     print(f"\nthe figures are in {command.out}, the table in {command.out.with_suffix('.md')}")
-    if wrong := [f"{row['path']}: {check}" for row in record["rows"] for check in row["disagreement"]]:
+    if wrong := [f"{row['path']}: {check}" for row in rows for check in row["disagreement"]]:
         print(f"error: results disagree and were not timed: {'; '.join(wrong)}", file=sys.stderr)
         return 1
     return 0
 
 
-def prepared_by() -> dict[PathName, Callable[[Context], Job]]:
+def job_makers() -> dict[PathName, Callable[[Context], Job]]:
     """Return the function that prepares each path and compares its results."""
     from experiments.bench import images, parzen, training, words
 
@@ -183,10 +180,12 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
     """Return what is measured on: processor, memory, GPU, versions, load."""
     import torch
 
+    about = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*: (.*)", about.read_text() if about.exists() else "", re.MULTILINE)
     measured_on = asdict(environment())
     versions = {each.name: each.version for each in metadata.distributions() if each.name in PACKAGES}
     return {
-        "processor": processor(),
+        "processor": model[1] if model else platform.processor() or platform.machine(),
         "cores": cores(),
         "threads": threads,
         "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
@@ -201,13 +200,6 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
 def cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def processor() -> str:
-    """Return the processor's name, as far as the system reports it."""
-    about = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.*)", about.read_text() if about.exists() else "", re.MULTILINE)
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def load_average() -> list[float]:
@@ -228,14 +220,10 @@ def headline(record: dict[str, Any]) -> str:
 def page(record: dict[str, Any]) -> str:
     """Return the table with what it was measured on, in Markdown."""
     quick = "**Small sizes (--quick): the figures mean nothing.**\n\n" if record["settings"]["quick"] else ""
-    checks = [f"- {row['path']}: {check}" for row in record["rows"] for check in row["agreement"]]
-    return "\n".join(
-        [
-            f"# Speed\n\n{quick}{headline(record)}, after {record['machine']['load_after']}.\n",
-            f"{table(record['rows'])}\n\nWhat was compared before anything was timed:\n",
-            *checks,
-            "",
-        ]
+    checks = "\n".join(f"- {row['path']}: {check}" for row in record["rows"] for check in row["agreement"])
+    return (
+        f"# Speed\n\n{quick}{headline(record)}, after {record['machine']['load_after']}.\n\n{table(record['rows'])}\n\n"
+        f"What was compared before anything was timed:\n\n{checks}\n"
     )
 
 

@@ -12,8 +12,7 @@ from data.mirflickr import find_captioned, find_mirflickr, load_photos
 from data.scenes import render_scene
 from embeddings.images.extract import extract
 from embeddings.images.networks import load_network
-from experiments.bench.context import Context
-from experiments.bench.measure import Candidate, Check, Job
+from experiments.bench.measure import Candidate, Check, Context, Job
 
 #: The frozen network of the features, and the grid that its last feature map is pooled to.
 NETWORK, GRID = "mobilenetv1_100", 2

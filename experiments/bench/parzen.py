@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from cgan.metrics.parzen import default_sigmas, log_likelihoods
-from experiments.bench.context import Context
-from experiments.bench.measure import Candidate, Check, Job
+from experiments.bench.measure import Candidate, Check, Context, Job
 
 #: How far log-likelihoods may lie from scikit-learn's, which computes in float64; nats.
 TOLERANCE = 1e-2

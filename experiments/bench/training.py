@@ -5,14 +5,16 @@ Each is compared with the plain loop of ``bench.plain`` on the same networks, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 import cgan.fast.masks
@@ -28,9 +30,7 @@ from cgan.losses import discriminator_loss, generator_loss
 from cgan.trainer import Trainer
 from data.labelled import ImageDataset
 from experiments.bench import plain
-from experiments.bench.context import Context
-from experiments.bench.limits import products_of, replayed
-from experiments.bench.measure import Candidate, Check, Job
+from experiments.bench.measure import Candidate, Check, Context, Job
 from experiments.mnist.__main__ import build
 from experiments.mnist.presets import MNIST_PRESETS, MnistConfig
 
@@ -91,7 +91,7 @@ def tutorial(context: Context) -> Job:
 def beside_plain(path: str, what: str, setup: Setup, count: int, amount: int) -> Job:
     """Benchmark ``count`` of ``amount`` updates beside those of the plain loop."""
     share, (ours,), (eager,) = count / amount, setup.trainers(), setup.trainers(graph=False)
-    loop = plain.train(*plain_networks(eager), plain_batches(setup), eager.settings, setup.device)
+    loop = plain.train(*plain.networks(eager), plain_batches(setup), eager.settings, setup.device)
     return Job(
         path=path,
         what=f"{what}, {setup.precision} products",
@@ -134,17 +134,58 @@ def updates(step: Callable[[], object], count: int) -> Callable[[], None]:
     return make
 
 
+# ---- the limit: matrix products alone
+
+#: The two factors of a matrix product, (n, k) and (k, m), or a stack of them for several seeds.
+Product = tuple[Tensor, Tensor]
+#: The operations that are matrix products, and where the factors stand among their arguments.
+PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "addmm_": 1, "baddbmm": 1, "baddbmm_": 1}
+
+
+class ProductRecorder(TorchDispatchMode):
+    """Keeps the factors of all matrix products that are made while it is on, those of backward passes among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products: list[Product] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        first = PRODUCTS.get(func.overloadpacket.__name__)
+        if first is not None:
+            self.products.append((args[first].detach(), args[first + 1].detach()))
+        return func(*args, **(kwargs or {}))
+
+
+def products_of(call: Callable[[], object]) -> list[Product]:
+    """Return the matrix products that ``call`` makes, in order. On CUDA it must not replay a graph."""
+    with ProductRecorder() as recorder:
+        call()
+    return recorder.products
+
+
+def replayed(products: Sequence[Product]) -> Callable[[], None]:
+    """Return a function that makes the products again, into memory allocated once; on CUDA as one graph."""
+    prepared = [(*factors, torch.matmul(*factors)) for factors in products]
+
+    def multiply() -> None:
+        for left, right, out in prepared:
+            (torch.mm if left.ndim == 2 else torch.bmm)(left, right, out=out)
+
+    if not products[0][0].is_cuda:
+        return multiply
+    multiply()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        multiply()
+    return graph.replay
+
+
 def products_alone(step: Callable[[], object], count: int, share: float = 1.0) -> Candidate:
     """Return the matrix products of ``count`` updates, made again without anything else."""
     return Candidate("its products alone", updates(replayed(products_of(step)), count), share)
 
 
-def plain_networks(ours: Trainer) -> tuple[plain.Net, plain.Net]:
-    """Return plain modules with the weights of ours, on the same device."""
-    G, D = (plain.Net(net.spec).to(ours.device) for net in (ours.G, ours.D))
-    plain.copy_weights(ours.G, G)
-    plain.copy_weights(ours.D, D)
-    return G, D
+# ---- whether results agree
 
 
 def plain_batches(setup: Setup) -> DataLoader:
@@ -153,35 +194,24 @@ def plain_batches(setup: Setup) -> DataLoader:
     return DataLoader(digits, batch_size=setup.config.training.batch_size, shuffle=True, drop_last=True)
 
 
-# ---- whether results agree
-
-
 def gradients_agree(setup: Setup) -> list[Check]:
     """Compare losses and gradients of one update without dropout with the plain networks'."""
     (ours,) = setup.undropped().trainers(graph=False)
-    losses, reference = plain_gradients(ours)
-    ours.step()
-    distances = {
-        f"relative difference of {name}'s gradient from the plain net's": distance(gradients(ours, name), own)
-        for name, own in reference.items()
-    }
-    distances["difference of the losses in nats"] = float((ours.loss_sums - losses).abs().max())
-    return [Check(what, value, TOLERANCE[setup.precision]) for what, value in distances.items()]
-
-
-def plain_gradients(ours: Trainer) -> tuple[Tensor, dict[str, list[Tensor]]]:
-    """Return losses (2,), D's first, and gradients of the plain networks for the batch of the next update of ours."""
-    G, D = plain_networks(ours)
+    G, D = plain.networks(ours)
     rng = torch.Generator(ours.device)
     rng.set_state(ours.rng.get_state())
     batch = draw_batch(ours.training_set, ours.next_examples(), ours.settings, ours.G.spec, ours.D.spec, rng)
     y, y_fake = cast(Tensor, batch.y), cast(Tensor, batch.y_fake)
     fake = G(batch.z, y_fake)
-    d_loss, g_loss = plain.discriminator_loss(D, batch.x, y, fake, y_fake), plain.generator_loss(D, fake, y_fake)
-    return torch.stack([d_loss, g_loss]).detach(), {
-        "D": plain.reordered(torch.autograd.grad(d_loss, list(D.parameters())), D, to_plain=False),
-        "G": plain.reordered(torch.autograd.grad(g_loss, list(G.parameters())), G, to_plain=False),
-    }
+    losses = {"D": plain.discriminator_loss(D, batch.x, y, fake, y_fake), "G": plain.generator_loss(D, fake, y_fake)}
+    ours.step()
+    checks = []
+    for name, net in (("D", D), ("G", G)):
+        own = torch.autograd.grad(losses[name], list(net.parameters()), retain_graph=True)
+        what = f"relative difference of {name}'s gradient from the plain net's"
+        checks.append(Check(what, distance(gradients(ours, name), own), TOLERANCE[setup.precision]))
+    off = float((ours.loss_sums - torch.stack([*losses.values()]).detach()).abs().max())
+    return [*checks, Check("difference of the losses in nats", off, TOLERANCE[setup.precision])]
 
 
 def gradients(ours: Trainer, name: str) -> list[Tensor]:
@@ -269,42 +299,6 @@ ABLATIONS: dict[str, list[tuple[Any, str, Any]]] = {
 }
 
 
-def without(context: Context) -> Job:
-    """Benchmark one update with one of its optimisations taken away; call by call, also on a GPU."""
-    setup, count = setup_of(context, "paper"), context.sizes.updates
-    (whole,) = setup.trainers(graph=False)
-    batches = plain.endless(plain_batches(setup))
-
-    def load_and_step() -> None:
-        next(batches)
-        whole.step()
-
-    def ablated(name: str) -> Callable[[], None]:
-        """Return the updates without the optimisation ``name``, which a trainer of their own must make."""
-        with without_one(name):
-            make = updates(setup.trainers(graph=False)[0].step, count)
-
-        def make_without() -> None:
-            with without_one(name):
-                make()
-
-        return make_without
-
-    return Job(
-        path="without",
-        what=f"{count} updates of paper on {setup.dataset.name}, and without one optimisation",
-        amount=count,
-        unit="updates",
-        agreement=ablations_agree(setup),
-        ours=Candidate("all of it", updates(whole.step, count)),
-        alternatives=[
-            *(Candidate(name, ablated(name)) for name in ABLATIONS),
-            Candidate("a DataLoader with per-sample transforms", updates(load_and_step, count)),
-        ],
-        limits=[products_alone(whole.step, count)],
-    )
-
-
 @contextmanager
 def without_one(name: str) -> Iterator[None]:
     """Replace the optimisation ``name``; a trainer must make all its updates within."""
@@ -314,15 +308,42 @@ def without_one(name: str) -> Iterator[None]:
         yield
 
 
-def ablations_agree(setup: Setup) -> list[Check]:
-    """Compare first gradients without each optimisation with ours, nothing dropped."""
-    setup, checks = replace(setup.undropped(), precision="float32"), []
-    (ours,) = setup.trainers(graph=False)
-    ours.step()
-    for name in ABLATIONS:
-        (trainer,) = setup.trainers(graph=False)
+def without(context: Context) -> Job:
+    """Benchmark one update with one of its optimisations taken away; call by call, also on a GPU.
+
+    Compared are the first gradients of a trainer without dropout.
+    """
+    setup, count = setup_of(context, "paper"), context.sizes.updates
+    undropped = replace(setup.undropped(), precision="float32")
+    (whole,), (reference,) = setup.trainers(graph=False), undropped.trainers(graph=False)
+    reference.step()
+    batches = plain.endless(plain_batches(setup))
+
+    def load_and_step() -> None:
+        next(batches)
+        whole.step()
+
+    def make_without(name: str, make: Callable[[], None]) -> None:
         with without_one(name):
+            make()
+
+    checks, alternatives = [], []
+    for name in ABLATIONS:
+        with without_one(name):
+            (trainer,) = undropped.trainers(graph=False)
             trainer.step()
-        worst = max(distance(gradients(trainer, net), gradients(ours, net)) for net in ("D", "G"))
+            make = updates(setup.trainers(graph=False)[0].step, count)
+        worst = max(distance(gradients(trainer, net), gradients(reference, net)) for net in ("D", "G"))
         checks.append(Check(f"relative difference of the gradient with {name}", worst, TOLERANCE["float32"]))
-    return checks
+        alternatives.append(Candidate(name, partial(make_without, name, make)))
+    alternatives.append(Candidate("a DataLoader with per-sample transforms", updates(load_and_step, count)))
+    return Job(
+        path="without",
+        what=f"{count} updates of paper on {setup.dataset.name}, and without one optimisation",
+        amount=count,
+        unit="updates",
+        agreement=checks,
+        ours=Candidate("all of it", updates(whole.step, count)),
+        alternatives=alternatives,
+        limits=[products_alone(whole.step, count)],
+    )

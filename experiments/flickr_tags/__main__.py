@@ -71,13 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parse(argv)
     from cgan.devices import resolve_device
     from data.roots import data_root
-    from experiments.flickr_tags.dataset import notice_of, prepare, resolve
+    from experiments.flickr_tags.dataset import notice_of, prepare, resolve, set_name
     from experiments.flickr_tags.output import summary
 
     engines.check(command.engine)
     root = data_root(command.data_root)
     photos = find_photos(command, root)
-    folder = RunFolder(command.runs / "flickr-tags" / (command.name or default_name(command, photos)))
+    part = "" if command.images is None else f"-images{command.images}"
+    name = command.name or f"{command.preset}-{set_name(photos)}{part}-seed{command.seed}"
+    folder = RunFolder(command.runs / "flickr-tags" / name)
     with folder.hold():
         before = training.earlier_config(folder, "flickr-tags", command.resume)
         compute = training.prepare_compute(command, before)
@@ -123,14 +125,6 @@ def find_photos(command: Command, root: Path) -> TaggedPhotos:
     folder = command.runs / "cache" / f"scenes-{command.images}"
     photos = load_mirflickr(write_scenes(folder, command.images, progress=sys.stderr.isatty()), EMBEDDED)
     return replace(photos, notice=f"there are no photos under {root}, and {photos.notice}") if nothing else photos
-
-
-def default_name(command: Command, photos: TaggedPhotos) -> str:
-    """Return the run's name when none is given."""
-    from experiments.flickr_tags.dataset import set_name
-
-    part = "" if command.images is None else f"-images{command.images}"
-    return f"{command.preset}-{set_name(photos)}{part}-seed{command.seed}"
 
 
 def train_and_measure(

@@ -8,7 +8,6 @@ Features are (n, f) arrays, tags one collection of strings for each image, word 
 from __future__ import annotations
 
 import copy
-import itertools
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -27,16 +26,10 @@ Tags = Sequence[Collection[str]]
 Rankings = list[list[str]]
 
 
-def tag_frequencies(tags: Tags) -> list[tuple[str, int]]:
-    """Return every tag and the number of images that have it; the commonest first, equal ones by name."""
-    counts = Counter(tag for of_image in tags for tag in set(of_image))
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-def commonest(train_tags: Tags, queries: int, words: int = 100) -> Rankings:
-    """Return for each of ``queries`` images the same ``words`` tags: those that most training images have."""
-    ranking = [tag for tag, _ in tag_frequencies(train_tags)[:words]]
-    return [list(ranking) for _ in range(queries)]
+def commonest(train_tags: Tags) -> list[str]:
+    """Return every tag: the one that most images have first, equal ones by name."""
+    counts = Counter(tag for of_image in train_tags for tag in set(of_image))
+    return sorted(counts, key=lambda tag: (-counts[tag], tag))
 
 
 def vote(
@@ -47,7 +40,7 @@ def vote(
     Of tags with equally many votes the one whose voters have the larger summed cosine comes first, then the one that
     more training images have, then the first by the alphabet; tags without a vote follow in this same order.
     """
-    order = [tag for tag, _ in tag_frequencies(train_tags)]
+    order = commonest(train_tags)
     place = {tag: i for i, tag in enumerate(order)}
     rankings = []
     for voters, cosines in zip(*nearest_images(train_features, features, neighbours), strict=True):
@@ -57,16 +50,12 @@ def vote(
                 votes[tag] += 1
                 sums[tag] += cosine
         best = sorted(votes, key=lambda tag: (-votes[tag], -sums[tag], place[tag]))
-        rest = (tag for tag in order if tag not in votes)
-        rankings.append([*itertools.chain(best, rest)][:words])
+        rankings.append([*best, *(tag for tag in order if tag not in votes)][:words])
     return rankings
 
 
 def nearest_images(train_features: np.ndarray, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and cosines (n, count) of the training images nearest to each query by cosine, the nearest first.
-
-    All of them where there are fewer than ``count``; of equally near ones at the edge any.
-    """
+    """Return rows and cosines (n, count or all there are) of the training images nearest to each query by cosine."""
     from sklearn.neighbors import NearestNeighbors
 
     index = NearestNeighbors(n_neighbors=min(count, len(train_features)), metric="cosine").fit(train_features)
@@ -109,13 +98,13 @@ def ridge_vectors(
     return model.predict(np.asarray(features, dtype=np.float64))
 
 
-def alpha_grid(train_features: np.ndarray, count: int = 13) -> tuple[float, ...]:
-    """Return ``count`` penalties for :func:`ridge_vectors` at equal ratios, that suit features of any scale.
+def alpha_grid(train_features: np.ndarray) -> list[float]:
+    """Return 13 penalties for :func:`ridge_vectors` at equal ratios, that suit features of any scale.
 
     They go from 1e-4 to 100 times the mean squared length of the centred features.
     """
     centred = np.asarray(train_features, dtype=np.float64) - np.mean(train_features, axis=0, dtype=np.float64)
-    return tuple((np.logspace(-4, 2, count) * np.square(centred).sum(1).mean()).tolist())
+    return (np.logspace(-4, 2, 13) * np.square(centred).sum(1).mean()).tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,49 +142,37 @@ def train_mlp(
     valid_vectors: np.ndarray,
     *,
     hidden: int = 2000,
-    dropout: float = 0.5,
     learning_rate: float = 0.1,
-    momentum: float = 0.9,
-    batch_size: int = 100,
     epochs: int = 200,
     patience: int = 20,
     seed: int = 0,
     progress: bool = False,
 ) -> Regressor:
-    """Train a regressor of G's size: features -> ``hidden`` ReLU -> d linear.
+    """Train section 4.2's G without noise and D: features -> ``hidden`` ReLU with dropout -> d linear.
 
-    That is G of section 4.2 without its noise branch, with G's dropout on the hidden units, and without D. It learns
-    the mean vector of an image's tags (:func:`mean_tag_vectors`), whose direction is the one nearest to all of them
-    together: what an example for each tag would teach, in a tenth of the time. The loss is 1 - cosine, what the words
-    are found by, so that no setting depends on the vectors' length. SGD with momentum stops when the loss of the
-    validation images has not fallen for ``patience`` epochs; the weights of its lowest count. Features are centred,
-    and scaled by one number, as the training images' are. The same ``seed`` and number of threads give the same result.
-    Raises ``UsageError`` when the training diverges.
+    It learns the mean vector of an image's tags (:func:`mean_tag_vectors`), the direction nearest to all of them
+    together. The loss is 1 - cosine, what words are found by. SGD with momentum stops when the loss of the validation
+    images has not fallen for ``patience`` epochs; the weights of its lowest count. Features are centred, and scaled by
+    one number. The same ``seed`` and number of threads give the same result. Raises ``UsageError`` on divergence.
     """
     import torch
     from torch import nn
     from torch.nn.functional import cosine_similarity
-    from tqdm import tqdm
+    from tqdm import trange
 
-    x = torch.from_numpy(np.asarray(train_features, dtype=np.float32))
+    arrays = (train_features, train_vectors, valid_features, valid_vectors)
+    x, t, valid_x, valid_t = (torch.from_numpy(np.asarray(rows, dtype=np.float32)) for rows in arrays)
     centre = x.mean(0)
     scale = (x - centre).square().mean().sqrt().clamp(min=1e-12)
-    x = (x - centre) / scale
-    valid_x = (torch.from_numpy(np.asarray(valid_features, dtype=np.float32)) - centre) / scale
-    t, valid_t = (torch.from_numpy(np.asarray(rows, dtype=np.float32)) for rows in (train_vectors, valid_vectors))
-    # The caller's random numbers stay where they were.
-    with torch.random.fork_rng(devices=[]):
+    x, valid_x = (x - centre) / scale, (valid_x - centre) / scale
+    with torch.random.fork_rng(devices=[]):  # The caller's random numbers stay where they were.
         torch.manual_seed(seed)
-        net = nn.Sequential(
-            nn.Linear(x.shape[1], hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, t.shape[1])
-        )
-        optimiser = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=momentum)
+        net = nn.Sequential(nn.Linear(x.shape[1], hidden), nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden, t.shape[1]))
+        optimiser = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9)
         best, best_loss, best_epoch = copy.deepcopy(net.state_dict()), np.inf, 0
-        for epoch in tqdm(
-            range(1, epochs + 1), desc="MLP", unit="epoch", disable=None if progress else True, leave=False
-        ):
+        for epoch in trange(1, epochs + 1, desc="MLP", unit="epoch", disable=None if progress else True, leave=False):
             net.train()
-            for batch in torch.randperm(len(x)).split(batch_size):
+            for batch in torch.randperm(len(x)).split(100):
                 optimiser.zero_grad()
                 (1 - cosine_similarity(net(x[batch]), t[batch])).mean().backward()
                 optimiser.step()

@@ -50,17 +50,16 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class FlickrData:
-    """Everything that is fixed before training. Images count from 0; those without a tag or features are left out.
-
-    ``features``: (n, f) float32, scaled. ``tags``: all that count as tags of each image; ``user_tags``: its owner's.
-    """
+    """Everything that is fixed before training. Images count from 0; those without a tag or features are left out."""
 
     photos: TaggedPhotos
     rows: np.ndarray
     """(n,) int64: the images' places in ``photos``."""
     tags: tuple[tuple[str, ...], ...]
+    """All that count as tags of each image."""
     user_tags: tuple[tuple[str, ...], ...]
     features: np.ndarray
+    """(n, f) float32, scaled."""
     scale: Scale
     network: dict[str, Any]
     vocabulary: Vocabulary
@@ -78,8 +77,7 @@ class FlickrData:
         return hashlib.sha256(parts.encode()).hexdigest()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Tags, pairs, splits
+# ---- tags, pairs, splits
 
 
 def tags_of(photos: TaggedPhotos, annotations: str) -> tuple[tuple[str, ...], ...]:
@@ -120,13 +118,12 @@ def make_pairs(tags: Sequence[Sequence[str]], images: np.ndarray, vocabulary: Vo
     return Pairs(both[:, 0].copy(), both[:, 1].copy())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Scales
+# ---- scales
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """How features become conditions: ``kind`` of ``FeatureSettings.scaling``, mean and deviation for "standard"."""
+    """How features become conditions: ``kind`` of ``FeatureSettings.scaling``, with what was fitted for it."""
 
     kind: str
     length: float
@@ -134,7 +131,7 @@ class Scale:
     deviation: np.ndarray | None = None
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """(n, f) float32, scaled. Raises ``UsageError`` for a feature that is not finite, or zero throughout."""
+        """Return ``features`` (n, f) scaled, float32; ``UsageError`` for one that is not finite or zero throughout."""
         if not np.isfinite(features).all() or not features.any(1).all():
             raise UsageError("the features of an image are not finite or all zero: use another network or its weights")
         if self.mean is not None and self.deviation is not None:
@@ -160,13 +157,10 @@ def scaled_words(vocabulary: Vocabulary, length: float) -> np.ndarray:
     """Return the word vectors (V, d) float32, each scaled to ``length``; 0 leaves each at its own."""
     from embeddings.vocabulary import unit_rows
 
-    if length == 0:
-        return vocabulary.vectors
-    return unit_rows(vocabulary.vectors) * np.float32(length)
+    return unit_rows(vocabulary.vectors) * np.float32(length) if length else vocabulary.vectors
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The frozen network and the word vectors
+# ---- the frozen network
 
 
 def resolve_features(settings: FeatureSettings, photos: TaggedPhotos, root: Path) -> FeatureSettings:
@@ -215,9 +209,27 @@ def load_frozen(settings: FeatureSettings) -> FrozenNetwork:
     return load_network(settings.network, settings.weights, settings.grid, settings.random_weights)
 
 
-def epochs_for(tokens: int) -> int:
-    """Return the passes over a corpus of so many tokens: word2vec's usual five if it is large, more if small."""
-    return min(MOST_EPOCHS, max(USUAL_EPOCHS, -(-TRAINED_TOKENS // max(tokens, 1))))
+def features_of(
+    network: FrozenNetwork,
+    paths: Sequence[Path],
+    cache: Path | None = None,
+    device: str = "cpu",
+    engine: Engine = "local",
+) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """Return features (m, f) of the photos that have any, their places in ``paths`` (m,), and why the rest has none.
+
+    Features that are all zero have no direction to compare, and are none. A bar is drawn on a terminal.
+    """
+    from embeddings.images.extract import extract
+
+    compute = engines.run_passes if engine == "ray" else None
+    found = extract(network, paths, cache, device=device, progress=sys.stderr.isatty(), compute=compute)
+    kept = found.vectors.any(1)
+    zero = {str(paths[row]): "its features are all zero" for row in found.rows[~kept].tolist()}
+    return found.vectors[kept], found.rows[kept], {**found.skipped, **zero}
+
+
+# ---- the word vectors
 
 
 def word_rows(photos: TaggedPhotos, root: Path) -> list[Path]:
@@ -228,8 +240,7 @@ def word_rows(photos: TaggedPhotos, root: Path) -> list[Path]:
     from data.yfcc100m import default_shards
 
     place = photos.folder if photos.embedded else root
-    shards = default_shards(place)
-    if not shards:
+    if not (shards := default_shards(place)):
         raise UsageError(
             f"no YFCC100M metadata under {place} to train word vectors on: put yfcc100m_dataset-0.bz2 and the like "
             f"into {place / 'yfcc100m'}, or name a word2vec or GloVe file with --words.vectors"
@@ -282,32 +293,32 @@ def train_words(
     """Train word vectors on the rows that belong to ``photos``, unless it was done before; return their file."""
     from filelock import FileLock
 
+    from embeddings.skipgram import SkipGram
+    from experiments.word_vectors.__main__ import Train, is_made_by, train
+    from experiments.word_vectors.cleaning import make_corpus
+
     shards = word_rows(photos, root)
     if photos.embedded:  # By what the rows are: all scenes of a version have the same, however many are rendered.
         key = b"".join(shard.read_bytes() for shard in shards)
     else:  # By where they lie, so that another data root trains its own.
         key = str(shards[0].resolve().parent).encode()
     name = f"{set_name(photos)}-{hashlib.sha256(key).hexdigest()[:8]}"
+    corpus = folder / f"{name}-corpus"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{name}.lock"):  # Runs that start side by side train the words once.
-        return _trained_once(settings, dimension, shards, folder, name, engine)
-
-
-def _trained_once(
-    settings: WordSettings, dimension: int, shards: Sequence[Path], folder: Path, name: str, engine: Engine
-) -> Path:
-    from embeddings.skipgram import SkipGram
-    from experiments.word_vectors.__main__ import Train, is_made_by, train
-    from experiments.word_vectors.cleaning import make_corpus
-
-    manifest = make_corpus(shards, folder / f"{name}-corpus", engine=engine)
-    epochs = settings.epochs or epochs_for(manifest.tokens)
-    path = folder / f"{name}-{dimension}d-min{settings.min_count}-epochs{epochs}.bin"
-    skipgram = SkipGram(vector_size=dimension, min_count=settings.min_count, epochs=epochs)
-    if path.exists() and not is_made_by(path, skipgram, manifest):
-        path.unlink()  # Of rows that have changed since; every run keeps a copy of its own.
-    train(Train(corpus=folder / f"{name}-corpus", out=path, settings=skipgram))
+        manifest = make_corpus(shards, corpus, engine=engine)
+        epochs = settings.epochs or epochs_for(manifest.tokens)
+        path = folder / f"{name}-{dimension}d-min{settings.min_count}-epochs{epochs}.bin"
+        skipgram = SkipGram(vector_size=dimension, min_count=settings.min_count, epochs=epochs)
+        if path.exists() and not is_made_by(path, skipgram, manifest):
+            path.unlink()  # Of rows that have changed since; every run keeps a copy of its own.
+        train(Train(corpus=corpus, out=path, settings=skipgram))
     return path
+
+
+def epochs_for(tokens: int) -> int:
+    """Return the passes over a corpus of so many tokens: word2vec's usual five if it is large, more if small."""
+    return min(MOST_EPOCHS, max(USUAL_EPOCHS, -(-TRAINED_TOKENS // max(tokens, 1))))
 
 
 def set_name(photos: TaggedPhotos) -> str:
@@ -315,15 +326,14 @@ def set_name(photos: TaggedPhotos) -> str:
     return re.sub(r"[^\w.-]+", "-", photos.name.removesuffix(" (embedded)")).strip("-.") or "photos"
 
 
-def notice_of(data: FlickrData) -> str | None:
-    """Return what a reader must know of any figure from these data: about the photos, and an untrained network."""
-    untrained = "the image features come from a network with random weights"
-    notices = [data.photos.notice, untrained if data.network["weights"] == "random" else None]
-    return "; ".join(notice.rstrip(".") for notice in notices if notice) or None
+def decoding_vocabulary(vocabulary: Vocabulary, config: FlickrConfig) -> Vocabulary:
+    """Return the words that can be generated: those seen ``decoding.min_count`` times, where the counts are known."""
+    from embeddings.decoding import restrict
+
+    return vocabulary if vocabulary.counts is None else restrict(vocabulary, config.decoding.min_count)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# All of it
+# ---- all of it
 
 
 def prepare(
@@ -343,24 +353,18 @@ def prepare(
     ``engine`` cleans the corpus and computes the features.
     """
     tags = tags_of(photos, config.pairs.annotations)
-    if not any(photos.tags):
-        raise UsageError(
-            f"no photo of {photos.folder} has a user tag: they are read from mirflickr/meta/tags/tagsN.txt, one tag a "
-            "line in UTF-8; put them there"
-        )
     tagged = [i for i, of_image in enumerate(tags) if of_image][:limit]
-    counts = {**photos.dropped, "images without a tag": sum(not of_image for of_image in tags)}
-    check_specs(config)
-    words = (config.words, config.generator.output_dim, photos, root, cache / "word-vectors", engine)
     if config.words.vectors is None:
         word_rows(photos, root)
-    else:
-        vocabulary = word_vectors(*words)
     network = load_frozen(config.features)
-    check_condition(config, network.dim, network.name)
-    if config.words.vectors is None:
-        vocabulary = word_vectors(*words)
-    check_decoding(vocabulary, config)
+    check_networks(config, network.dim, network.name)
+    vocabulary = word_vectors(config.words, config.generator.output_dim, photos, root, cache / "word-vectors", engine)
+    allowed = len(decoding_vocabulary(vocabulary, config))
+    if config.decoding.neighbours > allowed:
+        raise UsageError(
+            f"decoding.neighbours is {config.decoding.neighbours:,}, but only {allowed:,} words are left: lower it "
+            f"or --decoding.min-count (now {config.decoding.min_count:,})"
+        )
     outside = sum(tag not in vocabulary for i in tagged for tag in tags[i])
     total = sum(len(tags[i]) for i in tagged)
     if outside == total:
@@ -368,12 +372,10 @@ def prepare(
             f"none of the {total:,} tags is among the {len(vocabulary):,} words that have a vector: lower "
             f"--words.min-count (now {config.words.min_count}), or take other word vectors"
         )
-    counts |= {"tags": total, "tags without a vector": outside}
     paths = [photos.paths[i] for i in tagged]
     features, seen, skipped = features_of(network, paths, cache / "features", device, engine)
     for path, reason in skipped.items():
         print(f"NOTE: {path} is left out: {reason}.")
-    counts["images not readable"] = len(skipped)
     rows = np.array(tagged, dtype=np.int64)[seen]
     kept = tuple(tags[i] for i in rows.tolist())
     splits = split([sum(tag in vocabulary for tag in of_image) for of_image in kept], config.pairs)
@@ -389,75 +391,42 @@ def prepare(
         vocabulary=vocabulary,
         splits=splits,
         pairs=make_pairs(kept, splits.train, vocabulary, config.pairs.train),
-        counts=counts,
+        counts={
+            **photos.dropped,
+            "images without a tag": sum(not of_image for of_image in tags),
+            "tags": total,
+            "tags without a vector": outside,
+            "images not readable": len(skipped),
+        },
     )
 
 
-def features_of(
-    network: FrozenNetwork,
-    paths: Sequence[Path],
-    cache: Path | None = None,
-    device: str = "cpu",
-    engine: Engine = "local",
-) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """Return features (m, f) of the photos that have any, their places in ``paths`` (m,), and why the rest has none.
-
-    Features that are all zero have no direction to compare, and are none. ``engine`` computes them. A bar is drawn on
-    a terminal.
-    """
-    from embeddings.images.extract import extract
-
-    compute = engines.run_passes if engine == "ray" else None
-    found = extract(network, paths, cache, device=device, progress=sys.stderr.isatty(), compute=compute)
-    kept = found.vectors.any(1)
-    zero = {str(paths[row]): "its features are all zero" for row in found.rows[~kept].tolist()}
-    return found.vectors[kept], found.rows[kept], {**found.skipped, **zero}
+def notice_of(data: FlickrData) -> str | None:
+    """Return what a reader must know of any figure from these data: about the photos, and an untrained network."""
+    untrained = "the image features come from a network with random weights"
+    notices = [data.photos.notice, untrained if data.network["weights"] == "random" else None]
+    return "; ".join(notice.rstrip(".") for notice in notices if notice) or None
 
 
-def check_specs(config: FlickrConfig) -> None:
-    """Raise ``UsageError`` unless G and D take real vectors, or nothing, as condition, and x is one size."""
+def check_networks(config: FlickrConfig, dimension: int, name: str) -> None:
+    """Raise ``UsageError`` unless G and D take features of ``dimension`` numbers, or none, and word vectors alike."""
     for network, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
         if spec.condition not in ("real", "none"):
             raise UsageError(
                 f"{network}.condition is {spec.condition}, but photos have no classes: choose real, for their "
                 "features, or none"
             )
-    if config.generator.condition == "none" != config.discriminator.condition:
-        raise UsageError(
-            "generator.condition is none, so the discriminator has no condition to look at either: set "
-            "--discriminator.condition none"
-        )
-    made, taken = config.generator.output_dim, config.discriminator.input_dim
-    if made != taken:
-        raise UsageError(
-            f"generator.output_dim is {made} and discriminator.input_dim {taken}: both are the size of a word vector, "
-            "so set the two alike"
-        )
-
-
-def check_condition(config: FlickrConfig, dimension: int, name: str) -> None:
-    """Raise ``UsageError`` unless G and D take features of ``dimension`` numbers."""
-    for network, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
         if spec.condition != "none" and spec.condition_dim != dimension:
             raise UsageError(
                 f"{name} gives {dimension:,} numbers an image, but {network}.condition_dim is {spec.condition_dim:,}: "
                 f"set --generator.condition-dim {dimension} and --discriminator.condition-dim {dimension}, or take "
                 "another network or --features.grid"
             )
-
-
-def decoding_vocabulary(vocabulary: Vocabulary, config: FlickrConfig) -> Vocabulary:
-    """Return the words that can be generated: those seen ``decoding.min_count`` times, where the counts are known."""
-    from embeddings.decoding import restrict
-
-    return vocabulary if vocabulary.counts is None else restrict(vocabulary, config.decoding.min_count)
-
-
-def check_decoding(vocabulary: Vocabulary, config: FlickrConfig) -> None:
-    """Raise ``UsageError``, or ``EmbeddingError``, where too few words are left for decoding."""
-    words = len(decoding_vocabulary(vocabulary, config))
-    if config.decoding.neighbours > words:
+    if config.generator.condition == "none" != config.discriminator.condition:
+        raise UsageError("generator.condition is none, but not D's: set --discriminator.condition none as well")
+    made, taken = config.generator.output_dim, config.discriminator.input_dim
+    if made != taken:
         raise UsageError(
-            f"decoding.neighbours is {config.decoding.neighbours:,}, but only {words:,} words are left: lower it "
-            f"or --decoding.min-count (now {config.decoding.min_count:,})"
+            f"generator.output_dim is {made} and discriminator.input_dim {taken}: both are the size of a word vector, "
+            "so set the two alike"
         )

@@ -15,15 +15,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments import UsageError
-from experiments.flickr_tags import one_to_many
+from experiments.flickr_tags import baselines, one_to_many
 from experiments.flickr_tags.baselines import Rankings, Regressor
 from experiments.flickr_tags.dataset import FlickrData, decoding_vocabulary
+from experiments.flickr_tags.measures import (
+    average_precision,
+    bootstrap,
+    distinct,
+    highest_precision,
+    per_image,
+    precision,
+    sample_diversity,
+)
 from experiments.flickr_tags.presets import FlickrConfig
 from experiments.runs.folder import environment
-from experiments.runs.records import (
-    FlickrResult,
-    MethodMeasures,
-)
+from experiments.runs.records import FlickrResult, MethodMeasures
 from experiments.runs.training import Run, load_networks, training_end
 
 if TYPE_CHECKING:
@@ -98,10 +104,9 @@ def tag(
 ) -> Tagged:
     """Return section 4.2's tags of images with scaled ``features``: samples, their nearest words, the commonest."""
     from embeddings.decoding import decode
-    from experiments.flickr_tags.measures import sample_diversity
 
     settings = config.decoding
-    diversity: list[np.ndarray] = []
+    diversity = [np.empty(0)]
 
     def blocks() -> Iterator[np.ndarray]:
         for block in sample_vectors(generator, features, settings.samples, rng, settings.dropout):
@@ -110,7 +115,7 @@ def tag(
             yield block
 
     decoded = decode(vocabulary, blocks(), settings.neighbours, words, device=str(rng.device), progress=progress)
-    return Tagged(decoded.rankings(vocabulary), decoded, np.concatenate(diversity) if diversity else np.empty(0))
+    return Tagged(decoded.rankings(vocabulary), decoded, np.concatenate(diversity))
 
 
 class Estimator:
@@ -126,27 +131,27 @@ class Estimator:
         from cgan.devices import seeded
         from cgan.loop import Estimate
         from embeddings import EmbeddingError
-        from experiments.flickr_tags.measures import average_precision, distinct, precision
 
         rng = seeded(trainer.seed, "estimates", device=self.device)
         try:
             found = tag(trainer.sampler, self.data.features[self.images], self.vocabulary, self.config, rng)
         except EmbeddingError:  # A vector that is zero or not finite: the training has diverged.
             return Estimate(float("nan"), {}, "")
-        truth = [self.data.tags[i] for i in self.images.tolist()]
-        at = self.config.decoding.words
+        truth, at = [self.data.tags[i] for i in self.images.tolist()], self.config.decoding.words
+        score = float(np.nanmean(average_precision(found.rankings, truth, DEPTH)))
+        right, different = float(np.nanmean(precision(found.rankings, truth, at))), distinct(found.rankings, at)
+        diversity = float(np.nanmean(found.diversity)) if self.config.decoding.samples > 1 else 0.0
         columns = {
-            "valid_average_precision": float(np.nanmean(average_precision(found.rankings, truth, DEPTH))),
-            "valid_precision": float(np.nanmean(precision(found.rankings, truth, at))),
-            "distinct_tags": distinct(found.rankings, at),
-            "diversity": float(np.nanmean(found.diversity)) if self.config.decoding.samples > 1 else 0.0,
+            "valid_average_precision": score,
+            "valid_precision": right,
+            "distinct_tags": different,
+            "diversity": diversity,
         }
         line = (
-            f"validation: average precision {columns['valid_average_precision']:.3f}, precision at {at} "
-            f"{columns['valid_precision']:.3f}, {columns['distinct_tags']} different tags, diversity "
-            f"{columns['diversity']:.2f}"
+            f"validation: average precision {score:.3f}, precision at {at} {right:.3f}, {different} different tags, "
+            f"diversity {diversity:.2f}"
         )
-        return Estimate(columns["valid_average_precision"], columns, line)
+        return Estimate(score, columns, line)
 
 
 def rank_by_baselines(
@@ -157,8 +162,6 @@ def rank_by_baselines(
     They learn from the training images and those of their tags that have a vector, as the cGAN does. ``score`` takes
     rankings of the validation images; greater is better.
     """
-    from experiments.flickr_tags import baselines
-
     train, valid, test = data.splits.train, data.splits.valid, data.splits.test
     known = [[word for word in data.tags[i] if word in data.vocabulary] for i in train.tolist()]
     x, valid_x, test_x = data.features[train], data.features[valid], data.features[test]
@@ -176,7 +179,7 @@ def rank_by_baselines(
         x[having], vectors, valid_x[valid_having], valid_vectors, seed=seed, progress=sys.stderr.isatty()
     )
     rankings = {
-        "commonest": baselines.commonest(known, len(test), DEPTH),
+        "commonest": [baselines.commonest(known)[:DEPTH]] * len(test),
         "vote": baselines.vote(x, known, test_x, voters, DEPTH),
         "ridge": ridge(test_x, alpha),
         "mlp": baselines.nearest_words(regressor.vectors(test_x), vocabulary, DEPTH),
@@ -192,13 +195,11 @@ def compare(
     diversity: np.ndarray,
 ) -> dict[str, MethodMeasures]:
     """Return each method's measures with bootstrap intervals over images; for baselines also cgan minus baseline."""
-    from experiments.flickr_tags.measures import bootstrap, distinct, per_image
-
     values = {method: per_image(ranking, truth, vocabulary, words, DEPTH) for method, ranking in rankings.items()}
     result = {}
     for method, ranking in rankings.items():
         own, difference = values[method], None
-        if method != "cgan" and "cgan" in values:
+        if method != "cgan":
             # Photo by photo: that some photos are hard for both methods cancels out.
             difference = bootstrap(values["cgan"]["precision"] - own["precision"])
         result[method] = MethodMeasures(
@@ -215,31 +216,21 @@ def compare(
     return result
 
 
-def highest_precision(truth: Sequence[Sequence[str]], vocabulary: Vocabulary, words: int) -> float | None:
-    """Return the precision at ``words`` that the best possible choice among ``vocabulary`` reaches, on average.
-
-    None where no photo has a true tag.
-    """
-    right = [min(words, sum(tag in vocabulary for tag in set(tags))) for tags in truth if tags]
-    return float(np.mean(right)) / words if right else None
-
-
 def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResult:
     """Tag the test images by the net of the stopping point and by the baselines; write tables, figures, the result.
 
     With ``pairs.measured_on`` validation, the validation images take the place of the test images.
     """
     from cgan.devices import seeded
-    from experiments.flickr_tags.measures import average_precision
     from experiments.flickr_tags.output import write_figures, write_word_cloud
 
     images = {name: len(getattr(data.splits, name)) for name in ("train", "valid", "test")}
     if config.pairs.measured_on == "validation":
         data = replace(data, splits=replace(data.splits, test=data.splits.valid))
-    folder, record = this.folder, this.config
+    folder, record, settings, test = this.folder, this.config, config.decoding, data.splits.test
     end = training_end(folder, this.stopping)
     generator, _, update = load_networks(folder, record, config.generator, config.discriminator)
-    vocabulary, words, test = taggable(data, config), config.decoding.words, data.splits.test
+    vocabulary, words = taggable(data, config), settings.words
     rng = seeded(record.seed, "samples")
     found = tag(generator, data.features[test], vocabulary, config, rng, progress=sys.stderr.isatty())
     valid_tags = [data.tags[i] for i in data.splits.valid.tolist()]
@@ -250,8 +241,11 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
     of_baselines, chosen, regressor = rank_by_baselines(data, vocabulary, record.seed, score)
     rankings = {"cgan": found.rankings, **of_baselines}
     truth, user_tags = ([tags[i] for i in test.tolist()] for tags in (data.tags, data.user_tags))
-    vectors = both_ways(generator, data.features[test], config, record.seed)
-    highest, highest_alone = (highest_precision(tags, vocabulary, words) for tags in (truth, user_tags))
+    vectors = {}
+    for name, dropout in (("cgan", False), ("cgan_dropout", True)):
+        rng = seeded(record.seed, "samples")
+        blocks = sample_vectors(generator, data.features[test], settings.samples, rng, dropout)
+        vectors[name] = np.concatenate(list(blocks))
     result = FlickrResult(
         preset=record.preset,
         stopped_by=end.stopped_by,
@@ -266,20 +260,14 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         test_images=len(test),
         pairs=len(data.pairs.images),
         vocabulary={"words": len(data.vocabulary), "decoding": len(vocabulary)},
-        highest_precision=highest,
-        highest_precision_user_tags=highest_alone,
+        highest_precision=highest_precision(truth, vocabulary, words),
+        highest_precision_user_tags=highest_precision(user_tags, vocabulary, words),
         left_out=data.counts,
         network=data.network,
         measures=compare(rankings, truth, data.vocabulary, words, found.diversity),
         measures_user_tags=compare(rankings, user_tags, data.vocabulary, words, found.diversity),
         one_to_many=one_to_many.compare(
-            data,
-            vocabulary,
-            vectors,
-            int(chosen["vote_neighbours"]),
-            chosen["ridge_alpha"],
-            regressor,
-            record.seed,
+            data, vocabulary, vectors, int(chosen["vote_neighbours"]), chosen["ridge_alpha"], regressor, record.seed
         ),
         baselines=chosen,
         device=record.device,
@@ -289,20 +277,8 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         notice=record.notice,
         environment=environment(),
     )
-    drawn = vectors["cgan_dropout" if config.decoding.dropout else "cgan"]
+    drawn = vectors["cgan_dropout" if settings.dropout else "cgan"]
     write_word_cloud(folder.path, data, vocabulary, drawn, f"{record.preset}, {record.dataset.name}")
     write_figures(this, config, data, found, result, end.history, end.best_epoch)
     folder.write_result(result)
     return result
-
-
-def both_ways(generator: Generator, features: np.ndarray, config: FlickrConfig, seed: int) -> dict[str, np.ndarray]:
-    """Return the cGAN's samples (n, samples, d) with its dropout off and on, by their names in ``one_to_many``."""
-    from cgan.devices import seeded
-
-    return {
-        name: np.concatenate(
-            list(sample_vectors(generator, features, config.decoding.samples, seeded(seed, "samples"), dropout))
-        )
-        for name, dropout in (("cgan", False), ("cgan_dropout", True))
-    }

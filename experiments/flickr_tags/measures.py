@@ -24,10 +24,7 @@ Truth = Sequence[Collection[str]]
 
 
 def hits(rankings: Rankings, truth: Truth, at: int) -> np.ndarray:
-    """Return (n, ``at``) bool: whether the tag at each place of an image's ranking is one of its true tags.
-
-    Places beyond the end of a ranking are not.
-    """
+    """Return (n, ``at``) bool: whether the tag at each place of a ranking is a true one; false beyond its end."""
     found = np.zeros((len(rankings), at), dtype=bool)
     for image, (ranking, true) in enumerate(zip(rankings, truth, strict=True)):
         found[image, : len(ranking[:at])] = [tag in true for tag in ranking[:at]]
@@ -56,8 +53,7 @@ def best_cosine(rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: in
 
     A near miss (table for chair) counts by how near it is; a right tag counts 1. True tags without a vector are left
     out, and an image without any other gives NaN. Where no ranked tag has a vector, the image gives 0, as unrelated
-    words would on average. Methods compare only under the same ``vocabulary``: take the whole one, not one restricted
-    for decoding.
+    words would on average. Methods compare only under the same ``vocabulary``: take the whole one.
     """
     from embeddings.vocabulary import unit_rows
 
@@ -96,6 +92,12 @@ def per_image(
 def distinct(rankings: Rankings, at: int = 10) -> int:
     """Return how many different tags stand among the first ``at`` of any image."""
     return len({tag for ranking in rankings for tag in ranking[:at]})
+
+
+def highest_precision(truth: Truth, vocabulary: Vocabulary, at: int) -> float | None:
+    """Return the mean precision at ``at`` of the best choice among ``vocabulary``; None if no photo has a true tag."""
+    right = [min(at, sum(tag in vocabulary for tag in set(tags))) for tags in truth if tags]
+    return float(np.mean(right)) / at if right else None
 
 
 def sample_diversity(vectors: np.ndarray) -> np.ndarray:

@@ -1,12 +1,12 @@
 """One photo, many words: do the samples of a photo differ as its real tags do, and are they right? (section 2)
 
-Every method draws equally many words for each photo: a sampled vector's nearest word, or a real tag. Samples
-words and measures them; ranks nothing.
+Every method draws equally many words for each photo: a sampled vector's nearest word, or a real tag. Ranks nothing.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -36,23 +36,18 @@ def nearest_word(vectors: np.ndarray, vocabulary: Vocabulary) -> list[list[str]]
     return [[vocabulary.words[rank] for rank in row] for row in ranks.reshape(vectors.shape[:2]).tolist()]
 
 
-def coverage(words: Words, truth: Truth) -> np.ndarray:
-    """Return (n,) in [0, 1]: share of a photo's true tags that are among its words; NaN without true tags."""
-    return np.array(
-        [
-            len(set(drawn) & set(true)) / len(set(true)) if true else np.nan
-            for drawn, true in zip(words, truth, strict=True)
-        ]
-    )
+def measure(words: Words, diversity: np.ndarray, truth: Truth) -> OneToMany:
+    """Return all measures of the words of n photos; ``diversity`` (n,) is of the vectors they came from.
 
-
-def correctness(words: Words, truth: Truth) -> np.ndarray:
-    """Return (n,) in [0, 1]: share of a photo's words that are true tags of it; NaN without true tags."""
-    return np.array(
-        [
-            np.mean([word in set(true) for word in drawn]) if true else np.nan
-            for drawn, true in zip(words, truth, strict=True)
-        ]
+    Coverage is the share of a photo's true tags that are among its words, correctness the share of its words that are
+    true tags. Photos without true tags count for neither.
+    """
+    tagged = [(drawn, set(true)) for drawn, true in zip(words, truth, strict=True) if true]
+    return OneToMany(
+        diversity=bootstrap(diversity),
+        coverage=bootstrap(np.array([len(true.intersection(drawn)) / len(true) for drawn, true in tagged])),
+        correctness=bootstrap(np.array([np.mean([word in true for word in drawn]) for drawn, true in tagged])),
+        calibration=calibration(words, truth),
     )
 
 
@@ -63,9 +58,9 @@ def calibration(words: Words, truth: Truth) -> list[CalibrationBin]:
     """
     shares, right = list[float](), list[bool]()
     for drawn, true in zip(words, truth, strict=True):
-        for word in sorted(set(drawn)) if true else ():
-            shares.append(list(drawn).count(word) / len(drawn))
-            right.append(word in set(true))
+        for word, count in sorted(Counter(drawn).items()) if true else ():
+            shares.append(count / len(drawn))
+            right.append(word in true)
     share, is_right = np.array(shares), np.array(right, dtype=float)
     bins = []
     for low, high in pairwise(EDGES):
@@ -74,16 +69,6 @@ def calibration(words: Words, truth: Truth) -> list[CalibrationBin]:
             mean, true_share = float(share[here].mean()), float(is_right[here].mean())
             bins.append(CalibrationBin(low=low, high=high, pairs=int(here.sum()), drawn=mean, right=true_share))
     return bins
-
-
-def measure(words: Words, diversity: np.ndarray, truth: Truth) -> OneToMany:
-    """Return all measures of the words of n photos; ``diversity`` (n,) is of the vectors they came from."""
-    return OneToMany(
-        diversity=bootstrap(diversity),
-        coverage=bootstrap(coverage(words, truth)),
-        correctness=bootstrap(correctness(words, truth)),
-        calibration=calibration(words, truth),
-    )
 
 
 def similar_tags(
@@ -96,8 +81,7 @@ def similar_tags(
 ) -> list[list[str]]:
     """Return ``samples`` real tags for each photo, drawn from all tags of the ``neighbours`` nearest training photos.
 
-    A tag comes as often as these photos have it; every training photo must have one. Raises ``UsageError`` when the
-    arrays do not fit.
+    A tag comes as often as these photos have it; every training photo must have one.
     """
     nearest, _ = baselines.nearest_images(train_features, features, neighbours)
     drawn = []
@@ -128,12 +112,8 @@ def ridge_with_noise(
 
 def real_diversity(tags: Tags, vocabulary: Vocabulary) -> np.ndarray:
     """Return (n,): mean cosine distance between the word vectors of a photo's tags; NaN with fewer than two."""
-    values = np.full(len(tags), np.nan)
-    for i, of_photo in enumerate(tags):
-        ranks = [vocabulary.index(tag) for tag in sorted(set(of_photo)) if tag in vocabulary]
-        if len(ranks) > 1:
-            values[i] = sample_diversity(vocabulary.vectors[ranks][None])[0]
-    return values
+    ranks = [[vocabulary.index(tag) for tag in sorted(set(of_photo)) if tag in vocabulary] for of_photo in tags]
+    return np.array([sample_diversity(vocabulary.vectors[row][None])[0] if row else np.nan for row in ranks])
 
 
 def compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,7 @@ import numpy as np
 
 from experiments.flickr_tags.presets import FlickrConfig
 from experiments.runs.folder import Result
-from experiments.runs.records import (
-    METHODS,
-    SOURCES,
-    DivergedResult,
-    FlickrResult,
-    Interval,
-    MethodMeasures,
-    OneToMany,
-)
+from experiments.runs.records import METHODS, SOURCES, DivergedResult, FlickrResult, Interval
 from experiments.runs.training import Run
 
 if TYPE_CHECKING:
@@ -27,10 +20,16 @@ if TYPE_CHECKING:
     from experiments.flickr_tags.evaluate import Tagged
     from experiments.runs.photo_table import PhotoRow
 
-#: Photos shown in Table 2.
-SHOWN = 24
-#: Photos beside the words of their samples.
-CLOUD_PHOTOS = 8
+#: Photos shown in Table 2, and beside the words of their samples.
+SHOWN, CLOUD_PHOTOS = 24, 8
+#: Measures that the terminal shows.
+SHOWN_MEASURES = (
+    "precision_at_10",
+    "recall_at_10",
+    "mean_average_precision",
+    "best_cosine",
+    "cgan_minus_this_precision",
+)
 
 
 def write_figures(
@@ -89,10 +88,9 @@ def write_word_cloud(folder: Path, data: FlickrData, vocabulary: Vocabulary, vec
 
     shown = spread(len(vectors), CLOUD_PHOTOS)
     words = one_to_many.nearest_word(vectors[shown], vocabulary)
-    images = data.splits.test[shown].tolist()
     rows = [
         word_cloud.PhotoWords(data.photos.paths[int(data.rows[image])], data.tags[image], drawn)
-        for image, drawn in zip(images, words, strict=True)
+        for image, drawn in zip(data.splits.test[shown].tolist(), words, strict=True)
     ]
     title = f"One photo, many words: {vectors.shape[1]} samples of each photo — {of}"
     word_cloud.draw(rows, folder / "words.png", title)
@@ -107,9 +105,9 @@ def table2_rows(data: FlickrData, found: Tagged, words: int) -> list[PhotoRow]:
     """Return test photos evenly spread over the split, with their tags and what was generated."""
     from experiments.runs.photo_table import PhotoRow
 
-    test, rows = data.splits.test, []
-    for at in spread(len(test), SHOWN):
-        image = int(test[at])
+    rows = []
+    for at in spread(len(data.splits.test), SHOWN):
+        image = int(data.splits.test[at])
         photo = int(data.rows[image])
         generated = list(zip(found.rankings[at][:words], found.decoded.shares[at].tolist(), strict=False))
         rows.append(
@@ -135,12 +133,35 @@ def summary(result: Result) -> str:
         f"({result.seconds / 60:.1f} min of training, stopped by {result.stopped_by}); {result.test_images} "
         f"{result.measured_on} photos"
     ]
+
+    def with_interval(interval: Interval | None) -> str:
+        return "-" if interval is None else f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
     for measures, what in (
         (result.measures, "user tags and annotations"),
         (result.measures_user_tags, "user tags alone"),
     ):
-        lines += [f"against {what}, with 95% intervals over photos:", *_table(measures)]
-    lines += _one_to_many(result.one_to_many or {})
+        rows = {
+            METHODS[method]: {
+                **{name.replace("_", " "): with_interval(getattr(row, name)) for name in SHOWN_MEASURES},
+                "different tags": str(row.distinct_tags),
+            }
+            for method, row in measures.items()
+        }
+        lines += [f"against {what}, with 95% intervals over photos:", *_aligned(rows)]
+    if result.one_to_many:
+        samples = {
+            SOURCES[source]: {
+                name: f"{value.value:.2f}" if value else "-"
+                for name, value in (
+                    ("diversity", row.diversity),
+                    ("coverage of its true tags", row.coverage),
+                    ("correctness", row.correctness),
+                )
+            }
+            for source, row in result.one_to_many.items()
+        }
+        lines += ["samples of one photo:", *_aligned(samples)]
     if result.highest_precision is not None:
         lines.append(
             f"with the {result.vocabulary['decoding']} words that can be generated, no method exceeds a precision at "
@@ -152,35 +173,9 @@ def summary(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _one_to_many(found: dict[str, OneToMany]) -> list[str]:
-    """Return the samples' diversity, coverage and correctness, a line for each source."""
-    rows = {
-        SOURCES[source]: [
-            f"{value.value:.2f}" if value else "-" for value in (row.diversity, row.coverage, row.correctness)
-        ]
-        for source, row in found.items()
-    }
-    if not rows:
-        return []
-    return ["samples of one photo:", *_aligned(rows, ["diversity", "coverage of its true tags", "correctness"])]
-
-
-def _table(measures: dict[str, MethodMeasures]) -> list[str]:
-    """Return aligned rows, one per method."""
-    names = ["precision_at_10", "recall_at_10", "mean_average_precision", "best_cosine", "cgan_minus_this_precision"]
-
-    def cell(interval: Interval | None) -> str:
-        return "-" if interval is None else f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-
-    rows = {
-        METHODS[method]: [*(cell(getattr(row, name)) for name in names), str(row.distinct_tags)]
-        for method, row in measures.items()
-    }
-    return _aligned(rows, [*(name.replace("_", " ") for name in names), "different tags"])
-
-
-def _aligned(rows: dict[str, list[str]], columns: list[str]) -> list[str]:
+def _aligned(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return the lines of a table of texts by row and column."""
     import pandas as pd
 
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    table = pd.DataFrame.from_dict(rows, orient="index")
     return [f"  {line}" for line in table.to_markdown(tablefmt="plain", disable_numparse=True).splitlines()]

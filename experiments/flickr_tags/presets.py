@@ -130,13 +130,7 @@ class FlickrConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it JSON-ready, as ``config.json`` holds it."""
-        sections = ("training", "stopping", "pairs", "features", "words", "decoding")
-        return {
-            "generator": self.generator.as_dict(),
-            "discriminator": self.discriminator.as_dict(),
-            **{name: asdict(getattr(self, name)) for name in sections},
-            "estimate_images": self.estimate_images,
-        }
+        return {**asdict(self), "generator": self.generator.as_dict(), "discriminator": self.discriminator.as_dict()}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> FlickrConfig:
@@ -152,15 +146,14 @@ class FlickrConfig:
         }
         try:
             nets = GeneratorSpec.from_dict(record["generator"]), DiscriminatorSpec.from_dict(record["discriminator"])
-            rest: list[Any] = [convert_record(record[name], form, f"settings.{name}") for name, form in forms.items()]
+            rest = {name: convert_record(record[name], form, f"settings.{name}") for name, form in forms.items()}
         except KeyError as error:
             raise UsageError(f"settings of a run of flickr-tags lack {error}; give those of one") from None
-        return cls(*nets, *rest)
+        return cls(*nets, **rest)
 
 
 def flickr_paper() -> FlickrConfig:
-    """Section 4.2's nets and optimiser. What the paper leaves open was chosen on validation images (see README)."""
-    # Validation figures of what is chosen here are in the README's table of details.
+    """Section 4.2's nets and optimiser. What the paper leaves open was chosen on validation images (docs/tags.md)."""
     return FlickrConfig(
         generator=GeneratorSpec(
             input_dim=100,

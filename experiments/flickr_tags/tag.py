@@ -5,6 +5,7 @@ Uses the run's own network, vocabulary and settings.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from msgspec import Meta
 
 from experiments import UsageError
 from experiments.flickr_tags.presets import FlickrConfig
@@ -75,7 +75,7 @@ class ScaleRecord:
     """The JSON record of ``scale.safetensors``."""
 
     kind: str
-    length: Annotated[float, Meta(gt=0, lt=1e9)]
+    length: float
 
 
 def load_tagger(run: str | Path, weights: Path | None = None) -> Tagger:
@@ -157,16 +157,8 @@ def tag_photos(
     features, rows, skipped = features_of(tagger.network, paths, device=device)
     if not len(rows):
         return {}, skipped
-    rng = seeded(seed, "tags", device=device)
-    found = tag(
-        tagger.generator.to(device),
-        tagger.scale(features),
-        tagger.vocabulary,
-        tagger.config,
-        rng,
-        words=top,
-        progress=sys.stderr.isatty(),
-    )
+    generator, y, rng = tagger.generator.to(device), tagger.scale(features), seeded(seed, "tags", device=device)
+    found = tag(generator, y, tagger.vocabulary, tagger.config, rng, words=top, progress=sys.stderr.isatty())
     shares = found.decoded.shares.tolist()
     return {
         str(paths[row]): list(zip(words, share[: len(words)], strict=True))
@@ -181,7 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from embeddings.images.extract import find_images
     from experiments.runs.photo_table import percent, printable
 
-    if command.json is not None and str(command.json) != "-":
+    to_stdout = str(command.json) == "-"
+    if command.json is not None and not to_stdout:
         check_output(command.json, "--json")
     device = str(resolve_device(command.device))
     paths = find_images(command.photos)
@@ -190,14 +183,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path, reason in skipped.items():
         print(f"NOTE: {printable(path)} is left out: {reason}.", file=sys.stderr)
     record = {path: [[word, round(share, 4)] for word, share in of_photo] for path, of_photo in tags.items()}
-    if command.json is not None and str(command.json) != "-":
-        command.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(command.json, record)
-    if str(command.json) == "-":
-        import json
-
+    if to_stdout:
         print(json.dumps(record, indent=2))
         return 0 if tags else 1
+    if command.json is not None:
+        command.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(command.json, record)
     if notice := tagger.record.notice:
         print(f"NOTE: of the run's data: {notice}.")
     for path, of_photo in tags.items():

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from experiments.runs import figures
 from experiments.runs.photo_table import RIGHT
 
@@ -47,19 +45,16 @@ def draw(rows: Sequence[PhotoWords], path: Path, title: str) -> None:
     for plots, row in zip(axes, rows, strict=True):
         for plot in plots:
             plot.set_axis_off()
-        if (thumbnail := _opened(row.path)) is not None:
-            plots[0].imshow(thumbnail)
+        _draw_photo(plots[0], row.path)
         plots[1].text(0, 0.5, "\n".join(map(_cut, sorted(set(row.tags))[:11])), va="center", fontsize=9)
-        plots[2].set(xlim=(0, 1), ylim=(0, 1))
+        _draw_words(plots[2], row)
     for plot, text in zip(axes[0], ("", "its own tags", "nearest word of each sample"), strict=True):
         plot.set_title(text, fontsize=10, loc="left")
-    for plots, row in zip(axes, rows, strict=True):
-        _words(plots[2], row)
     figures.save(figure, path, title)
 
 
-def _opened(path: Path) -> np.ndarray | None:
-    """Return a photo as a small RGB array; None if it cannot be read."""
+def _draw_photo(plot: Axes, path: Path) -> None:
+    """Show the photo, if it can be read."""
     from embeddings import EmbeddingError
     from embeddings.images.extract import open_image
 
@@ -68,9 +63,9 @@ def _opened(path: Path) -> np.ndarray | None:
             warnings.simplefilter("ignore")  # Of damaged metadata.
             image = open_image(path, 240)
     except EmbeddingError:
-        return None
+        return
     image.thumbnail((240, 240))
-    return np.asarray(image)
+    plot.imshow(image)
 
 
 def _cut(word: str) -> str:
@@ -78,30 +73,24 @@ def _cut(word: str) -> str:
     return word if len(word) <= LETTERS else f"{word[: LETTERS - 1]}…"
 
 
-def _words(plot: Axes, row: PhotoWords) -> None:
+def _draw_words(plot: Axes, row: PhotoWords) -> None:
     """Fill the plot with the words drawn, the commonest first, line by line."""
     from matplotlib.textpath import TextPath
 
+    plot.set(xlim=(0, 1), ylim=(0, 1))
     box = plot.get_window_extent()
-    width, points = box.width * 72 / figures.DPI, box.height * 72 / figures.DPI
-    left, top = 0.0, 0.0
-    line = 0.0  # Height of the present line: that of its largest, and first, word.
+    width, height = box.width * 72 / figures.DPI, box.height * 72 / figures.DPI  # In points.
+    left = top = line = 0.0  # ``line``: height of the present line, that of its largest, and first, word.
     for word, count in Counter(row.drawn).most_common(SHOWN):
         size = SMALLEST + (LARGEST - SMALLEST) * (count / len(row.drawn)) ** 0.5
-        right = word in set(row.tags)
+        right = word in row.tags
         text = f"{_cut(word)} {RIGHT}" if right else _cut(word)
         extent = TextPath((0, 0), text.replace("$", "S"), size=size).get_extents().width + 0.6 * size
         if left and left + extent > width:
             left, top, line = 0.0, top + line, 0.0
         line = max(line, 1.35 * size)
-        if top + line > points:
+        if top + line > height:
             break
-        plot.text(
-            left / width,
-            1 - (top + line) / points,
-            text,
-            fontsize=size,
-            color=figures.COLOURS[0] if right else "#555555",
-            parse_math=False,
-        )
+        colour, place = figures.COLOURS[0] if right else "#555555", (left / width, 1 - (top + line) / height)
+        plot.text(*place, text, fontsize=size, color=colour, parse_math=False)
         left += extent

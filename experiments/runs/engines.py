@@ -69,13 +69,12 @@ def set_environment(more: Mapping[str, str] | None = None) -> None:
 
 
 @contextmanager
-def cluster(advice: str = "try again, or leave --engine ray out", **here: Any) -> Iterator[Any]:
+def cluster(**here: Any) -> Iterator[Any]:
     """Yield the module ``ray``, joined to the cluster at $RAY_ADDRESS, else to a Ray started here on all cores.
 
     What was joined is left at the end and what was started is stopped; within another such block nothing is done.
     Nothing is printed, no dashboard started and no usage reported. ``here`` holds more of ``ray.init``'s arguments for
-    a start here. Ray must be installed (``check``). Raises ``UsageError`` where no cluster answers, and with ``advice``
-    where Ray does not start.
+    a start here. Raises ``UsageError`` where no cluster answers, and where Ray does not start.
     """
     set_environment()
     import ray
@@ -84,23 +83,24 @@ def cluster(advice: str = "try again, or leave --engine ray out", **here: Any) -
         yield ray
         return
     address = cluster_address()
-    if address:
-        what = f"no Ray cluster answers at RAY_ADDRESS {address}"
-        advice = "start one there, set RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS"
-    else:
-        what = "Ray does not start on this machine"
     where = {"address": address} if address else {"address": "local", "include_dashboard": False, **here}
     for attempt in range(1, STARTS + 1):
         try:
             if address:
                 _knock(address)
-            with _mute():
+            with _muted():
                 ray.init(**where, logging_level=logging.CRITICAL, log_to_driver=False)
             break
         except Exception as error:  # Of many kinds, and of no common one.
             ray.shutdown()
-            if address or attempt == STARTS:
-                raise UsageError(f"{what} ({sentence(error) or type(error).__name__}): {advice}") from None
+            why = sentence(error) or type(error).__name__
+            if address:
+                raise UsageError(
+                    f"no Ray cluster answers at RAY_ADDRESS {address} ({why}): start one there, set "
+                    "RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS"
+                ) from None
+            if attempt == STARTS:
+                raise UsageError(f"Ray does not start on this machine ({why}): try again") from None
     try:
         yield ray
     finally:
@@ -115,7 +115,7 @@ def _knock(address: str) -> None:
 
 
 @contextmanager
-def _mute() -> Iterator[None]:
+def _muted() -> Iterator[None]:
     """Keep Ray's C++ start-up messages off standard error."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -136,7 +136,7 @@ def run_tasks(
     ``at_once`` tasks run at a time, 0 as many as there are cores. A task whose process is lost is started again. Raises
     a task's error if it is a user error, and ``UsageError`` for a task whose process is lost ``RETRIES`` times more.
     """
-    with cluster() as ray, _errors_of(ray):
+    with cluster() as ray:
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
         waiting, working = list(jobs), dict[Any, str]()
         try:
@@ -146,6 +146,15 @@ def run_tasks(
                     working[task.remote(*jobs[name])] = name
                 for reference in ray.wait([*working])[0]:
                     yield working.pop(reference), ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, USER_ERRORS):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayError as error:
+            raise UsageError(
+                f"a process of Ray was lost {RETRIES + 1} times ({type(error).__name__}; out of memory?): give the "
+                "command again to go on, with fewer --workers if it is lost again"
+            ) from None
         finally:
             for reference in working:
                 ray.cancel(reference, force=True)
@@ -193,22 +202,6 @@ def run_passes(passes: Passes) -> Iterator[Found]:
                     )
             good = [i for i, image in enumerate(reasons) if image not in failures]
             yield block["image"][good].tolist(), block["vector"][good], failures
-
-
-@contextmanager
-def _errors_of(ray: Any) -> Iterator[None]:
-    """Raise a user error of a task as it is, and a process that was lost again and again as ``UsageError``."""
-    try:
-        yield
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, USER_ERRORS):
-            raise error.cause from None
-        raise
-    except ray.exceptions.RayError as error:
-        raise UsageError(
-            f"a process of Ray was lost {RETRIES + 1} times ({type(error).__name__}; out of memory?): give the command "
-            "again to go on, with fewer --workers if it is lost again"
-        ) from None
 
 
 def _fit(ray: Any, threads: int, gpu: bool) -> tuple[int, int]:

@@ -31,7 +31,7 @@ PRESETS: dict[str, Any] = {"mnist": MNIST_PRESETS, "flickr-tags": FLICKR_PRESETS
 
 #: Trials, and epochs of each: in all, at least, and between estimates. For photos in proportion to its preset's length.
 LENGTHS = {"mnist": (30, 60, 25, 5), "flickr-tags": (30, 36, 12, 3)}
-#: The same for a smoke test, its data, space, and settings besides.
+#: The same for a smoke test, its data set and number of images, its space, and settings besides.
 FAST_LENGTHS = {"mnist": (6, 30, 25, 5), "flickr-tags": (4, 4, 2, 1)}
 FAST_DATA = {"mnist": ("digits", None), "flickr-tags": ("scenes", 60)}
 FAST_SPACE = {"mnist": "small", "flickr-tags": "optimiser"}

@@ -110,68 +110,61 @@ class Search(Searcher):  # type: ignore[misc]
         """Return what ``SearchTrial`` needs of the next trial: an interrupted one, else a new one."""
         if self.received or not (self.waiting or len(self.trials) < self.wanted):
             return Searcher.FINISHED
-        number = self.waiting.pop(0) if self.waiting else self._propose()
+        if self.waiting:
+            number = self.waiting.pop(0)
+        else:
+            plan, number = self.plan, max(self.trials, default=0) + 1
+            values = propose(self.space, self.trials.values(), plan.column, plan.searcher, plan.seed, number)
+            self.trials[number] = Trial(self.places.trial(number), TrialRecord(number, values))
+            self.trials[number].write()
         self.numbers[trial_id] = number
         return {"number": number, "places": self.places}
 
-    def _propose(self) -> int:
-        plan, number = self.plan, max(self.trials, default=0) + 1
-        values = propose(self.space, self.trials.values(), plan.column, plan.searcher, plan.seed, number)
-        self.trials[number] = Trial(self.places.trial(number), TrialRecord(number, values))
-        self.trials[number].write()
-        return number
-
     def take(self, trial_id: str, report: Mapping[Any, Any]) -> bool:
         """Take a trial's report; return whether it ends, by itself, by the rule or by the user's interrupt."""
-        number, history = self.numbers[trial_id], report.get("history", [])
-        trial = self.trials[number]
+        plan, trial, history = self.plan, self.trials[self.numbers[trial_id]], report.get("history", [])
         new = len(history) > len(trial.history)
         if new:
             trial.history = history
         if "state" in report:
-            self.end(number, report["state"], report["reason"])
-        elif new and (bar := self.bar_over(trial)) is not None:
-            best, epoch = trial.bests(self.plan.column)[-1], history[-1]["epoch"]
-            self.end(number, "stopped", f"{best:.4g} by epoch {epoch:g}, below the {bar:.4g} that the others had")
+            self.end(trial, report["state"], report["reason"])
         elif new:
-            self.show(number)
+            mine = trial.bests(plan.column)
+            others = [other.bests(plan.column) for other in self.trials.values() if other is not trial]
+            bar = stopping_bar(mine, others, plan.grace_epochs // plan.estimate_epochs, plan.keep)
+            if bar is None or len(mine) >= plan.epochs // plan.estimate_epochs:
+                self.show(trial)
+            else:
+                best, epoch = f"{mine[-1]:.4g}", f"{history[-1]['epoch']:g}"
+                self.end(trial, "stopped", f"{best} by epoch {epoch}, below the {bar:.4g} that the others had")
         elif report["iterations_since_restore"] == 1:  # The first report of a process.
-            self.show(number, f"trains from epoch {report['epoch']:.1f}")
+            self.show(trial, f"trains from epoch {report['epoch']:.1f}")
         return trial.over or bool(self.received)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Give up a trial whose process died too often."""
         if error:
             reason = f"its process died {RESTARTS + 1} times (killed, out of memory, or a node that was lost)"
-            self.end(self.numbers[trial_id], "crashed", reason)
+            self.end(self.trials[self.numbers[trial_id]], "crashed", reason)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the trials' folders hold everything."""
 
-    def bar_over(self, trial: Trial) -> float | None:
-        """Return the score that the other trials had, if this one is below it and should be stopped."""
-        plan, mine = self.plan, trial.bests(self.plan.column)
-        if len(mine) >= plan.epochs // plan.estimate_epochs:
-            return None
-        others = [other.bests(plan.column) for other in self.trials.values() if other is not trial]
-        return stopping_bar(mine, others, plan.grace_epochs // plan.estimate_epochs, plan.keep)
-
-    def end(self, number: int, state: State, reason: str) -> None:
+    def end(self, trial: Trial, state: State, reason: str) -> None:
         """End a trial, and write the table anew."""
-        record = self.trials[number].record
-        if record.state == "waiting":
-            record.state, record.reason = state, " ".join(reason.split())
-            self.trials[number].write()
-            self.show(number, f"{state}: {record.reason}" if reason else state)
+        if not trial.over:
+            trial.record.state, trial.record.reason = state, " ".join(reason.split())
+            trial.write()
+            self.show(trial, f"{state}: {trial.record.reason}" if reason else state)
             self.write()
 
     def write(self) -> None:
         """Write the table, the plot and the best settings as they are now."""
         write_summary(self.places.folder, self.plan, self.space, [*self.trials.values()], self.notice)
 
-    def show(self, number: int, words: str = "") -> None:
+    def show(self, trial: Trial, words: str = "") -> None:
         """Print a trial's last estimate, what happened to it, and how far the search is."""
-        trial, parts = self.trials[number], [time.strftime("%H:%M:%S"), f"trial {number:>3}"]
+        parts = [time.strftime("%H:%M:%S"), f"trial {trial.record.number:>3}"]
         if trial.history:
             last = trial.history[-1]
             parts.append(f"epoch {last['epoch']:>3.0f}  {self.plan.score_text(last[self.plan.column])}")
@@ -190,7 +183,7 @@ def run_trials(search: Search, cpus: int, gpus: float, parallel: int | None) -> 
         logging.getLogger(name).setLevel(logging.CRITICAL)
     storage = search.places.folder / "ray"  # For Ray's own notes, which nothing reads.
     shutil.rmtree(storage, ignore_errors=True)
-    with engines.cluster("try again", num_cpus=os.cpu_count(), object_store_memory=STORE):
+    with engines.cluster(num_cpus=os.cpu_count(), object_store_memory=STORE):
         there = {"CPU": 0.0, "GPU": 0.0, **ray.cluster_resources()}
         room = min(there[kind] / asked for kind, asked in (("CPU", cpus), ("GPU", gpus)) if asked)
         if room < 1:

@@ -26,8 +26,6 @@ from experiments.search.trials import Places, Plan, State, read_plan, read_trial
 if TYPE_CHECKING:
     from cgan.loop import Estimate
     from cgan.trainer import Trainer
-    from data.labelled import ImageDataset
-    from experiments.flickr_tags.dataset import FlickrData
 
 Config = MnistConfig | FlickrConfig
 
@@ -91,20 +89,18 @@ def prepare(
     name: str, images: int | None, config: Config, places: Places, device: str
 ) -> tuple[DatasetRecord, str, str | None]:
     """Find the data set and compute what all trials share; return its record, ``Plan.asked``, and a notice about it."""
-    data: Any
+    data, source, _ = load_data(name, images, config, places, device)
     if isinstance(config, MnistConfig):
         from experiments.mnist.evaluate import digit_classifier
 
-        data = load_digits(name, places)
         digit_classifier(data, places.folder)
-        asked = "digits" if data.embedded else "mnist"
+        asked = "digits" if source.embedded else "mnist"
     else:
-        data = load_photos(name, images, config, places, device)[0].photos
-        asked = "scenes" if data.embedded else data.name
+        asked = "scenes" if source.embedded else source.name
         if asked not in ("scenes", "mirflickr", "flickr-mini"):
-            asked = str(data.folder.absolute())
-    record = DatasetRecord(name=data.name, embedded=data.embedded, checksum=data.checksum, images=images)
-    return record, asked, data.notice
+            asked = str(source.folder.absolute())
+    record = DatasetRecord(name=source.name, embedded=source.embedded, checksum=source.checksum, images=images)
+    return record, asked, source.notice
 
 
 def build(plan: Plan, config: Config, places: Places) -> tuple[Trainer, Callable[[Trainer], Estimate]]:
@@ -116,12 +112,7 @@ def build(plan: Plan, config: Config, places: Places) -> tuple[Trainer, Callable
     from experiments.mnist.evaluate import Estimator, digit_classifier
 
     device = resolve_device(plan.device)
-    data: Any
-    if isinstance(config, MnistConfig):
-        data = source = load_digits(plan.asked, places, download=False)
-    else:
-        data, config = load_photos(plan.asked, plan.dataset.images, config, places, plan.device)
-        source = data.photos
+    data, source, config = load_data(plan.asked, plan.dataset.images, config, places, plan.device, download=False)
     if source.checksum != plan.dataset.checksum:
         raise UsageError(
             f"{source.name}: the data are not those that the search started with; restore them, or use another --name"
@@ -134,21 +125,22 @@ def build(plan: Plan, config: Config, places: Places) -> tuple[Trainer, Callable
     return flickr_tags.build(config, data, plan.seed, plan.precision, device), TagEstimator(config, data, device)
 
 
-def load_digits(name: str, places: Places, download: bool = True) -> ImageDataset:
-    """Return the images that ``experiments.mnist --dataset name`` takes."""
-    from data.mnist import load_digit_images
+def load_data(
+    name: str, images: int | None, config: Config, places: Places, device: str, download: bool = True
+) -> tuple[Any, Any, Config]:
+    """Return what the training command takes for ``--dataset name --images images``, and its images or photos.
 
-    return load_digit_images(name, places.root, download)  # type: ignore[arg-type]
+    That is twice the same for MNIST. What is computed for photos is kept. Last comes ``config``, its network resolved.
+    """
+    if isinstance(config, MnistConfig):
+        from data.mnist import load_digit_images
 
-
-def load_photos(
-    name: str, images: int | None, config: FlickrConfig, places: Places, device: str
-) -> tuple[FlickrData, FlickrConfig]:
-    """Return the data and the resolved settings of ``experiments.flickr_tags --dataset name --images images``."""
+        digits = load_digit_images(name, places.root, download)  # type: ignore[arg-type]
+        return digits, digits, config
     from experiments.flickr_tags import __main__ as flickr_tags
     from experiments.flickr_tags import dataset
 
     command = flickr_tags.Command(config=config, dataset=name, images=images, runs=places.cache.parent)
     photos = flickr_tags.find_photos(command, places.root)
     config = dataset.resolve(config, photos, places.root)
-    return dataset.prepare(config, photos, places.root, places.cache, device=device, limit=images), config
+    return dataset.prepare(config, photos, places.root, places.cache, device=device, limit=images), photos, config

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from cgan.networks import Generator
-from cgan.specs import Layer, parse_layers
 from embeddings.vocabulary import Vocabulary
 from experiments.flickr_tags import baselines, one_to_many, word_cloud
 from experiments.flickr_tags.dataset import Pairs
@@ -24,10 +23,11 @@ TRUTH = [["dog", "sky", "beach"], [], ["snow"]]
 
 
 def test_measures_are_what_counting_gives() -> None:
-    np.testing.assert_allclose(one_to_many.coverage(WORDS, TRUTH), [2 / 3, np.nan, 0])
-    np.testing.assert_allclose(one_to_many.correctness(WORDS, TRUTH), [3 / 4, np.nan, 0])
+    found = one_to_many.measure(WORDS, np.zeros(3), TRUTH)
+    assert found.coverage.value == pytest.approx((2 / 3 + 0) / 2)
+    assert found.correctness.value == pytest.approx((3 / 4 + 0) / 2)
     # Photo 0: dog 1/2 right, sea 1/4 wrong, sky 1/4 right; photo 2: four words of 1/4, all wrong.
-    bins = [(b.low, b.high, b.pairs, b.drawn, b.right) for b in one_to_many.calibration(WORDS, TRUTH)]
+    bins = [(b.low, b.high, b.pairs, b.drawn, b.right) for b in found.calibration]
     assert bins == [(0.2, 0.3, 6, 0.25, pytest.approx(1 / 6)), (0.3, 0.5, 1, 0.5, 1.0)]
 
 
@@ -77,31 +77,20 @@ def test_every_source_is_measured_on_the_test_photos() -> None:
     different = 1 - (4 * 7 * 6 + 2 * 6 * 5) / (40 * 39)
     assert found["cgan"].diversity.value == pytest.approx(different * found["real"].diversity.value, abs=0.02)
     assert found["cgan_dropout"].correctness.value < 0.4
-    # Where few words can be drawn, most photos have none of them.
-    few = one_to_many.compare(data, vocabulary.subset([0, 1]), {"cgan": perfect}, 2, 1.0, regressor, seed=-1)
-    assert few["similar"].coverage is not None and "cgan_dropout" not in few
-    one = regressor.sample(x[test], 30, seed=3)
-    assert np.array_equal(one, regressor.sample(x[test], 30, seed=3)) and one.std(1).min() > 0
+    one, again = (regressor.sample(x[test], 30, seed=3) for _ in range(2))
+    assert np.array_equal(one, again) and one.std(1).min() > 0
     assert np.array_equal(regressor.vectors(x[test]), regressor.vectors(x[test])), "dropout is off again"
 
 
-@pytest.mark.parametrize("joint", [(), parse_layers("relu:50")], ids=["section 4.2", "with a joint hidden layer"])
-def test_what_noise_adds_is_the_same_for_every_photo_without_a_joint_hidden_layer(joint: tuple[Layer, ...]) -> None:
+def test_what_noise_adds_is_the_same_for_every_photo() -> None:
     """Section 4.2's G is A relu(W z + a) + B relu(V y + b) + c with dropout off, so G(z, y) - G(z', y) knows no y."""
-    spec = replace(flickr_paper().generator, condition_dim=30, joint=joint)
+    spec = replace(flickr_paper().generator, condition_dim=30)
     generator, rng = Generator(spec, torch.Generator().manual_seed(1)).double().eval(), torch.Generator().manual_seed(2)
     z, y = torch.randn(2, spec.input_dim, generator=rng).double(), torch.randn(5, 30, generator=rng).double()
     with torch.no_grad():
-        difference = generator(z[:1].expand(5, -1), y) - generator(z[1:].expand(5, -1), y)
-        first, second = generator.input_branch(z), generator.condition_branch(y)
-        output = generator.output
-        if not joint:
-            a, b = output.weight.split([first.shape[1], second.shape[1]], 1)
-            expected = (first[0] - first[1]) @ a.T
-            torch.testing.assert_close(difference, expected.expand(5, -1))
-            torch.testing.assert_close(generator(z[:1].expand(5, -1), y), first[0] @ a.T + second @ b.T + output.bias)
-        else:
-            assert difference.std(0).mean() > 0.05 * difference.abs().mean()
+        added = generator(z[:1].expand(5, -1), y) - generator(z[1:].expand(5, -1), y)
+    torch.testing.assert_close(added, added[:1].expand(5, -1))
+    assert added.abs().mean() > 0.01
 
 
 def test_words_drawn_often_are_large_and_true_ones_are_coloured(tmp_path: Path) -> None:

