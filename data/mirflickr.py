@@ -288,7 +288,8 @@ def _read_annotations(folder: Path, sizes: Mapping[int, int]) -> dict[str, set[i
         return {}
     labels: dict[str, set[int]] = {}
     for path in sorted(annotations.iterdir()):
-        if path.suffix.lower() == ".txt" and path.stem.lower() != "readme" and not path.name.startswith("."):
+        listed = path.suffix.lower() == ".txt" and path.is_file() and not path.name.startswith(".")
+        if listed and path.stem.lower() != "readme":
             label = "_".join(path.stem.lower().split())
             labels.setdefault(label, set()).update(_read_label(path, sizes))
     if not labels:

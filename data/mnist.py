@@ -78,8 +78,9 @@ def load_digit_images(
     except UnavailableError as error:
         if dataset == "mnist":
             raise
+        why = f"{error.reason}{other_forms(data_root(root))}"
         notice = (
-            f"MNIST is not complete under {describe_root(data_root(root))} and cannot be fetched ({error.reason}): "
+            f"MNIST is not complete under {describe_root(data_root(root))} and cannot be fetched ({why}): "
             "scikit-learn's 1,797 embedded digits, enlarged to 28 x 28, stand in for it, and no figure from "
             "them compares with the paper's"
         )
@@ -142,6 +143,13 @@ def candidates(root: Path, file: IdxFile) -> Iterator[Path]:
             for place in (name, f"{name}/{name}", f"{name}.gz", f"{name}.gz/{name}.gz"):
                 if (path := root / folder / place).is_file():
                     yield path
+
+
+def other_forms(root: Path) -> str:
+    """Return a phrase that names files below ``root`` that may hold MNIST in another form; "" without any."""
+    paths = [path for pattern in ("*", "*/*", "*/*/*") for path in sorted(root.glob(pattern)) if path.is_file()]
+    names = ", ".join(str(path) for path in paths if "mnist" in path.name.lower() or "idx" in path.name.lower())
+    return f"; {names} may hold it in another form, but the files must be called {FILES[0].name} etc." if names else ""
 
 
 def read_file(root: Path, file: IdxFile) -> bytes | None:

@@ -373,6 +373,9 @@ def _read_binary(plain: Path, path: Path, count: int, dimension: int, left_out: 
     words = [word.encode("utf-8", "surrogateescape") for word in [*filter(None, keyed.index_to_key), *repeated]]
     with open(plain, "rb") as file:
         rest = plain.stat().st_size - len(file.readline()) - sum(map(len, words)) - count * (4 * dimension + 1)
+        if 0 < rest < 100:  # White space at the end is nobody's fault.
+            file.seek(-rest, os.SEEK_END)
+            rest = len(file.read().strip())
     # Some writers end each vector with a newline, and then perhaps not the last.
     if rest not in (0, count, count - 1) or any(character < 32 for word in words for character in word):
         raise EmbeddingError(

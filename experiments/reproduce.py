@@ -317,6 +317,17 @@ def without(arguments: Sequence[str], *options: str) -> list[str]:
     return [word for before, word in pairs if before not in options and word not in options]
 
 
+def to_do(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps that are not done, and those that read what one of these makes anew, such as a run's samples."""
+    found: list[Step] = []
+    made: set[str] = set()
+    for step in steps:
+        if not step.is_done() or not made.isdisjoint(step.arguments):
+            found.append(step)
+            made |= {str(path) for path in (*(folder.path for folder in step.runs), step.product) if path}
+    return found
+
+
 def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, str]:
     """Run the steps in order and return how each ended, by name; output goes to ``logs``.
 
@@ -324,7 +335,8 @@ def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, str]:
     On an interrupt the steps at work save themselves, and no other begins.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    states = {step.name: "done before" for step in steps if step.is_done()}
+    waiting = to_do(steps)
+    states = {step.name: "done before" for step in steps if step not in waiting}
     running: list[tuple[Step, subprocess.Popen[bytes], float]] = []
 
     def say(text: str) -> None:
@@ -349,7 +361,7 @@ def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, str]:
             time.sleep(0.2)
 
     try:
-        for step in [step for step in steps if step.name not in states]:
+        for step in waiting:
             wait(jobs - 1 if step.runs else 0)
             running.append((step, start(step, logs), time.monotonic()))
             say(f"running: {step.name}")

@@ -274,11 +274,15 @@ def _precision(device: str) -> str:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Return a decoded image of any mode as 8-bit RGB; grey of 32 bits is taken for 16 where a number is beyond 255."""
+    """Return a decoded image of any mode as 8-bit RGB; numbers of no usual range are scaled to their own."""
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float32)
-        deep = image.mode.startswith("I;16") or values.max() > 255
-        image = Image.fromarray((values / (257 if deep else 1)).round().clip(0, 255).astype(np.uint8))
+        if not np.isfinite(values).all():
+            raise EmbeddingError("cannot be read: it holds numbers that are not finite")
+        low, high = float(values.min()), float(values.max())
+        if image.mode != "F" and low >= 0 and high <= 65_535:  # 16 bits come as I as well, and some images of 8.
+            low, high = 0.0, 255.0 if image.mode == "I" and high <= 255 else 65_535.0
+        image = Image.fromarray(((values - low) * (255 / ((high - low) or 1.0))).round().astype(np.uint8))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")

@@ -194,12 +194,15 @@ def resolve(config: FlickrConfig, photos: TaggedPhotos, root: Path) -> FlickrCon
     """Return ``config`` with its features resolved, and nets of the size of the packaged network where auto took it."""
     from embeddings.images.networks import PACKAGED, PACKAGED_DIM
 
-    features = resolve_features(config.features, photos, root)
-    generator, discriminator = config.generator, config.discriminator
-    if config.features.network == "auto" and features.weights == PACKAGED:
-        generator = replace(generator, condition_dim=PACKAGED_DIM)
-        discriminator = replace(discriminator, condition_dim=PACKAGED_DIM)
-    return replace(config, features=features, generator=generator, discriminator=discriminator)
+    config = replace(config, features=resolve_features(config.features, photos, root))
+    if config.features.weights != PACKAGED or config.features.grid is not None:
+        return config
+    sizes = {
+        name: replace(spec, condition_dim=PACKAGED_DIM)
+        for name, spec in (("generator", config.generator), ("discriminator", config.discriminator))
+        if spec.condition == "real"
+    }
+    return replace(config, **sizes)  # type: ignore[arg-type]
 
 
 def load_frozen(settings: FeatureSettings) -> FrozenNetwork:

@@ -288,7 +288,7 @@ def read_vectors(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
-        vectors = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
+        vectors = np.load(path, mmap_mode="r") if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
     except (ValueError, EOFError) as error:
         # NumPy takes whatever is no array for a pickle, and says how to run the code in it.
         reason = "it holds no array, or one of Python objects" if "pickle" in str(error) else error

@@ -163,6 +163,14 @@ def test_right_files_are_used_where_others_of_the_same_name_lie_in_the_root(root
         load_digit_images("auto", root, download=False)
 
 
+def test_mnist_in_another_form_is_named(tmp_path: Path) -> None:
+    other = tmp_path / "keras" / "mnist.npz"
+    other.parent.mkdir()
+    other.write_bytes(b"")
+    notice = load_digit_images("auto", tmp_path, download=False).notice
+    assert notice is not None and f"{other} may hold it in another form" in notice
+
+
 def test_mnist_is_not_replaced_where_it_was_named(tmp_path: Path, no_mirror: str) -> None:
     with pytest.raises(DataError, match="put MNIST's files into") as caught:
         load_digit_images("mnist", tmp_path)

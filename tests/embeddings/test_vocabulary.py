@@ -150,17 +150,19 @@ def test_a_failed_save_leaves_the_old_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress])
-@pytest.mark.parametrize("form", ["binary", "text", "glove", "original", "marked"])
+@pytest.mark.parametrize("form", ["binary", "text", "glove", "original", "marked", "newline"])
 def test_every_format_is_found_from_its_content(tmp_path: Path, form: str, pack) -> None:  # type: ignore[no-untyped-def]
     path, values = tmp_path / "vectors", vectors(len(WORDS), 300)
     if form == "original":  # Mikolov's own tool ends each vector with a newline.
         pairs = zip(WORDS, values, strict=True)
         path.write_bytes(b"6 300\n" + b"".join(w.encode() + b" " + v.tobytes() + b"\n" for w, v in pairs))
     else:
-        options = {"binary": form == "binary", "write_header": form not in ("glove", "marked")}
+        options = {"binary": form in ("binary", "newline"), "write_header": form not in ("glove", "marked")}
         keyed(WORDS, values).save_word2vec_format(str(path), **options)
     if form == "marked":  # A byte order mark, Windows line ends, and a blank line at the end.
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\n")
+    if form == "newline":
+        path.write_bytes(path.read_bytes() + b"\r\n")
     path.write_bytes(pack(path.read_bytes()))
     loaded = Vocabulary.load(path)
     assert loaded.words == WORDS and loaded.counts is None

@@ -18,7 +18,7 @@ import pytest
 from experiments import UsageError, reproduce
 from experiments.mnist.evaluate import CLASSIFIER
 from experiments.mnist.presets import paper
-from experiments.reproduce import PLANS, Command, Step, plan
+from experiments.reproduce import PLANS, Command, Step, plan, to_do
 from experiments.runs.files import write_json, write_text
 from experiments.runs.folder import RunFolder
 from experiments.runs.records import DatasetRecord, DivergedResult, MnistResult, RunConfig
@@ -138,6 +138,13 @@ def test_what_counts_as_done(tmp_path: Path) -> None:
     lost = DivergedResult(experiment="mnist", preset="paper", reason="D", dataset=CONFIG.dataset, seed=1, updates=9)
     folder.write_result(lost)
     assert step.is_done(), "the same seed would only diverge again"
+    made = tmp_path / "out.npy"
+    made.touch()
+    of_run, of_samples = f"sample {folder.path} --npy {made}", f"parzen --samples {made} --json {tmp_path}/score.json"
+    whole = list(steps(tmp_path, f"mnist paper\n{of_run}\n{of_samples}").values())
+    assert to_do(whole) == whole[2:]
+    folder.result_path.unlink()
+    assert to_do(whole) == whole, "samples of a run that is trained anew are drawn anew"
 
 
 def test_finished_runs_are_published_without_folders_of_the_machine(

@@ -224,6 +224,7 @@ UNREADABLE = {
     "cut.png": (PNG[: len(PNG) // 2], "cannot be read"),
     "damaged.png": (PNG[:60] + bytes(200) + PNG[260:], "cannot be read"),
     "bomb.png": (header_of_a_png(15_000, 12_000), "too large: more than 178,956,970 pixels"),
+    "nan.tif": (encoded(Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)), "TIFF"), "not finite"),
     "strip.png": (encoded(Image.new("RGB", (40_000, 2)), "PNG"), "long and narrow"),
 }
 
@@ -260,6 +261,7 @@ def test_what_cannot_be_read_is_skipped_by_name(tmp_path: Path, network: FrozenN
         ("TIFF", Image.fromarray(np.full((10, 20), 0x4040, dtype=np.uint16)), {}, (64, 64, 64)),
         ("TIFF", Image.fromarray(np.full((10, 20), 77, dtype=np.int32)), {}, (77, 77, 77)),
         ("TIFF", Image.fromarray(np.full((10, 20), 0x4040, dtype=np.int32)), {}, (64, 64, 64)),
+        ("TIFF", Image.fromarray(np.tile(np.linspace(0, 1, 20, dtype=np.float32), (10, 1))), {}, (67, 67, 67)),
         ("TIFF", Image.new("CMYK", (20, 10), (255, 0, 0, 0)), {}, (0, 255, 255)),
         ("JPEG", Image.new("CMYK", (20, 10), (0, 255, 255, 0)), {"quality": 100}, (255, 0, 0)),
         ("GIF", Image.new("RGB", (20, 10), "red"), {"save_all": True, "append_images": [Image.new("RGB", (20, 10))]},

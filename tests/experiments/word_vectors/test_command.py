@@ -104,6 +104,8 @@ def test_mistakes_are_one_sentence_and_change_nothing(chain: Path, call: Call, m
     before = {path: path.read_bytes() for path in chain.rglob("*") if path.is_file() and path.suffix != ".lock"}
     (chain / "bad.npy").write_bytes(b"no array")
     np.save(chain / "other.npy", np.ones((2, 3)))
+    header = (chain / "other.npy").read_bytes()[:128].replace(b"(2, 3), }" + b" " * 12, b"(1000000000000, 3), }")
+    (chain / "huge.npy").write_bytes(header)
     empty = chain / "empty"
     empty.mkdir()
     (empty / "prose.txt").write_text("no metadata at all\n")
@@ -118,6 +120,7 @@ def test_mistakes_are_one_sentence_and_change_nothing(chain: Path, call: Call, m
     mistakes: list[tuple[list[object], str]] = [
         (["nearest", "dgo"], "did you mean 'dog'"),
         (["nearest", "--vector", "bad.npy"], "no vectors in it"),
+        (["nearest", "--vector", "huge.npy"], "no vectors in it"),
         (["train", "--out", "damaged.bin"], "is damaged"),
         (["corpus", "--workers", -1], "--workers -1"),
         (["corpus", "empty/prose.txt", "--corpus", "strange"], "manifest.json is not a corpus manifest"),
