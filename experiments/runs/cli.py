@@ -168,7 +168,13 @@ def parse(command: type[Form], module: str, argv: Sequence[str] | None, **more: 
     Ends the program with status 2 on a mistake and 0 after ``--help``, of which ``--help-all`` is another name here.
     """
     argv = ["--help" if word == "--help-all" else word for word in (sys.argv[1:] if argv is None else argv)]
-    return tyro.cli(command, args=argv, prog=printed_command(module), **more)
+    return tyro.cli(command, args=argv, prog=_program(module), **more)
+
+
+def _program(module: str) -> str:
+    """Return what the help calls the command, without folders."""
+    program, *words = shlex.split(printed_command(module))
+    return " ".join([Path(program).name, *words])
 
 
 def parse_command(
@@ -211,7 +217,7 @@ def parse_command(
     for kind, metavar in ((Layer, "LAYER"), (Init, "INIT")):
         registry.primitive_rule(_text_rule(kind, metavar))
     with registry:
-        parsed = tyro.extras.overridable_config_cli(entries, args=argv, prog=printed_command(module))
+        parsed = tyro.extras.overridable_config_cli(entries, args=argv, prog=_program(module))
     given = {re.sub(r"^(no-)?", "", a[2:].partition("=")[0]).replace("-", "_") for a in argv if a.startswith("--")}
     own = entries[parsed.preset][1].config.as_dict()  # type: ignore[attr-defined]
     return replace(parsed, preset_settings=own, given=frozenset(given))
