@@ -149,7 +149,8 @@ class Step:
     def _share(self, folder: RunFolder) -> float:
         try:
             if not folder.result_path.exists():
-                return min(0.99, float(folder.read_metrics()["update"].max()) / self.max_updates)
+                metrics = folder.read_metrics()
+                return 0.0 if metrics.empty else min(0.99, float(metrics["update"].max()) / self.max_updates)
             result, config = folder.read_result(), folder.read_config()
         except (*USER_ERRORS, KeyError, TypeError, ValueError):
             return 0.0
@@ -209,7 +210,8 @@ def plan(command: Command) -> list[Step]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--plan {path}: {sentence(error)}; give a text file of commands, in UTF-8") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"--plan {path}: {reason}; give a text file of commands, in UTF-8") from None
     for number, line in enumerate(lines, start=1):
         try:
             words = shlex.split(line, comments=True)

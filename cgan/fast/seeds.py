@@ -100,10 +100,10 @@ def fit_seeds(
     updates, those behind catch up first. ``on_update`` is called after every update with the runs that made it. Raises
     ``Interrupted`` after saving all on a signal.
     """
-    ends: list[Diverged | None] = [None for _ in runs]
+    diverged: dict[TrainingRun, Diverged] = {}
     batch: list[TrainingRun] = []
     with collected_signals() as received:
-        while active := [run for run, end in zip(runs, ends, strict=True) if not (run.finished or end)]:
+        while active := [run for run in runs if not (run.finished or run in diverged)]:
             t = min(run.trainer.t for run in active)
             behind = [run for run in active if run.trainer.t == t]
             if behind != batch:
@@ -115,10 +115,10 @@ def fit_seeds(
                 try:
                     run.after_update()
                 except Diverged as error:
-                    ends[runs.index(run)] = error
+                    diverged[run] = error
             if received:
                 for run in active:
-                    if ends[runs.index(run)] is None:
+                    if run not in diverged:
                         run.checkpoint()
                 raise Interrupted
-    return ends
+    return [diverged.get(run) for run in runs]

@@ -68,12 +68,8 @@ class FastUpdate:
             FastNetwork(net, product_dtype=dtype, accumulator=accumulator)
             for net, accumulator in zip(nets.values(), self.accumulators, strict=True)
         )
-        self.specs, self.settings, self.loss_sums = (
-            (trainer.G.spec, trainer.D.spec),
-            trainer.settings,
-            trainer.loss_sums,
-        )
-        self.training_set = trainer.training_set
+        self.training_set, self.settings, self.loss_sums = trainer.training_set, trainer.settings, trainer.loss_sums
+        self.specs = trainer.G.spec, trainer.D.spec
         self.matching = self.settings.discriminator_loss == "matching_aware"
         #: Whether all kinds of rows have the batch's own conditions, wrong ones being those of the row before.
         self.same_conditions = self.settings.fake_conditions == "batch" and (

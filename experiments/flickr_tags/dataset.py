@@ -191,7 +191,7 @@ def resolve_features(settings: FeatureSettings, photos: TaggedPhotos, root: Path
 
 
 def resolve(config: FlickrConfig, photos: TaggedPhotos, root: Path) -> FlickrConfig:
-    """Return ``config`` with its features resolved, and nets of the size of the packaged network where auto took it."""
+    """Return ``config`` with its features resolved; with the packaged network, nets that take as many numbers."""
     from embeddings.images.networks import PACKAGED, PACKAGED_DIM
 
     config = replace(config, features=resolve_features(config.features, photos, root))

@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Raise ``UsageError`` on a mistake that can be told before any file is read."""
+    """Raise ``UsageError`` on a mistake in the options, before any file is read."""
     for flag, path, suffix in (("--json", settings.json, ".json"), ("--plot", settings.plot, ".png")):
         if path is None:
             continue

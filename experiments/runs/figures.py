@@ -283,6 +283,7 @@ def stamp(paths: Iterable[Path], weights: Weights) -> None:
 
 
 def line(plot: Axes, x: Any, y: Any, number: int, label: str, marker: str | None) -> None:
+    """Draw the ``number``-th line of a plot, from 0, in a colour and a style of its own."""
     colour, style = COLOURS[number % len(COLOURS)], LINE_STYLES[number % len(LINE_STYLES)]
     plot.plot(x, y, color=colour, linestyle=style, linewidth=1.6, marker=marker, label=label)
 

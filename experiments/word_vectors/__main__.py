@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -288,7 +289,9 @@ def read_vectors(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
-        vectors = np.load(path, mmap_mode="r") if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of an empty file, which is refused below.
+            vectors = np.load(path, mmap_mode="r") if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
     except (ValueError, EOFError) as error:
         # NumPy takes whatever is no array for a pickle, and says how to run the code in it.
         reason = "it holds no array, or one of Python objects" if "pickle" in str(error) else error

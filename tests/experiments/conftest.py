@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from filelock import FileLock
 from experiments.flickr_tags import __main__ as flickr_tags
 from experiments.mnist import __main__ as mnist
 from experiments.runs import cli
-from tests.experiments import commands, flickr_runs
+from tests.experiments import browser, commands, flickr_runs
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -32,6 +32,13 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
         return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
 
     return inner
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
+    """Yield an empty page of a real Chromium; skip without one."""
+    with browser.new_page(tmp_path_factory.mktemp("chromium")) as page:
+        yield page
 
 
 def run_once(

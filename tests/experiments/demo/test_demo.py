@@ -274,12 +274,6 @@ LOOK = """(() => {
 })()"""
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
-    with browser.new_page(tmp_path_factory.mktemp("chromium")) as page:
-        yield page
-
-
 @pytest.mark.parametrize(("width", "height", "dark"), [(390, 844, True), (1440, 900, False)])
 def test_it_fits_and_shows_everything(
     page: browser.Page, address: str, photo: Path, width: int, height: int, dark: bool
