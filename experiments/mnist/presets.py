@@ -145,6 +145,8 @@ def gan() -> MnistConfig:
             input_dropout=0.2,
         ),
         training=TrainingSettings(decay=1.000004),
+        # 250 epochs, as long as ``paper``; GAN's own file has no stopping rule.
+        stopping=StoppingSettings(max_updates=125_000),
     )
 
 
