@@ -6,6 +6,7 @@ Reads names, sizes, tags and annotations. Opens no image and knows no word vecto
 from __future__ import annotations
 
 import codecs
+import csv
 import dataclasses
 import hashlib
 import json
@@ -30,6 +31,8 @@ IMAGES = "mirflickr"
 ANNOTATIONS = "mirflickr25k_annotations_v080"
 TAGS = Path(IMAGES) / "meta" / "tags"
 
+#: What flickr-mini holds besides: the Flickr8k file, named ID_SECRET.jpg, of each photo.
+SOURCES = "sources.csv"
 #: What a folder of rendered scenes holds besides, written last: which scenes they are.
 SCENES_MANIFEST = "scenes.json"
 
@@ -162,10 +165,20 @@ def origin(folder: Path) -> str | None:
     """
     if (folder / SCENES_MANIFEST).is_file():
         return EMBEDDED
-    sources = folder / "sources.csv"
+    sources = folder / SOURCES
     if folder.resolve().name == CAPTIONED or (sources.is_file() and b"flickr8k" in sources.read_bytes()[:1000]):
         return CAPTIONED
     return None
+
+
+def flickr_ids(folder: Path) -> frozenset[str]:
+    """Return Flickr's ids of the photos in a ``folder`` whose ``sources.csv`` tells them; of other sets, none."""
+    sources = folder / SOURCES
+    if not sources.is_file():
+        return frozenset()
+    with sources.open(encoding="utf-8", errors="replace", newline="") as file:
+        names = [row.get("flickr8k_file") or "" for row in csv.DictReader(file)]
+    return frozenset(name.partition("_")[0] for name in names if name)
 
 
 def label_words(label: str) -> tuple[str, ...]:

@@ -293,9 +293,14 @@ def centred(vocabulary: Vocabulary) -> Vocabulary:
 def train_words(
     settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path, engine: Engine = "local"
 ) -> Path:
-    """Train word vectors on the rows that belong to ``photos``, unless it was done before; return their file."""
+    """Train word vectors on the rows that belong to ``photos``, unless it was done before; return their file.
+
+    The rows of the photos themselves are left out where their ids on Flickr are known: the words of a held-out photo
+    are not to be learnt from its own caption.
+    """
     from filelock import FileLock
 
+    from data.mirflickr import flickr_ids
     from embeddings.skipgram import SkipGram
     from experiments.word_vectors.__main__ import Train, is_made_by, train
     from experiments.word_vectors.cleaning import make_corpus
@@ -305,11 +310,13 @@ def train_words(
         key = b"".join(shard.read_bytes() for shard in shards)
     else:  # By where they lie, so that another data root trains its own.
         key = str(shards[0].resolve().parent).encode()
+    without = flickr_ids(photos.folder)
+    key += b"".join(sorted(photo.encode() for photo in without))
     name = f"{set_name(photos)}-{hashlib.sha256(key).hexdigest()[:8]}"
     corpus = folder / f"{name}-corpus"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{name}.lock"):  # Runs that start side by side train the words once.
-        manifest = make_corpus(shards, corpus, engine=engine)
+        manifest = make_corpus(shards, corpus, without=without, engine=engine)
         epochs = settings.epochs or epochs_for(manifest.tokens)
         path = folder / f"{name}-{dimension}d-min{settings.min_count}-epochs{epochs}.bin"
         skipgram = SkipGram(vector_size=dimension, min_count=settings.min_count, epochs=epochs)

@@ -25,17 +25,24 @@ from experiments.runs.engines import Engine
 from experiments.runs.files import write_json
 
 #: Arguments of ``clean_shard`` but for its last, by the shard's name.
-Jobs = Mapping[str, tuple[Path, str, Path, ShardRecord | None]]
+Jobs = Mapping[str, tuple[Path, str, Path, frozenset[str], ShardRecord | None]]
 Progress = Callable[[int, int], object]
 
 
 def make_corpus(
-    shards: Sequence[Path], folder: Path, *, notice: str | None = None, workers: int = 0, engine: Engine = "local"
+    shards: Sequence[Path],
+    folder: Path,
+    *,
+    without: frozenset[str] = frozenset(),
+    notice: str | None = None,
+    workers: int = 0,
+    engine: Engine = "local",
 ) -> Manifest:
     """Clean all ``shards`` that are not done yet into ``folder`` and return the manifest.
 
-    ``notice`` is what must be said wherever these words are shown; ``workers`` 0 takes one process per core. Raises
-    ``UsageError`` where the folder is in use, holds another corpus, or no row gives a token.
+    Rows of the photos whose ids are in ``without`` are left out. ``notice`` is what must be said wherever these words
+    are shown; ``workers`` 0 takes one process per core. Raises ``UsageError`` where the folder is in use, holds another
+    corpus, or no row gives a token.
     """
     from filelock import FileLock, Timeout
     from tqdm import tqdm
@@ -61,7 +68,9 @@ def make_corpus(
             write_json(folder / corpus.MANIFEST, manifest)
             return manifest
 
-        jobs: Jobs = {name: (shard.resolve(), name, folder.resolve(), done.get(name)) for name, shard in paths.items()}
+        jobs: Jobs = {
+            name: (shard.resolve(), name, folder.resolve(), without, done.get(name)) for name, shard in paths.items()
+        }
         size = sum(shard.stat().st_size for shard in shards)
         with tqdm(total=size, desc="corpus", unit="B", unit_scale=True, disable=None) as bar:
             for name, record in (_on_ray if engine == "ray" else _in_processes)(jobs, workers, bar):
@@ -80,6 +89,7 @@ def clean_shard(
     shard: Path,
     name: str,
     folder: Path,
+    without: frozenset[str] = frozenset(),
     before: ShardRecord | None = None,
     progress: Progress = lambda size, rows: None,
 ) -> ShardRecord:
@@ -100,7 +110,8 @@ def clean_shard(
     def batches() -> Iterator[list[str]]:
         size = rows = 0
         for batch in read_batches(shard, tally):
-            yield [corpus.token_line(record.title, record.description, record.tags) for record in batch]
+            kept = [record for record in batch if record.photo_id not in without]
+            yield [corpus.token_line(record.title, record.description, record.tags) for record in kept]
             seen = tally.rows + sum(tally.skipped.values())
             progress(tally.size - size, seen - rows)
             size, rows = tally.size, seen
@@ -216,10 +227,12 @@ def _in_processes(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, Sha
             process.join()
 
 
-def _work(sender: Connection, shard: Path, name: str, folder: Path, before: ShardRecord | None) -> None:
+def _work(
+    sender: Connection, shard: Path, name: str, folder: Path, without: frozenset[str], before: ShardRecord | None
+) -> None:
     """Clean a shard in a child process: send (bytes, rows) on the way, then the record, or a sentence on failure."""
     try:
-        sender.send(clean_shard(shard, name, folder, before, lambda size, rows: sender.send((size, rows))))
+        sender.send(clean_shard(shard, name, folder, without, before, lambda size, rows: sender.send((size, rows))))
     except (BrokenPipeError, KeyboardInterrupt):  # Nobody is left to take the result.
         return
     except OSError as error:

@@ -13,7 +13,7 @@ import pytest
 
 import data.mirflickr
 from data import DataError
-from data.mirflickr import ANNOTATIONS, load_mirflickr, load_photos
+from data.mirflickr import ANNOTATIONS, flickr_ids, load_mirflickr, load_photos
 
 ROOT = Path(os.environ.get("CGAN_DATA", "data/raw")).absolute()
 MINI = ROOT / "flickr-mini"
@@ -191,6 +191,14 @@ def test_flickr_mini_against_a_plain_count() -> None:
     }
     lines = {(path.stem, int(line)) for path in (MINI / ANNOTATIONS).glob("*.txt") for line in path.read_text().split()}
     assert pairs == lines and len(pairs) > 1000
+
+
+def test_the_ids_of_photos_are_those_of_their_sources(folder: Path) -> None:
+    assert flickr_ids(folder) == frozenset()
+    write(folder / "sources.csv", "im,flickr8k_file\n1,1000268201_693b08cb0e.jpg\n2\n3,17273391_55cfc7d3d4.jpg\n")
+    assert flickr_ids(folder) == {"1000268201", "17273391"}
+    write(folder / "sources.csv", b"im,other\n1,\xff.jpg\n")
+    assert flickr_ids(folder) == frozenset()
 
 
 def test_tags_from_captions_carry_their_notice_under_any_name(folder: Path) -> None:

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from embeddings.vocabulary import Vocabulary
 from experiments.word_vectors.__main__ import main
+from experiments.word_vectors.cleaning import make_corpus
 from tests.experiments.commands import ROOT, assert_one_sentence, command, environment, run, start, wait_until
 from tests.experiments.conftest import Call
 
@@ -155,6 +156,17 @@ def test_finished_work_is_not_done_again(chain: Path, call: Call, monkeypatch: p
     options = ["--min-count", 5, "--vector-size", 16, "--workers", 1, "--sample", 0]
     done = call(main, "train", *options)
     assert done.returncode == 0 and "exists already" in done.stdout
+
+
+def test_rows_of_held_out_photos_are_left_out(tmp_path: Path) -> None:
+    sources = [shards(tmp_path / "data", 1, 50) / "yfcc100m_dataset-0.bz2"]
+    whole = make_corpus(sources, tmp_path / "whole")
+    part = make_corpus(sources, tmp_path / "part", without=frozenset(["2", "50"]))
+    lines, left = (
+        (tmp_path / corpus / "yfcc100m_dataset-0-0.txt").read_text().splitlines() for corpus in ("whole", "part")
+    )
+    assert (whole.lines, part.lines) == (50, 48)
+    assert left == lines[:1] + lines[2:49]
 
 
 def test_a_changed_input_is_done_again_alone(tmp_path: Path, call: Call) -> None:
