@@ -55,7 +55,11 @@ def make_corpus(
         except Timeout:
             raise UsageError(f"another corpus command is writing to {folder}: wait for it, or name another") from None
         corpus.remove_unfinished(folder)
-        done = {record.name: record for record in _shards_before(folder)}
+        before = corpus.read_manifest(folder)
+        if before is not None and before.cleaning != corpus.CLEANING:
+            raise UsageError(f"{folder} holds a corpus of another cleaning: delete it, or name another with --corpus")
+        # What an earlier command finished; ``clean_shard`` checks the files again.
+        done = {record.name: record for record in before.shards} if before else {}
         if others := sorted(set(done) - set(paths)):
             raise UsageError(
                 f"{folder} holds a corpus of other files ({others[0]}): name another folder with --corpus, or delete it"
@@ -143,16 +147,6 @@ def skipped(manifest: Manifest) -> str:
 def _stem(name: str) -> str:
     """Return what a shard's corpus files are called, before their number."""
     return re.sub(r"(\.tsv|\.txt)?(\.bz2|\.gz)?$", "", name)
-
-
-def _shards_before(folder: Path) -> list[ShardRecord]:
-    """Return what an earlier command finished; ``clean_shard`` checks the files again."""
-    manifest = corpus.read_manifest(folder)
-    if manifest is None:
-        return []
-    if manifest.cleaning != corpus.CLEANING:
-        raise UsageError(f"{folder} holds a corpus of another cleaning: delete it, or name another with --corpus")
-    return manifest.shards
 
 
 def _on_ray(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, ShardRecord]]:
