@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -70,7 +70,14 @@ def train(
     G: Generator, D: Discriminator, loader: DataLoader, settings: TrainingSettings, device: torch.device
 ) -> Iterator[None]:
     """Train without end: each ``next`` is one update of both networks."""
-    optimisers: dict[nn.Module, torch.optim.Optimizer] = {net: optimiser(net, settings) for net in (G, D)}
+    optimisers: dict[nn.Module, torch.optim.Optimizer] = {}
+    for net in (G, D):
+        if settings.optimiser == "adam":
+            betas = settings.adam_beta1, settings.adam_beta2
+            optimisers[net] = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, betas=betas)
+        else:
+            momentum = settings.momentum_start
+            optimisers[net] = torch.optim.SGD(net.parameters(), lr=settings.learning_rate, momentum=momentum)
     schedulers = [ExponentialLR(each, gamma=1 / settings.decay) for each in optimisers.values()]
     rng = torch.Generator(device)
 
@@ -80,7 +87,7 @@ def train(
         optimisers[net].step()
         return loss.item()
 
-    for images, labels in endless(loader):
+    for images, labels in itertools.chain.from_iterable(itertools.repeat(loader)):
         real, labels = images.flatten(1).to(device), labels.to(device)
         fake_labels = labels
         if settings.fake_conditions == "fresh":
@@ -94,16 +101,3 @@ def train(
         for scheduler in schedulers:
             scheduler.step()
         yield
-
-
-def optimiser(net: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Return PyTorch's own, as its documentation shows it."""
-    if settings.optimiser == "adam":
-        betas = settings.adam_beta1, settings.adam_beta2
-        return torch.optim.Adam(net.parameters(), lr=settings.learning_rate, betas=betas)
-    return torch.optim.SGD(net.parameters(), lr=settings.learning_rate, momentum=settings.momentum_start)
-
-
-def endless(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Return the loader's batches, epoch after epoch."""
-    return itertools.chain.from_iterable(itertools.repeat(loader))

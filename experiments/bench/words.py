@@ -7,7 +7,7 @@ import html
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import unquote_plus, unquote_to_bytes
@@ -23,7 +23,7 @@ from embeddings.corpus import CorpusFile, token_line, write_lines
 from embeddings.decoding import decode
 from embeddings.skipgram import SkipGram, train
 from embeddings.vocabulary import Vocabulary, unit_rows
-from experiments.bench.measure import Candidate, Check, Context, Job
+from experiments.bench.measure import Candidate, Context, Job
 from experiments.word_vectors.__main__ import embedded_rows
 
 #: Of section 4.2: numbers of a word vector, samples of an image, nearest words of each, words kept.
@@ -32,10 +32,6 @@ DIMENSION, SAMPLES, NEAREST, WORDS = 200, 100, 20, 10
 ROWS = 1_000_000
 #: Skip-gram's minimum count for these small corpora, and its passes over them.
 MIN_COUNT, PASSES = 5, 2
-#: How far a neighbour's cosine may lie from the one that belongs in its place: float32 rounds 200 products by less.
-TOLERANCE = 1e-6
-#: Queries whose neighbours are compared before anything is timed.
-COMPARED = 50
 #: Queries and words of a product that is made alone.
 BLOCK = 1024, 16_384
 
@@ -45,14 +41,15 @@ BLOCK = 1024, 16_384
 
 def nearest(context: Context) -> Job:
     """Benchmark the nearest words of random unit vectors, the hardest case for any index."""
-    device, vocabulary = str(context.device), random_words(context.sizes.words)
-    queries, keyed = unit_vectors(context.sizes.queries, seed=1), vocabulary.keyed_vectors
-    some, compared = queries[: context.sizes.gensim_queries], queries[:COMPARED]
+    device, vocabulary = str(context.device), random_words(context)
+    queries, keyed = unit_vectors(context.size(10_000, 200), seed=1), vocabulary.keyed_vectors
+    some = queries[: context.size(100, 20)]
 
     def by_gensim() -> list[list[tuple[str, float]]]:
         return [keyed.similar_by_vector(query, topn=NEAREST) for query in some]
 
-    alternatives = [Candidate("gensim similar_by_vector, one by one", by_gensim, len(some) / len(queries))]
+    share = len(some) / len(queries)
+    alternatives = [Candidate("alternative", "gensim similar_by_vector, one by one", by_gensim, share)]
     try:
         import faiss
     except ImportError:
@@ -61,46 +58,43 @@ def nearest(context: Context) -> Job:
         faiss.omp_set_num_threads(context.threads)
         flat = faiss.IndexFlatIP(DIMENSION)
         flat.add(vocabulary.vectors)
-        alternatives.insert(0, Candidate("faiss IndexFlatIP", lambda: flat.search(queries, NEAREST)))
-    # By cosines, not by words: of two words that are equally near, either may stand first.
-    exact = compared.astype(np.float64) @ vocabulary.vectors.T.astype(np.float64)
-    found = np.take_along_axis(exact, vocabulary.nearest(compared, NEAREST, device)[0], 1)
-    off = float(np.abs(found + np.sort(-exact, 1)[:, :NEAREST]).max())
+        alternatives.insert(0, Candidate("alternative", "faiss IndexFlatIP", lambda: flat.search(queries, NEAREST)))
     return Job(
-        path="nearest",
         what=f"nearest {NEAREST} of {len(vocabulary):,} words x {DIMENSION} of {len(queries):,} queries",
         amount=len(queries),
         unit="queries",
-        agreement=[Check("largest difference of a neighbour's cosine from float64's", off, TOLERANCE)],
-        ours=Candidate("exact search", lambda: vocabulary.nearest(queries, NEAREST, device)),
-        alternatives=alternatives,
-        limits=[products(vocabulary.vectors, queries, context.device)],
+        candidates=[
+            Candidate("ours", "exact search", lambda: vocabulary.nearest(queries, NEAREST, device)),
+            *alternatives,
+            products(vocabulary.vectors, queries, context.device),
+        ],
     )
 
 
 def decoding(context: Context) -> Job:
     """Benchmark the tags of images from sampled vectors, scattered around one word's vector."""
-    vocabulary, images = random_words(context.sizes.words), max(1, context.sizes.queries // SAMPLES)
+    device, vocabulary, images = str(context.device), random_words(context), context.size(100, 2)
     centres = vocabulary.vectors[np.random.default_rng(2).integers(len(vocabulary), size=images)]
     vectors = centres[:, None] + unit_vectors(images * SAMPLES, seed=3).reshape(images, SAMPLES, -1)
-    few = vectors[: context.sizes.decoded_images]
+    few = vectors[: context.size(10, 1)]
 
-    def ours(some: np.ndarray = vectors) -> np.ndarray:
-        return decode(vocabulary, some, NEAREST, WORDS, device=str(context.device)).ranks
+    def ours() -> object:
+        return decode(vocabulary, vectors, NEAREST, WORDS, device=device)
 
     def loop() -> list[list[int]]:
         return [decode_one(vocabulary, each) for each in few]
 
-    same = float((ours(few) == np.array(loop())).mean())
     return Job(
-        path="decoding",
         what=f"{WORDS} tags of {images} images x {SAMPLES} samples, {len(vocabulary):,} words x {DIMENSION}",
         amount=images,
         unit="images",
-        agreement=[Check("share of words that are the loop's, in place", same, 1, True)],
-        ours=Candidate("all samples at once", ours),
-        alternatives=[Candidate("an image at a time, in NumPy", loop, len(few) / images)],
-        limits=[products(vocabulary.vectors, vectors.reshape(-1, DIMENSION), context.device)],
+        candidates=[
+            Candidate(
+                "ours", "all samples at once", lambda: decode(vocabulary, vectors, NEAREST, WORDS, device=device)
+            ),
+            Candidate("alternative", "an image at a time, in NumPy", loop, len(few) / images),
+            products(vocabulary.vectors, vectors.reshape(-1, DIMENSION), context.device),
+        ],
     )
 
 
@@ -116,8 +110,9 @@ def decode_one(vocabulary: Vocabulary, samples: np.ndarray) -> list[int]:
     return sorted(counts, key=lambda word: (-counts[word], -sums[word], word))[:WORDS]
 
 
-def random_words(count: int) -> Vocabulary:
-    """Return a vocabulary of random unit vectors."""
+def random_words(context: Context) -> Vocabulary:
+    """Return a vocabulary of random unit vectors, as large as the paper's."""
+    count = context.size(247_465, 4_000)
     return Vocabulary.from_arrays([f"w{number}" for number in range(count)], unit_vectors(count, seed=0))
 
 
@@ -135,7 +130,7 @@ def products(words: np.ndarray, queries: np.ndarray, device: torch.device) -> Ca
             for some_words in right.split(BLOCK[1]):
                 torch.mm(some_queries, some_words.T)
 
-    return Candidate("the float32 products alone", multiply)
+    return Candidate("limit", "the float32 products alone", multiply)
 
 
 # ---- corpus and skip-gram
@@ -143,22 +138,40 @@ def products(words: np.ndarray, queries: np.ndarray, device: torch.device) -> Ca
 
 def corpus(context: Context) -> Job:
     """Benchmark cleaning rows of metadata into lines of tokens, on one core."""
-    (shards, name), folder, count = metadata(context), context.folder, context.sizes.rows
-    rows, first = folder / "rows.tsv", folder / "first.tsv"
+    (shards, name), folder, count = metadata(context), context.folder, context.size(200_000, 2_000)
+    rows, lines = folder / "rows.tsv", folder / "loop.txt"
     write_rows(itertools.cycle(shards), count, rows)
-    write_rows([rows], 2_000, first)
-    files = folder / clean(first, folder).name, csv_and_re(first, folder / "loop.txt")
-    cleaned, looped = (file.read_text(encoding="utf-8").split() for file in files)
     share = count / ROWS
     return Job(
-        path="corpus",
         what=f"cleaning {ROWS:,} rows, {name} repeated, one core",
         amount=ROWS,
         unit="rows",
-        agreement=[Check("share of tokens that the csv and re loop finds, too", overlap(cleaned, looped), 0.98, True)],
-        ours=Candidate("decode, clean, write", lambda: clean(rows, folder), share),
-        alternatives=[Candidate("csv and re loop", lambda: csv_and_re(rows, folder / "loop.txt"), share)],
-        limits=[Candidate("reading the bytes and URL-decoding the three columns", lambda: decode_columns(rows), share)],
+        candidates=[
+            Candidate("ours", "decode, clean, write", lambda: clean(rows, folder), share),
+            Candidate("alternative", "csv and re loop", lambda: csv_and_re(rows, lines), share),
+            Candidate("limit", "reading and URL-decoding the three columns", lambda: decode_columns(rows), share),
+        ],
+    )
+
+
+def skip_gram(context: Context) -> Job:
+    """Benchmark word vectors from lines of tokens: counting and training, on all cores."""
+    (shards, name), rows, folder = metadata(context), context.folder / "skip-gram.tsv", context.folder
+    write_rows(shards, context.size(200_000, 2_000), rows)
+    file = clean(rows, folder)
+    settings = SkipGram(DIMENSION, MIN_COUNT, epochs=PASSES, workers=context.threads)
+
+    def gensim() -> KeyedVectors:
+        return Word2Vec(sentences=LineSentence(str(folder / file.name)), **asdict(settings), sg=1).wv
+
+    return Job(
+        what=f"skip-gram, {file.tokens:,} tokens of {name}, {PASSES} passes, {DIMENSION} numbers",
+        amount=file.tokens * PASSES,
+        unit="words",
+        candidates=[
+            Candidate("ours", "a file at a time, counted beforehand", lambda: train(folder, [file], settings)),
+            Candidate("alternative", "gensim over a Python iterable", gensim),
+        ],
     )
 
 
@@ -183,8 +196,8 @@ def clean(rows: Path, folder: Path) -> CorpusFile:
     return write_lines(lines, folder, rows.stem, lines_per_file=ROWS)[0]
 
 
-def csv_and_re(path: Path, out: Path) -> Path:
-    """Clean rows the direct way, every column through the standard library, word by word; return ``out``, written."""
+def csv_and_re(path: Path, out: Path) -> None:
+    """Clean rows the direct way, every column through the standard library, word by word, and write them to ``out``."""
     csv.field_size_limit(1 << 30)
     with open(path, encoding="utf-8", newline="") as file, open(out, "w", encoding="utf-8") as lines:
         for columns in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
@@ -195,45 +208,11 @@ def csv_and_re(path: Path, out: Path) -> Path:
             tags = [re.sub(r"\W+", "", unquote_plus(tag).lower()) for tag in columns[8].split(",")]
             tokens = [word for word in [*re.findall(r"\w+", text), *tags] if word and not word.isdigit()]
             lines.write(" ".join(tokens) + "\n")
-    return out
 
 
-def decode_columns(path: Path) -> int:
-    """Read the rows, cut out title, description and tags, and URL-decode them; return how many bytes came out."""
-    size = 0
+def decode_columns(path: Path) -> None:
+    """Read the rows, cut out title, description and tags, and URL-decode them."""
     with open(path, "rb") as file:
         while rows := file.readlines(1 << 20):
             text = b"\n".join([b"\t".join(row.split(b"\t", 9)[6:9]) for row in rows])
-            size += len(unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8", "replace"))
-    return size
-
-
-def overlap(found: Sequence[str], other: Sequence[str]) -> float:
-    """Return the number of common tokens, divided by the mean length: 1 for the same bags of words."""
-    common = (Counter(found) & Counter(other)).total()
-    return 2 * common / max(1, len(found) + len(other))
-
-
-def skip_gram(context: Context) -> Job:
-    """Benchmark word vectors from lines of tokens: counting and training, on all cores."""
-    (shards, name), rows = metadata(context), context.folder / "skip-gram.tsv"
-    write_rows(shards, context.sizes.lines, rows)
-    file, folder = clean(rows, context.folder), context.folder
-    settings = SkipGram(DIMENSION, MIN_COUNT, epochs=PASSES, workers=context.threads)
-
-    def gensim() -> KeyedVectors:
-        return Word2Vec(sentences=LineSentence(str(folder / file.name)), **asdict(settings), sg=1).wv
-
-    vocabulary, keyed = train(folder, [file], settings), gensim()
-    assert vocabulary.counts is not None
-    own = set(zip(vocabulary.words, vocabulary.counts.tolist(), strict=True))
-    other = {(word, keyed.get_vecattr(word, "count")) for word in keyed.index_to_key}
-    return Job(
-        path="skip-gram",
-        what=f"skip-gram, {file.tokens:,} tokens of {name}, {PASSES} passes, {DIMENSION} numbers",
-        amount=file.tokens * PASSES,
-        unit="words",
-        agreement=[Check("words that one has and the other not, or counts otherwise", len(own ^ other), 0)],
-        ours=Candidate("a file at a time, counted beforehand", lambda: train(folder, [file], settings)),
-        alternatives=[Candidate("gensim over a Python iterable", gensim)],
-    )
+            unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8", "replace")

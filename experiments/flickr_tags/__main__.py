@@ -12,7 +12,7 @@ import tyro
 
 from cgan import CganError
 from experiments import UsageError
-from experiments.flickr_tags.presets import FLICKR_PRESETS, FlickrConfig
+from experiments.flickr_tags.presets import FLICKR_PRESETS, SCALE, VOCABULARY, FlickrConfig
 from experiments.runs import engines, training
 from experiments.runs.cli import Options, check_name, parse_command, printed_command, run
 from experiments.runs.engines import Engine
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from experiments.flickr_tags.dataset import FlickrData
 
 MODULE = "experiments.flickr_tags"
-
-#: The run's own copies of its word vectors and of the scale of its features.
-VOCABULARY, SCALE = "vocabulary.bin", "scale.safetensors"
 
 
 @dataclass(frozen=True)
@@ -71,42 +68,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parse(argv)
     from cgan.devices import resolve_device
     from data.roots import data_root
-    from experiments.flickr_tags.dataset import notice_of, prepare, resolve, set_name
+    from experiments.flickr_tags.dataset import prepare, resolve, set_name
     from experiments.flickr_tags.output import summary
 
     engines.check(command.engine)
-    root = data_root(command.data_root)
+    root, cache = data_root(command.data_root), command.runs / "cache"
     photos = find_photos(command, root)
     part = "" if command.images is None else f"-images{command.images}"
     name = command.name or f"{command.preset}-{set_name(photos)}{part}-seed{command.seed}"
     folder = RunFolder(command.runs / "flickr-tags" / name)
     with folder.hold():
         before = training.earlier_config(folder, "flickr-tags", command.resume)
-        compute = training.prepare_compute(command, before)
-        device = resolve_device(command.device)
-        config = resolve(command.config, photos, root)
-        same: dict[str, Any] = {
-            "experiment": "flickr-tags",
-            "preset": command.preset,
-            "before": before,
-            "compute": compute,
-        }
+        compute, device = training.prepare_compute(command, before), resolve_device(command.device)
+        config, network = resolve(command.config, photos, root, command.given)
+
+        def open_run(dataset: DatasetRecord, **more: Any) -> training.Run:
+            what: dict[str, Any] = {"experiment": "flickr-tags", "preset": command.preset, "asked": command.config}
+            return training.open_run(folder, command, config, dataset, before=before, compute=compute, **what, **more)
+
         if before:  # What differs is said before anything long.
-            training.open_run(folder, command, config, before.dataset, asked=command.config, **same)
+            open_run(before.dataset)
         if photos.notice:
             print(f"NOTE: {photos.notice.rstrip('.')}.")
-        cache = command.runs / "cache"
-        data = prepare(config, photos, root, cache, device=str(device), limit=command.images, engine=command.engine)
-        this = training.open_run(
-            folder,
-            command,
-            config,
-            DatasetRecord(name=photos.name, embedded=photos.embedded, checksum=data.checksum, images=len(data.rows)),
-            asked=command.config,
-            network=data.network,
-            notice=notice_of(data),
-            **same,
+        where: dict[str, Any] = {"device": str(device), "limit": command.images, "engine": command.engine}
+        data = prepare(config, network, photos, root, cache, **where)
+        dataset = DatasetRecord(
+            name=photos.name, embedded=photos.embedded, checksum=data.checksum, images=len(data.rows)
         )
+        this = open_run(dataset, network=data.network, notice=data.notice)
         if (result := training.finished_result(this)) is not None:
             print(f"{folder} is finished:\n{summary(result)}")
             return 2 if isinstance(result, DivergedResult) else 0
@@ -137,7 +126,6 @@ def train_and_measure(
     folder, record, splits = this.folder, this.config, data.splits
     trainer = build(config, data, record.seed, record.precision, device, fast)
     estimator = Estimator(config, data, device)
-    folder.path.mkdir(parents=True, exist_ok=True)
     save_inputs(folder.path, data, estimator.vocabulary)
     if record.notice and record.notice != (data.photos.notice or "").rstrip("."):
         print(f"NOTE: {record.notice}.")
@@ -151,8 +139,7 @@ def train_and_measure(
         f"{weights:,} weights, {record.device}, {record.precision} products, {record.threads} "
         f"thread{'s' * (record.threads != 1)}\nrun folder {folder}"
     )
-    diverged = training.train([this], [trainer], estimator, module=MODULE)
-    for reason in diverged.values():
+    for reason in training.train([this], [trainer], estimator, module=MODULE).values():
         raise CganError(reason)
     print(f"tagging the {config.pairs.measured_on} photos by the net and by the baselines ...")
     print(summary(measure_run(this, config, data)))
@@ -164,15 +151,17 @@ def build(
     config: FlickrConfig, data: FlickrData, seed: int, precision: Precision, device: torch.device, fast: bool = True
 ) -> Trainer:
     """Return the trainer at its start."""
+    import numpy as np
     import torch
 
     from cgan.batches import TrainingSet
     from cgan.devices import seeded
     from cgan.networks import Discriminator, Generator
     from cgan.trainer import Trainer
-    from experiments.flickr_tags.dataset import scaled_words
+    from embeddings.vocabulary import unit_rows
 
-    words = torch.from_numpy(scaled_words(data.vocabulary, config.words.length)).to(device)
+    vectors, length = data.vocabulary.vectors, config.words.length
+    words = torch.from_numpy(unit_rows(vectors) * np.float32(length) if length else vectors).to(device)
     features = torch.from_numpy(data.features).to(device)
     word_of, image_of = (torch.from_numpy(index).to(device) for index in (data.pairs.words, data.pairs.images))
     conditional = config.generator.condition != "none"

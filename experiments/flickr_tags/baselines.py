@@ -11,16 +11,15 @@ import copy
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+from tqdm import trange
 
+from embeddings.vocabulary import Vocabulary, unit_rows
 from experiments import UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from embeddings.vocabulary import Vocabulary
 
 Tags = Sequence[Collection[str]]
 Rankings = list[list[str]]
@@ -68,8 +67,6 @@ def mean_tag_vectors(tags: Tags, vocabulary: Vocabulary) -> tuple[np.ndarray, np
 
     The mean is of vectors at length one: words are found by cosine, so a word's length should not decide its weight.
     """
-    from embeddings.vocabulary import unit_rows
-
     known = [sorted(vocabulary.index(tag) for tag in set(of_image) if tag in vocabulary) for of_image in tags]
     rows = np.array([row for row, ranks in enumerate(known) if ranks], dtype=np.int64)
     means = [unit_rows(vocabulary.vectors[known[row]]).mean(0, dtype=np.float64) for row in rows]
@@ -117,16 +114,12 @@ class Regressor:
 
     def vectors(self, features: np.ndarray) -> np.ndarray:
         """Return the vectors (n, d) float32, dropout off."""
-        import torch
-
         x = torch.from_numpy(np.asarray(features, dtype=np.float32))
         with torch.no_grad():
             return self.net((x - self.centre) / self.scale).numpy()
 
     def sample(self, features: np.ndarray, samples: int, seed: int) -> np.ndarray:
         """Return ``samples`` vectors of each row, (n, samples, d), drawn with dropout on."""
-        import torch
-
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.net.train()
@@ -155,11 +148,6 @@ def train_mlp(
     images has not fallen for ``patience`` epochs; the weights of its lowest count. Features are centred, and scaled by
     one number. The same ``seed`` and number of threads give the same result. Raises ``UsageError`` on divergence.
     """
-    import torch
-    from torch import nn
-    from torch.nn.functional import cosine_similarity
-    from tqdm import trange
-
     arrays = (train_features, train_vectors, valid_features, valid_vectors)
     x, t, valid_x, valid_t = (torch.from_numpy(np.asarray(rows, dtype=np.float32)) for rows in arrays)
     centre = x.mean(0)

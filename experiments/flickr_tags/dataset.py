@@ -8,22 +8,27 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
+from data.mirflickr import TaggedPhotos, flickr_ids, label_words
+from data.yfcc100m import default_shards
+from embeddings.decoding import restrict
+from embeddings.images.extract import extract
+from embeddings.images.networks import PACKAGED, PACKAGED_NETWORK, FrozenNetwork, load_network, packaged_weights
+from embeddings.skipgram import SkipGram
+from embeddings.vocabulary import Vocabulary, unit_rows
 from experiments import UsageError
 from experiments.flickr_tags.presets import FeatureSettings, FlickrConfig, PairSettings, WordSettings
 from experiments.runs import engines
 from experiments.runs.engines import Engine
-
-if TYPE_CHECKING:
-    from data.mirflickr import TaggedPhotos
-    from embeddings.images.networks import FrozenNetwork
-    from embeddings.vocabulary import Vocabulary
+from experiments.word_vectors.__main__ import Train, is_made_by, train
+from experiments.word_vectors.cleaning import make_corpus
 
 #: Gives 4096 numbers with this grid.
 MOBILENET, MOBILENET_GRID = "mobilenetv1_100", 2
@@ -76,14 +81,19 @@ class FlickrData:
         parts = f"{self.photos.checksum} {self.network['checksum']} {words.hexdigest()}"
         return hashlib.sha256(parts.encode()).hexdigest()
 
+    @property
+    def notice(self) -> str | None:
+        """What a reader must know of any figure from these data."""
+        untrained = "the image features come from a network with random weights"
+        notices = [self.photos.notice, untrained if self.network["weights"] == "random" else None]
+        return "; ".join(notice.rstrip(".") for notice in notices if notice) or None
+
 
 # ---- tags, pairs, splits
 
 
 def tags_of(photos: TaggedPhotos, annotations: str) -> tuple[tuple[str, ...], ...]:
     """Return the user tags of each photo, then the words of its annotations that are not among them (section 4.2)."""
-    from data.mirflickr import label_words
-
     none: list[tuple[str, ...]] = [()] * len(photos.tags)
     labels = {"potential": photos.annotations, "relevant": photos.relevant, "none": none}[annotations]
     return tuple(
@@ -100,15 +110,14 @@ def split(pairs_of_image: Sequence[int], settings: PairSettings) -> Splits:
     """
     counts = np.asarray(pairs_of_image, dtype=np.int64)
     before = np.cumsum(counts) - counts
-    most = int(settings.train_share * len(counts))
-    train = min(most, int(np.searchsorted(before, settings.train)))
-    valid = train + (len(counts) - train) // 2
-    if not all(part.sum() for part in (counts[:train], counts[train:valid], counts[valid:])):
+    train = min(int(settings.train_share * len(counts)), int(np.searchsorted(before, settings.train)))
+    parts = np.split(np.arange(len(counts)), [train, train + (len(counts) - train) // 2])
+    if not all(counts[part].sum() for part in parts):
         raise UsageError(
             f"{len(counts)} images with tags cannot be split into training, validation and test images that have tags "
             f"with a vector, with --pairs.train-share {settings.train_share}: take more images, or another share"
         )
-    return Splits(np.arange(train), np.arange(train, valid), np.arange(valid, len(counts)))
+    return Splits(*parts)
 
 
 def make_pairs(tags: Sequence[Sequence[str]], images: np.ndarray, vocabulary: Vocabulary, most: int) -> Pairs:
@@ -118,7 +127,7 @@ def make_pairs(tags: Sequence[Sequence[str]], images: np.ndarray, vocabulary: Vo
     return Pairs(both[:, 0].copy(), both[:, 1].copy())
 
 
-# ---- scales
+# ---- features
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +138,18 @@ class Scale:
     length: float
     mean: np.ndarray | None = None
     deviation: np.ndarray | None = None
+
+    @classmethod
+    def fit(cls, train: np.ndarray, settings: FeatureSettings) -> Scale:
+        """Return the scale of ``settings``, with mean and deviation of the training images' features (n, f)."""
+        if settings.scaling in ("none", "unit"):
+            return cls(settings.scaling, settings.length)
+        mean = train.mean(0, dtype=np.float64).astype(np.float32)
+        deviation = np.ones_like(mean)
+        if settings.scaling == "standard":
+            deviation = train.std(0, dtype=np.float64).astype(np.float32)
+            deviation[deviation == 0] = 1  # A constant number stays zero.
+        return cls(settings.scaling, settings.length, mean, deviation)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Return ``features`` (n, f) scaled, float32; ``UsageError`` for one that is not finite or zero throughout."""
@@ -141,32 +162,30 @@ class Scale:
         return np.ascontiguousarray(features * np.float32(self.length), dtype=np.float32)
 
 
-def fit_scale(train: np.ndarray, settings: FeatureSettings) -> Scale:
-    """Return the scale of ``settings``, with mean and deviation of the training images' features (n, f)."""
-    if settings.scaling in ("none", "unit"):
-        return Scale(settings.scaling, settings.length)
-    mean = train.mean(0, dtype=np.float64).astype(np.float32)
-    deviation = np.ones_like(mean)
-    if settings.scaling == "standard":
-        deviation = train.std(0, dtype=np.float64).astype(np.float32)
-        deviation[deviation == 0] = 1  # A constant number stays zero.
-    return Scale(settings.scaling, settings.length, mean, deviation)
+def resolve(
+    config: FlickrConfig, photos: TaggedPhotos, root: Path, given: Collection[str] = ()
+) -> tuple[FlickrConfig, FrozenNetwork]:
+    """Return ``config`` with nothing left open, and the frozen network.
 
-
-def scaled_words(vocabulary: Vocabulary, length: float) -> np.ndarray:
-    """Return the word vectors (V, d) float32, each scaled to ``length``; 0 leaves each at its own."""
-    from embeddings.vocabulary import unit_rows
-
-    return unit_rows(vocabulary.vectors) * np.float32(length) if length else vocabulary.vectors
-
-
-# ---- the frozen network
+    Both nets take as many numbers as that network gives, unless their ``condition_dim`` is among the options ``given``.
+    Raises ``UsageError`` where the nets do not fit, or there is nothing to train words on.
+    """
+    if config.words.vectors is None:
+        word_rows(photos, root)  # Before a download.
+    features = resolve_features(config.features, photos, root)
+    network = load_frozen(features)
+    sizes: dict[str, Any] = {
+        name: replace(spec, condition_dim=network.dim)
+        for name, spec in (("generator", config.generator), ("discriminator", config.discriminator))
+        if spec.condition == "real" and f"{name}.condition_dim" not in given
+    }
+    config = replace(config, features=features, **sizes)
+    check_networks(config, network.dim, network.name)
+    return config, network
 
 
 def resolve_features(settings: FeatureSettings, photos: TaggedPhotos, root: Path) -> FeatureSettings:
     """Return ``settings`` with nothing left open: which network, which weights, which grid. Reads no weights."""
-    from embeddings.images.networks import PACKAGED, PACKAGED_NETWORK, packaged_weights
-
     name, weights, random_weights = settings.network, settings.weights, settings.random_weights
     if name == "auto":
         there = sorted((root / "weights").glob("*.safetensors"))
@@ -190,25 +209,31 @@ def resolve_features(settings: FeatureSettings, photos: TaggedPhotos, root: Path
     return replace(settings, network=name, weights=weights, grid=grid, random_weights=random_weights)
 
 
-def resolve(config: FlickrConfig, photos: TaggedPhotos, root: Path) -> FlickrConfig:
-    """Return ``config`` with its features resolved; with the packaged network, nets that take as many numbers."""
-    from embeddings.images.networks import PACKAGED, PACKAGED_DIM
-
-    config = replace(config, features=resolve_features(config.features, photos, root))
-    if config.features.weights != PACKAGED or config.features.grid is not None:
-        return config
-    sizes = {
-        name: replace(spec, condition_dim=PACKAGED_DIM)
-        for name, spec in (("generator", config.generator), ("discriminator", config.discriminator))
-        if spec.condition == "real"
-    }
-    return replace(config, **sizes)  # type: ignore[arg-type]
+def check_networks(config: FlickrConfig, dimension: int, name: str) -> None:
+    """Raise ``UsageError`` unless G and D take features of ``dimension`` numbers, or none, and word vectors alike."""
+    for network, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
+        if spec.condition not in ("real", "none"):
+            raise UsageError(
+                f"{network}.condition is {spec.condition}, but photos have no classes: choose real, for their "
+                "features, or none"
+            )
+        if spec.condition != "none" and spec.condition_dim != dimension:
+            raise UsageError(
+                f"{name} gives {dimension:,} numbers an image, but {network}.condition_dim is {spec.condition_dim:,}: "
+                f"leave --{network}.condition-dim out, or take another network or --features.grid"
+            )
+    if config.generator.condition == "none" != config.discriminator.condition:
+        raise UsageError("generator.condition is none, but not D's: set --discriminator.condition none as well")
+    made, taken = config.generator.output_dim, config.discriminator.input_dim
+    if made != taken:
+        raise UsageError(
+            f"generator.output_dim is {made} and discriminator.input_dim {taken}: both are the size of a word vector, "
+            "so set the two alike"
+        )
 
 
 def load_frozen(settings: FeatureSettings) -> FrozenNetwork:
     """Return the network that resolved ``settings`` name."""
-    from embeddings.images.networks import load_network
-
     return load_network(settings.network, settings.weights, settings.grid, settings.random_weights)
 
 
@@ -223,8 +248,6 @@ def features_of(
 
     Features that are all zero have no direction to compare, and are none. A bar is drawn on a terminal.
     """
-    from embeddings.images.extract import extract
-
     compute = engines.run_passes if engine == "ray" else None
     found = extract(network, paths, cache, device=device, progress=sys.stderr.isatty(), compute=compute)
     kept = found.vectors.any(1)
@@ -240,8 +263,6 @@ def word_rows(photos: TaggedPhotos, root: Path) -> list[Path]:
 
     Raises ``UsageError`` when there are none.
     """
-    from data.yfcc100m import default_shards
-
     place = photos.folder if photos.embedded else root
     if not (shards := default_shards(place)):
         raise UsageError(
@@ -252,26 +273,22 @@ def word_rows(photos: TaggedPhotos, root: Path) -> list[Path]:
 
 
 def word_vectors(
-    settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path, engine: Engine = "local"
+    settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path, engine: Engine
 ) -> Vocabulary:
     """Return the vocabulary of the file that is named, else of skip-gram on YFCC100M rows (``word_rows``).
 
     Corpus and vectors are kept in ``folder`` and used again; ``engine`` cleans the corpus. Raises ``UsageError`` when
-    the vectors are not of ``dimension`` numbers, or nothing is there to train them on.
+    the vectors are not of ``dimension`` numbers.
     """
-    from embeddings.vocabulary import Vocabulary
-
     source = settings.vectors or train_words(settings, dimension, photos, root, folder, engine)
     vocabulary = Vocabulary.load(source)
-    if settings.centred:
-        vocabulary = centred(vocabulary)
     found = vocabulary.vectors.shape[1]
     if found != dimension:
         raise UsageError(
             f"{source} holds vectors of {found} numbers, but generator.output_dim is {dimension}: set "
             f"--generator.output-dim {found} and --discriminator.input-dim {found}, or take other vectors"
         )
-    return vocabulary
+    return centred(vocabulary) if settings.centred else vocabulary
 
 
 def centred(vocabulary: Vocabulary) -> Vocabulary:
@@ -280,8 +297,6 @@ def centred(vocabulary: Vocabulary) -> Vocabulary:
     A word that points exactly as the mean does keeps its vector. Similar in spirit to Mu and Viswanath (2018), whose
     further components stay.
     """
-    from embeddings.vocabulary import Vocabulary, unit_rows
-
     units = unit_rows(vocabulary.vectors)
     moved = units - units.mean(0, dtype=np.float64).astype(np.float32)
     moved = np.where(moved.any(1, keepdims=True), moved, units)
@@ -291,20 +306,13 @@ def centred(vocabulary: Vocabulary) -> Vocabulary:
 
 
 def train_words(
-    settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path, engine: Engine = "local"
+    settings: WordSettings, dimension: int, photos: TaggedPhotos, root: Path, folder: Path, engine: Engine
 ) -> Path:
     """Train word vectors on the rows that belong to ``photos``, unless it was done before; return their file.
 
     The rows of the photos themselves are left out where their ids on Flickr are known: the words of a held-out photo
     are not to be learnt from its own caption.
     """
-    from filelock import FileLock
-
-    from data.mirflickr import flickr_ids
-    from embeddings.skipgram import SkipGram
-    from experiments.word_vectors.__main__ import Train, is_made_by, train
-    from experiments.word_vectors.cleaning import make_corpus
-
     shards = word_rows(photos, root)
     if photos.embedded:  # By what the rows are: all scenes of a version have the same, however many are rendered.
         key = b"".join(shard.read_bytes() for shard in shards)
@@ -338,8 +346,6 @@ def set_name(photos: TaggedPhotos) -> str:
 
 def decoding_vocabulary(vocabulary: Vocabulary, config: FlickrConfig) -> Vocabulary:
     """Return the words that can be generated: those seen ``decoding.min_count`` times, where the counts are known."""
-    from embeddings.decoding import restrict
-
     return vocabulary if vocabulary.counts is None else restrict(vocabulary, config.decoding.min_count)
 
 
@@ -348,6 +354,7 @@ def decoding_vocabulary(vocabulary: Vocabulary, config: FlickrConfig) -> Vocabul
 
 def prepare(
     config: FlickrConfig,
+    network: FrozenNetwork,
     photos: TaggedPhotos,
     root: Path,
     cache: Path,
@@ -356,18 +363,14 @@ def prepare(
     limit: int | None = None,
     engine: Engine = "local",
 ) -> FlickrData:
-    """Return everything that training needs; the features of ``config`` are resolved (``resolve_features``).
+    """Return everything that training needs, from what ``resolve`` returned.
 
-    Mistakes are looked for before what takes long: downloads, training of words, features, in this order.
-    ``cache`` holds features and word vectors of all runs; ``limit`` takes only the first so many photos with a tag.
-    ``engine`` cleans the corpus and computes the features.
+    Mistakes are looked for before what takes long: training of words, features, in this order. ``cache`` holds features
+    and word vectors of all runs; ``limit`` takes only the first so many photos with a tag. ``engine`` cleans the corpus
+    and computes the features.
     """
     tags = tags_of(photos, config.pairs.annotations)
     tagged = [i for i, of_image in enumerate(tags) if of_image][:limit]
-    if config.words.vectors is None:
-        word_rows(photos, root)
-    network = load_frozen(config.features)
-    check_networks(config, network.dim, network.name)
     vocabulary = word_vectors(config.words, config.generator.output_dim, photos, root, cache / "word-vectors", engine)
     allowed = len(decoding_vocabulary(vocabulary, config))
     if config.decoding.neighbours > allowed:
@@ -375,8 +378,8 @@ def prepare(
             f"decoding.neighbours is {config.decoding.neighbours:,}, but only {allowed:,} words are left: lower it "
             f"or --decoding.min-count (now {config.decoding.min_count:,})"
         )
-    outside = sum(tag not in vocabulary for i in tagged for tag in tags[i])
     total = sum(len(tags[i]) for i in tagged)
+    outside = sum(tag not in vocabulary for i in tagged for tag in tags[i])
     if outside == total:
         raise UsageError(
             f"none of the {total:,} tags is among the {len(vocabulary):,} words that have a vector: lower "
@@ -389,7 +392,7 @@ def prepare(
     rows = np.array(tagged, dtype=np.int64)[seen]
     kept = tuple(tags[i] for i in rows.tolist())
     splits = split([sum(tag in vocabulary for tag in of_image) for of_image in kept], config.pairs)
-    scale = fit_scale(features[splits.train], config.features)
+    scale = Scale.fit(features[splits.train], config.features)
     return FlickrData(
         photos=photos,
         rows=rows,
@@ -409,34 +412,3 @@ def prepare(
             "images not readable": len(skipped),
         },
     )
-
-
-def notice_of(data: FlickrData) -> str | None:
-    """Return what a reader must know of any figure from these data: about the photos, and an untrained network."""
-    untrained = "the image features come from a network with random weights"
-    notices = [data.photos.notice, untrained if data.network["weights"] == "random" else None]
-    return "; ".join(notice.rstrip(".") for notice in notices if notice) or None
-
-
-def check_networks(config: FlickrConfig, dimension: int, name: str) -> None:
-    """Raise ``UsageError`` unless G and D take features of ``dimension`` numbers, or none, and word vectors alike."""
-    for network, spec in (("generator", config.generator), ("discriminator", config.discriminator)):
-        if spec.condition not in ("real", "none"):
-            raise UsageError(
-                f"{network}.condition is {spec.condition}, but photos have no classes: choose real, for their "
-                "features, or none"
-            )
-        if spec.condition != "none" and spec.condition_dim != dimension:
-            raise UsageError(
-                f"{name} gives {dimension:,} numbers an image, but {network}.condition_dim is {spec.condition_dim:,}: "
-                f"set --generator.condition-dim {dimension} and --discriminator.condition-dim {dimension}, or take "
-                "another network or --features.grid"
-            )
-    if config.generator.condition == "none" != config.discriminator.condition:
-        raise UsageError("generator.condition is none, but not D's: set --discriminator.condition none as well")
-    made, taken = config.generator.output_dim, config.discriminator.input_dim
-    if made != taken:
-        raise UsageError(
-            f"generator.output_dim is {made} and discriminator.input_dim {taken}: both are the size of a word vector, "
-            "so set the two alike"
-        )

@@ -9,11 +9,19 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import torch
 
+from cgan.devices import seeded
+from cgan.loop import Estimate
+from cgan.networks import Generator
+from cgan.trainer import Trainer
+from embeddings import EmbeddingError
+from embeddings.decoding import decode
+from embeddings.vocabulary import Vocabulary
 from experiments import UsageError
 from experiments.flickr_tags import baselines, one_to_many
 from experiments.flickr_tags.baselines import Rankings, Regressor
@@ -27,19 +35,11 @@ from experiments.flickr_tags.measures import (
     precision,
     sample_diversity,
 )
+from experiments.flickr_tags.output import write_figures
 from experiments.flickr_tags.presets import FlickrConfig
 from experiments.runs.folder import environment
 from experiments.runs.records import FlickrResult, MethodMeasures
 from experiments.runs.training import Run, load_networks, training_end
-
-if TYPE_CHECKING:
-    import torch
-
-    from cgan.loop import Estimate
-    from cgan.networks import Generator
-    from cgan.trainer import Trainer
-    from embeddings.decoding import Decoded
-    from embeddings.vocabulary import Vocabulary
 
 #: Words of a ranking that average precision looks at.
 DEPTH = 100
@@ -74,48 +74,11 @@ def sample_vectors(
     generator: Generator, features: np.ndarray, samples: int, rng: torch.Generator, dropout: bool = False
 ) -> Iterator[np.ndarray]:
     """Yield ``samples`` vectors for each row of ``features`` (n, f), in blocks (b, samples, d)."""
-    import torch
-
     size = max(1, VECTORS_AT_ONCE // samples)
     for start in range(0, len(features), size):
         y = torch.from_numpy(features[start : start + size]).to(rng.device)
         vectors = generator.sample(y.repeat_interleave(samples, 0), len(y) * samples, rng, dropout=dropout)
         yield vectors.view(len(y), samples, -1).cpu().numpy()
-
-
-@dataclass(frozen=True, eq=False)
-class Tagged:
-    """Rankings of words for n images, what was decoded, and each image's diversity between samples (n,)."""
-
-    rankings: Rankings
-    decoded: Decoded
-    diversity: np.ndarray
-
-
-def tag(
-    generator: Generator,
-    features: np.ndarray,
-    vocabulary: Vocabulary,
-    config: FlickrConfig,
-    rng: torch.Generator,
-    *,
-    words: int = DEPTH,
-    progress: bool = False,
-) -> Tagged:
-    """Return section 4.2's tags of images with scaled ``features``: samples, their nearest words, the commonest."""
-    from embeddings.decoding import decode
-
-    settings = config.decoding
-    diversity = [np.empty(0)]
-
-    def blocks() -> Iterator[np.ndarray]:
-        for block in sample_vectors(generator, features, settings.samples, rng, settings.dropout):
-            if np.isfinite(block).all() and block.any(2).all():  # Otherwise ``decode`` says what is wrong.
-                diversity.append(sample_diversity(block))
-            yield block
-
-    decoded = decode(vocabulary, blocks(), settings.neighbours, words, device=str(rng.device), progress=progress)
-    return Tagged(decoded.rankings(vocabulary), decoded, np.concatenate(diversity))
 
 
 class Estimator:
@@ -128,25 +91,23 @@ class Estimator:
 
     def __call__(self, trainer: Trainer) -> Estimate:
         """Return the estimate of one moment, with the same noise each time: estimates differ by the net alone."""
-        from cgan.devices import seeded
-        from cgan.loop import Estimate
-        from embeddings import EmbeddingError
-
-        rng = seeded(trainer.seed, "estimates", device=self.device)
+        settings, rng = self.config.decoding, seeded(trainer.seed, "estimates", device=self.device)
+        features = self.data.features[self.images]
+        blocks = sample_vectors(trainer.sampler, features, settings.samples, rng, settings.dropout)
+        vectors = np.concatenate(list(blocks))
         try:
-            found = tag(trainer.sampler, self.data.features[self.images], self.vocabulary, self.config, rng)
+            decoded = decode(self.vocabulary, vectors, settings.neighbours, DEPTH, device=str(self.device))
         except EmbeddingError:  # A vector that is zero or not finite: the training has diverged.
             return Estimate(float("nan"), {}, "")
-        truth, at = [self.data.tags[i] for i in self.images.tolist()], self.config.decoding.words
-        score = float(np.nanmean(average_precision(found.rankings, truth, DEPTH)))
-        right, different = float(np.nanmean(precision(found.rankings, truth, at))), distinct(found.rankings, at)
-        diversity = float(np.nanmean(found.diversity)) if self.config.decoding.samples > 1 else 0.0
-        columns = {
-            "valid_average_precision": score,
-            "valid_precision": right,
-            "distinct_tags": different,
-            "diversity": diversity,
+        rankings, at = decoded.rankings(self.vocabulary), settings.words
+        truth = [self.data.tags[i] for i in self.images.tolist()]
+        columns: dict[str, float] = {
+            "valid_average_precision": float(np.nanmean(average_precision(rankings, truth, DEPTH))),
+            "valid_precision": float(np.nanmean(precision(rankings, truth, at))),
+            "distinct_tags": distinct(rankings, at),
+            "diversity": float(np.nanmean(sample_diversity(vectors))) if settings.samples > 1 else 0.0,
         }
+        score, right, different, diversity = columns.values()
         line = (
             f"validation: average precision {score:.3f}, precision at {at} {right:.3f}, {different} different tags, "
             f"diversity {diversity:.2f}"
@@ -197,22 +158,14 @@ def compare(
     """Return each method's measures with bootstrap intervals over images; for baselines also cgan minus baseline."""
     values = {method: per_image(ranking, truth, vocabulary, words, DEPTH) for method, ranking in rankings.items()}
     result = {}
-    for method, ranking in rankings.items():
-        own, difference = values[method], None
+    for method, own in values.items():
+        more = {"diversity": bootstrap(diversity)}
         if method != "cgan":
             # Photo by photo: that some photos are hard for both methods cancels out.
-            difference = bootstrap(values["cgan"]["precision"] - own["precision"])
-        result[method] = MethodMeasures(
-            precision_at_10=bootstrap(own["precision"]),
-            recall_at_10=bootstrap(own["recall"]),
-            f1_at_10=bootstrap(own["f1"]),
-            mean_average_precision=bootstrap(own["average_precision"]),
-            hit_at_10=bootstrap(own["hit"]),
-            best_cosine=bootstrap(own["best_cosine"]),
-            distinct_tags=distinct(ranking, words),
-            diversity=bootstrap(diversity) if method == "cgan" else None,
-            cgan_minus_this_precision=difference,
-        )
+            difference = values["cgan"]["precision_at_10"] - own["precision_at_10"]
+            more = {"cgan_minus_this_precision": bootstrap(difference)}
+        means: dict[str, Any] = {name: bootstrap(of_images) for name, of_images in own.items()}
+        result[method] = MethodMeasures(distinct_tags=distinct(rankings[method], words), **means, **more)
     return result
 
 
@@ -221,31 +174,28 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
 
     With ``pairs.measured_on`` validation, the validation images take the place of the test images.
     """
-    from cgan.devices import seeded
-    from experiments.flickr_tags.output import write_figures, write_word_cloud
-
     images = {name: len(getattr(data.splits, name)) for name in ("train", "valid", "test")}
     if config.pairs.measured_on == "validation":
         data = replace(data, splits=replace(data.splits, test=data.splits.valid))
     folder, record, settings, test = this.folder, this.config, config.decoding, data.splits.test
     end = training_end(folder, this.stopping)
     generator, _, update = load_networks(folder, record, config.generator, config.discriminator)
-    vocabulary, words = taggable(data, config), settings.words
-    rng = seeded(record.seed, "samples")
-    found = tag(generator, data.features[test], vocabulary, config, rng, progress=sys.stderr.isatty())
+    vocabulary, words, x = taggable(data, config), settings.words, data.features[test]
+    vectors = {}
+    for name, dropout in (("cgan", False), ("cgan_dropout", True)):
+        rng = seeded(record.seed, "samples")
+        vectors[name] = np.concatenate(list(sample_vectors(generator, x, settings.samples, rng, dropout)))
+    drawn = vectors["cgan_dropout" if settings.dropout else "cgan"]
+    decoded = decode(vocabulary, drawn, settings.neighbours, DEPTH, progress=sys.stderr.isatty())
+    diversity = sample_diversity(drawn)
     valid_tags = [data.tags[i] for i in data.splits.valid.tolist()]
 
     def score(rankings: Rankings) -> float:
         return float(np.nanmean(average_precision(rankings, valid_tags, DEPTH)))
 
     of_baselines, chosen, regressor = rank_by_baselines(data, vocabulary, record.seed, score)
-    rankings = {"cgan": found.rankings, **of_baselines}
+    rankings = {"cgan": decoded.rankings(vocabulary), **of_baselines}
     truth, user_tags = ([tags[i] for i in test.tolist()] for tags in (data.tags, data.user_tags))
-    vectors = {}
-    for name, dropout in (("cgan", False), ("cgan_dropout", True)):
-        rng = seeded(record.seed, "samples")
-        blocks = sample_vectors(generator, data.features[test], settings.samples, rng, dropout)
-        vectors[name] = np.concatenate(list(blocks))
     result = FlickrResult(
         preset=record.preset,
         stopped_by=end.stopped_by,
@@ -264,8 +214,8 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         highest_precision_user_tags=highest_precision(user_tags, vocabulary, words),
         left_out=data.counts,
         network=data.network,
-        measures=compare(rankings, truth, data.vocabulary, words, found.diversity),
-        measures_user_tags=compare(rankings, user_tags, data.vocabulary, words, found.diversity),
+        measures=compare(rankings, truth, data.vocabulary, words, diversity),
+        measures_user_tags=compare(rankings, user_tags, data.vocabulary, words, diversity),
         one_to_many=one_to_many.compare(
             data, vocabulary, vectors, int(chosen["vote_neighbours"]), chosen["ridge_alpha"], regressor, record.seed
         ),
@@ -277,8 +227,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         notice=record.notice,
         environment=environment(),
     )
-    drawn = vectors["cgan_dropout" if settings.dropout else "cgan"]
-    write_word_cloud(folder.path, data, vocabulary, drawn, f"{record.preset}, {record.dataset.name}")
-    write_figures(this, config, data, found, result, end.history, end.best_epoch)
+    drawn_words = one_to_many.nearest_word(drawn, vocabulary)
+    write_figures(this, config, data, decoded, vocabulary, drawn_words, result, end)
     folder.write_result(result)
     return result

@@ -9,15 +9,12 @@ order. For an image without true tags every measure gives NaN, and the intervals
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from embeddings.vocabulary import Vocabulary, unit_rows
 from experiments.runs.records import Interval
-
-if TYPE_CHECKING:
-    from embeddings.vocabulary import Vocabulary
 
 Rankings = Sequence[Sequence[str]]
 Truth = Sequence[Collection[str]]
@@ -31,9 +28,14 @@ def hits(rankings: Rankings, truth: Truth, at: int) -> np.ndarray:
     return found
 
 
+def of_tagged(values: ArrayLike, truth: Truth) -> np.ndarray:
+    """Return ``values`` (n,), but NaN for images without true tags."""
+    return np.where([bool(true) for true in truth], values, np.nan)
+
+
 def precision(rankings: Rankings, truth: Truth, at: int = 10) -> np.ndarray:
     """Return (n,) in [0, 1]: right tags among the first ``at``, divided by ``at``, also where a ranking is shorter."""
-    return _of_tagged(hits(rankings, truth, at).sum(1) / at, truth)
+    return of_tagged(hits(rankings, truth, at).sum(1) / at, truth)
 
 
 def average_precision(rankings: Rankings, truth: Truth, at: int = 100) -> np.ndarray:
@@ -45,7 +47,8 @@ def average_precision(rankings: Rankings, truth: Truth, at: int = 100) -> np.nda
     """
     right = hits(rankings, truth, at)
     at_place = right.cumsum(1) / np.arange(1, at + 1)
-    return _of_tagged((at_place * right).sum(1) / np.clip(_true_counts(truth), 1, at), truth)
+    true = np.array([len(set(tags)) for tags in truth])
+    return of_tagged((at_place * right).sum(1) / np.clip(true, 1, at), truth)
 
 
 def best_cosine(rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: int = 10) -> np.ndarray:
@@ -55,8 +58,6 @@ def best_cosine(rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: in
     out, and an image without any other gives NaN. Where no ranked tag has a vector, the image gives 0, as unrelated
     words would on average. Methods compare only under the same ``vocabulary``: take the whole one.
     """
-    from embeddings.vocabulary import unit_rows
-
     values = np.full(len(rankings), np.nan)
     for image, (ranking, true) in enumerate(zip(rankings, truth, strict=True)):
         # Sorted, so that a set's order, which changes from process to process, cannot change the last digits.
@@ -73,18 +74,19 @@ def best_cosine(rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: in
 def per_image(
     rankings: Rankings, truth: Truth, vocabulary: Vocabulary, at: int = 10, depth: int = 100
 ) -> dict[str, np.ndarray]:
-    """Return each measure (n,) by name: ``depth`` tags count for average precision, else ``at``.
+    """Return each measure (n,) by its name in ``MethodMeasures``: ``depth`` tags count for average precision, else
+    ``at``.
 
     Recall divides the right tags by the true ones, F1 is the harmonic mean of precision and recall, a hit is whether
     any of the tags is right.
     """
-    right, true = hits(rankings, truth, at).sum(1), _true_counts(truth)
+    right, true = hits(rankings, truth, at).sum(1), np.array([len(set(tags)) for tags in truth])
     return {
-        "precision": precision(rankings, truth, at),
-        "recall": _of_tagged(right / np.maximum(true, 1), truth),
-        "f1": _of_tagged(2 * right / (at + true), truth),
-        "average_precision": average_precision(rankings, truth, depth),
-        "hit": _of_tagged(right > 0, truth),
+        "precision_at_10": precision(rankings, truth, at),
+        "recall_at_10": of_tagged(right / np.maximum(true, 1), truth),
+        "f1_at_10": of_tagged(2 * right / (at + true), truth),
+        "mean_average_precision": average_precision(rankings, truth, depth),
+        "hit_at_10": of_tagged(right > 0, truth),
         "best_cosine": best_cosine(rankings, truth, vocabulary, at),
     }
 
@@ -118,7 +120,7 @@ def sample_diversity(vectors: np.ndarray) -> np.ndarray:
     return np.clip(values, 0, 2)
 
 
-def bootstrap(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> Interval | None:
+def bootstrap(values: np.ndarray) -> Interval | None:
     """Return the mean of ``values`` (n,) over images with its 95% percentile bootstrap interval (Efron, 1979).
 
     NaN values are left out; None where none is left.
@@ -132,15 +134,6 @@ def bootstrap(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> Inter
     mean = float(kept.mean())
     if len(kept) == 1:
         return Interval(value=mean, low=mean, high=mean)
-    rng = np.random.default_rng(seed)
-    found = stats.bootstrap((kept,), np.mean, n_resamples=resamples, method="percentile", rng=rng).confidence_interval
+    rng = np.random.default_rng(0)
+    found = stats.bootstrap((kept,), np.mean, n_resamples=2000, method="percentile", rng=rng).confidence_interval
     return Interval(value=mean, low=float(found.low), high=float(found.high))
-
-
-def _true_counts(truth: Truth) -> np.ndarray:
-    return np.array([len(set(true)) for true in truth], dtype=np.int64)
-
-
-def _of_tagged(values: ArrayLike, truth: Truth) -> np.ndarray:
-    """Return ``values``, but NaN for images without true tags."""
-    return np.where(_true_counts(truth) > 0, values, np.nan)

@@ -9,19 +9,15 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embeddings.vocabulary import Vocabulary, unit_rows
 from experiments.flickr_tags import baselines
 from experiments.flickr_tags.baselines import Regressor, Tags
-from experiments.flickr_tags.dataset import Pairs, make_pairs
+from experiments.flickr_tags.dataset import FlickrData, Pairs, make_pairs
 from experiments.flickr_tags.measures import Truth, bootstrap, sample_diversity
 from experiments.runs.records import SOURCES, CalibrationBin, OneToMany
-
-if TYPE_CHECKING:
-    from embeddings.vocabulary import Vocabulary
-    from experiments.flickr_tags.dataset import FlickrData
 
 #: The words drawn for n photos: n lists of equal length.
 Words = Sequence[Sequence[str]]
@@ -56,18 +52,19 @@ def calibration(words: Words, truth: Truth) -> list[CalibrationBin]:
 
     A bin for each interval of ``EDGES`` that some (photo, word) falls in. A calibrated method has equal numbers.
     """
-    shares, right = list[float](), list[bool]()
-    for drawn, true in zip(words, truth, strict=True):
-        for word, count in sorted(Counter(drawn).items()) if true else ():
-            shares.append(count / len(drawn))
-            right.append(word in true)
-    share, is_right = np.array(shares), np.array(right, dtype=float)
+    found = [
+        (count / len(drawn), word in true)
+        for drawn, true in zip(words, truth, strict=True)
+        if true
+        for word, count in sorted(Counter(drawn).items())
+    ]
+    share, right = np.array(found, dtype=float).reshape(-1, 2).T
     bins = []
     for low, high in pairwise(EDGES):
         here = (share > low) & (share <= high)
         if here.any():
-            mean, true_share = float(share[here].mean()), float(is_right[here].mean())
-            bins.append(CalibrationBin(low=low, high=high, pairs=int(here.sum()), drawn=mean, right=true_share))
+            means = {"drawn": float(share[here].mean()), "right": float(right[here].mean())}
+            bins.append(CalibrationBin(low=low, high=high, pairs=int(here.sum()), **means))
     return bins
 
 
@@ -84,11 +81,8 @@ def similar_tags(
     A tag comes as often as these photos have it; every training photo must have one.
     """
     nearest, _ = baselines.nearest_images(train_features, features, neighbours)
-    drawn = []
-    for row in nearest.tolist():
-        tags = [tag for image in row for tag in sorted(set(train_tags[image]))]
-        drawn.append(rng.choice(tags, samples).tolist())
-    return drawn
+    tags_of = ([tag for image in row for tag in sorted(set(train_tags[image]))] for row in nearest.tolist())
+    return [rng.choice(tags, samples).tolist() for tags in tags_of]
 
 
 def ridge_with_noise(
@@ -131,13 +125,12 @@ def compare(
     (n, samples, d) by source; ``voters`` and ``alpha`` are the settings of the baselines of the same kind,
     ``regressor`` the trained MLP. True tags are those that can be drawn.
     """
-    from embeddings.vocabulary import unit_rows
-
+    drawable = [[tag for tag in tags if tag in vocabulary] for tags in data.tags]
     test = data.splits.test
-    truth = [[tag for tag in data.tags[i] if tag in vocabulary] for i in test.tolist()]
+    truth = [drawable[i] for i in test.tolist()]
     # Training photos that have a tag which can be drawn; ``taggable`` sees to it that there are some.
-    tagged = [i for i in data.splits.train.tolist() if any(tag in vocabulary for tag in data.tags[i])]
-    known = [[tag for tag in data.tags[i] if tag in vocabulary] for i in tagged]
+    tagged = [i for i in data.splits.train.tolist() if drawable[i]]
+    known = [drawable[i] for i in tagged]
     x, test_x, samples = data.features[tagged], data.features[test], next(iter(vectors.values())).shape[1]
     _, means = baselines.mean_tag_vectors(known, data.vocabulary)
     units, rng = unit_rows(data.vocabulary.vectors), np.random.default_rng(seed % 2**64)
@@ -156,4 +149,4 @@ def compare(
     of_words = units[[[data.vocabulary.index(word) for word in row] for row in similar]]
     found["similar"] = measure(similar, sample_diversity(of_words), truth)
     found["real"] = OneToMany(diversity=bootstrap(real_diversity(truth, data.vocabulary)))
-    return {source: found[source] for source in SOURCES if source in found}
+    return {source: found[source] for source in SOURCES}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
+
+import msgspec
 
 from cgan.settings import StoppingSettings, TrainingSettings
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init
 from cgan.specs import parse_layers as layers
 from experiments import UsageError
 from experiments.runs.files import convert_record
+
+#: A run's own copies of its word vectors and of the scale of its features.
+VOCABULARY, SCALE = "vocabulary.bin", "scale.safetensors"
 
 
 @dataclass(frozen=True)
@@ -135,21 +140,13 @@ class FlickrConfig:
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> FlickrConfig:
         """Return what ``as_dict`` wrote; raises ``UsageError`` or ``CganError`` on anything else."""
-        forms: dict[str, Any] = {
-            "training": TrainingSettings,
-            "stopping": StoppingSettings,
-            "pairs": PairSettings,
-            "features": FeatureSettings,
-            "words": WordSettings,
-            "decoding": DecodingSettings,
-            "estimate_images": int,
+        if missing := [each.name for each in fields(cls) if each.name not in record]:
+            raise UsageError(f"settings of a run of flickr-tags lack {missing[0]}; give those of one")
+        nets = {
+            "generator": GeneratorSpec.from_dict(record["generator"]),
+            "discriminator": DiscriminatorSpec.from_dict(record["discriminator"]),
         }
-        try:
-            nets = GeneratorSpec.from_dict(record["generator"]), DiscriminatorSpec.from_dict(record["discriminator"])
-            rest = {name: convert_record(record[name], form, f"settings.{name}") for name, form in forms.items()}
-        except KeyError as error:
-            raise UsageError(f"settings of a run of flickr-tags lack {error}; give those of one") from None
-        return cls(*nets, **rest)
+        return convert_record({**record, **msgspec.to_builtins(nets)}, cls, "settings")
 
 
 def flickr_paper() -> FlickrConfig:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from experiments import UsageError
-from experiments.flickr_tags.presets import FlickrConfig
+from experiments.flickr_tags.presets import SCALE, VOCABULARY, FlickrConfig
 from experiments.runs.cli import parse, run
 from experiments.runs.files import check_output, write_json
 from experiments.runs.folder import RunFolder
@@ -79,7 +79,7 @@ class ScaleRecord:
 
 
 def load_tagger(run: str | Path, weights: Path | None = None) -> Tagger:
-    """Return the tagger of this name, or of the run in this folder.
+    """Return the tagger of this name, or of the run in this folder; ``weights`` are those of the frozen network.
 
     Raises ``UsageError``, ``CganError`` or ``EmbeddingError``.
     """
@@ -89,43 +89,42 @@ def load_tagger(run: str | Path, weights: Path | None = None) -> Tagger:
 
     net = load_generator(run, "flickr-tags")
     record, file = net.config, net.folder.config_path if net.folder else net.source
-    network_checksum = (record.network or {}).get("checksum")
-    if not isinstance(network_checksum, str):
+    checksum = (record.network or {}).get("checksum")
+    if not isinstance(checksum, str):
         raise UsageError(f"{file}: field network.checksum is missing; restore the file, or train again")
     if net.folder is not None:
         config = read_settings(net.folder, record, FlickrConfig.from_dict)
-        vocabulary, tensors, scale_path = read_inputs(net.folder, config)
+        vocabulary, fitted = read_inputs(net.folder, config)
     else:
         assert net.record is not None
-        config, scale_path = FlickrConfig.from_dict(record.settings), Path(f"{net.source}: its scale")
+        config = FlickrConfig.from_dict(record.settings)
         vocabulary = Vocabulary.from_arrays(net.record.words, net.tensors["words"].float().numpy())
-        tensors = {name.removeprefix("scale."): t for name, t in net.tensors.items() if name.startswith("scale.")}
+        fitted = {name.removeprefix("scale."): t for name, t in net.tensors.items() if name.startswith("scale.")}
     if weights is not None:
         config = replace(config, features=replace(config.features, weights=str(weights)))
-    network = load_frozen(config.features)
-    if network.checksum != network_checksum:
+    features = config.features
+    network = load_frozen(features)
+    if network.checksum != checksum:
         raise UsageError(
             f"the weights of {network.name} ({network.weights}) are not those that the run was trained with: name the "
             "right file with --weights"
         )
-    sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    fitted = () if config.features.scaling in ("none", "unit") else ("mean", "deviation")
-    if sizes != dict.fromkeys(fitted, (network.dim,)):
-        raise UsageError(f"{scale_path}: not the scale of this run's features; restore the run's own file")
-    arrays = [tensors[name].numpy() if name in tensors else None for name in ("mean", "deviation")]
-    scale = Scale(config.features.scaling, config.features.length, *arrays)
+    sizes = {name: tuple(tensor.shape) for name, tensor in fitted.items()}
+    needed = () if features.scaling in ("none", "unit") else ("mean", "deviation")
+    if sizes != dict.fromkeys(needed, (network.dim,)):
+        raise UsageError(f"{run}: not the scale of this run's features; restore the run's own {SCALE}")
+    scale = Scale(features.scaling, features.length, **{name: tensor.numpy() for name, tensor in fitted.items()})
     return Tagger(config, record, net.generator, decoding_vocabulary(vocabulary, config), network, scale)
 
 
-def read_inputs(folder: RunFolder, config: FlickrConfig) -> tuple[Vocabulary, dict[str, Tensor], Path]:
-    """Return a run's words, and the tensors and the file of its features' scale, both checked against ``config``."""
+def read_inputs(folder: RunFolder, config: FlickrConfig) -> tuple[Vocabulary, dict[str, Tensor]]:
+    """Return a run's words, and the tensors of its features' scale, both checked against ``config``."""
     from cgan import checkpoint
     from embeddings.vocabulary import Vocabulary
-    from experiments.flickr_tags.__main__ import SCALE, VOCABULARY
 
-    words, scale_path = folder.path / VOCABULARY, folder.path / SCALE
+    words, scale = folder.path / VOCABULARY, folder.path / SCALE
     # Without the vocabulary's JSON, rare words would be generated as well.
-    for needed in (words, words.with_suffix(".json"), scale_path):
+    for needed in (words, words.with_suffix(".json"), scale):
         if not needed.exists():
             raise UsageError(f"{needed}: no such file yet; --resume the run until its first estimate")
     vocabulary = Vocabulary.load(words)
@@ -136,11 +135,11 @@ def read_inputs(folder: RunFolder, config: FlickrConfig) -> tuple[Vocabulary, di
             f"{words} holds vectors of {vocabulary.vectors.shape[1]} numbers, but the run's generator gives "
             f"{config.generator.output_dim}: restore the run's own vocabulary"
         )
-    tensors, values = checkpoint.load(scale_path)
-    kept = checkpoint.convert(values, ScaleRecord, scale_path)
+    tensors, values = checkpoint.load(scale)
+    kept = checkpoint.convert(values, ScaleRecord, scale)
     if (kept.kind, kept.length) != (config.features.scaling, config.features.length):
-        raise UsageError(f"{scale_path}: not the scale of this run's features; restore the run's own file")
-    return vocabulary, tensors, scale_path
+        raise UsageError(f"{scale}: not the scale of this run's features; restore the run's own file")
+    return vocabulary, tensors
 
 
 def tag_photos(
@@ -151,18 +150,22 @@ def tag_photos(
     The noise starts from the seed for every call, so a photo's tags depend on its place among ``paths`` as well.
     """
     from cgan.devices import seeded
+    from embeddings.decoding import decode
     from experiments.flickr_tags.dataset import features_of
-    from experiments.flickr_tags.evaluate import tag
+    from experiments.flickr_tags.evaluate import sample_vectors
 
     features, rows, skipped = features_of(tagger.network, paths, device=device)
     if not len(rows):
         return {}, skipped
-    generator, y, rng = tagger.generator.to(device), tagger.scale(features), seeded(seed, "tags", device=device)
-    found = tag(generator, y, tagger.vocabulary, tagger.config, rng, words=top, progress=sys.stderr.isatty())
-    shares = found.decoded.shares.tolist()
+    settings, rng = tagger.config.decoding, seeded(seed, "tags", device=device)
+    generator, y = tagger.generator.to(device), tagger.scale(features)
+    blocks = sample_vectors(generator, y, settings.samples, rng, settings.dropout)
+    progress = sys.stderr.isatty()
+    found = decode(tagger.vocabulary, blocks, settings.neighbours, top, device=device, progress=progress)
+    shares = found.shares.tolist()
     return {
-        str(paths[row]): list(zip(words, share[: len(words)], strict=True))
-        for row, words, share in zip(rows.tolist(), found.rankings, shares, strict=True)
+        str(paths[row]): list(zip(words, share, strict=False))  # A small vocabulary may give fewer words.
+        for row, words, share in zip(rows.tolist(), found.rankings(tagger.vocabulary), shares, strict=True)
     }, skipped
 
 

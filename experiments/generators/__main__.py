@@ -96,7 +96,7 @@ def parts(net: TrainedGenerator) -> tuple[dict[str, Tensor], list[str]]:
         from experiments.flickr_tags.tag import read_inputs
 
         config = FlickrConfig.from_dict(net.config.settings)
-        vocabulary, scale, _ = read_inputs(net.folder, config)
+        vocabulary, scale = read_inputs(net.folder, config)
         vocabulary = decoding_vocabulary(vocabulary, config)
         words = vocabulary.words
         tensors["words"] = torch.from_numpy(vocabulary.vectors).half()

@@ -116,12 +116,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_corpus(command: Corpus) -> None:
     """Clean the metadata and print what became of it."""
+    from data.roots import data_root
+    from data.yfcc100m import FOLDERS, default_shards, find_shards
     from embeddings.corpus import MANIFEST
     from experiments.word_vectors import cleaning
 
     if command.workers < 0:
         raise UsageError(f"--workers {command.workers}: give 0, for one per core, or a number of processes")
-    shards, notice = _shards(command)
+    notice = None
+    if command.sources:
+        shards = find_shards(command.sources)
+    elif shards := default_shards(data_root(command.data_root)):
+        print(f"reading the files in {shards[0].parent}")
+    else:
+        looked = ", ".join(str(data_root(command.data_root) / name) for name in FOLDERS)
+        importing = printed_command("experiments.word_vectors", "import", "glove-wiki-gigaword-200")
+        print(
+            f"NOTE: no YFCC100M metadata (yfcc100m_dataset-0.bz2 and the like) in {looked}: put it there, name its "
+            f"files, or take published vectors: {importing}\nNOTE: {EMBEDDED_NOTICE}."
+        )
+        shards, notice = [embedded_rows(command.corpus.parent)], EMBEDDED_NOTICE
     started = time.monotonic()
     manifest = cleaning.make_corpus(
         shards, command.corpus, notice=notice, workers=command.workers, engine=command.engine
@@ -130,31 +144,10 @@ def make_corpus(command: Corpus) -> None:
         if record.damage:
             print(f"NOTE: {record.name}: {record.damage}; what was readable is in the corpus.")
     print(
-        f"{manifest.rows:,} rows of {_files(shards)} in {time.monotonic() - started:.1f} s: {manifest.lines:,} lines "
-        f"of {manifest.tokens:,} tokens\n{cleaning.skipped(manifest)}\nthe corpus is in {command.corpus}, described "
-        f"in {command.corpus / MANIFEST}"
+        f"{manifest.rows:,} rows of {len(shards)} file{'s' * (len(shards) > 1)} in {time.monotonic() - started:.1f} s: "
+        f"{manifest.lines:,} lines of {manifest.tokens:,} tokens\n{cleaning.skipped(manifest)}\n"
+        f"the corpus is in {command.corpus}, described in {command.corpus / MANIFEST}"
     )
-
-
-def _shards(command: Corpus) -> tuple[list[Path], str | None]:
-    """Return the files to read, and what must be said wherever their words are shown; print which they are."""
-    from data.roots import data_root
-    from data.yfcc100m import FOLDERS, default_shards, find_shards
-
-    if command.sources:
-        return find_shards(command.sources), None
-    root = data_root(command.data_root)
-    shards = default_shards(root)
-    if shards:
-        print(f"reading {_files(shards)} of {shards[0].parent}")
-        return shards, None
-    looked = ", ".join(str(root / name) for name in FOLDERS)
-    importing = printed_command("experiments.word_vectors", "import", "glove-wiki-gigaword-200")
-    print(
-        f"NOTE: no YFCC100M metadata (yfcc100m_dataset-0.bz2 and the like) in {looked}: put it there, name its files, "
-        f"or take published vectors: {importing}\nNOTE: {EMBEDDED_NOTICE}."
-    )
-    return [embedded_rows(command.corpus.parent)], EMBEDDED_NOTICE
 
 
 def embedded_rows(folder: Path) -> Path:
@@ -169,10 +162,6 @@ def embedded_rows(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(path, bz2.compress("".join(f"{row}\n" for row in caption_rows(seed=1)).encode()))
     return path
-
-
-def _files(shards: Sequence[Path]) -> str:
-    return f"{len(shards)} file{'s' if len(shards) > 1 else ''}"
 
 
 def train(command: Train) -> None:
@@ -258,11 +247,10 @@ def show_nearest(command: Nearest) -> None:
     _print_notice(vocabulary.describe_left_out())
     corpus = vocabulary.info.get("corpus")
     _print_notice(corpus.get("notice") if isinstance(corpus, dict) else None)
-    words = list(command.words)
+    words, most = list(command.words), min(command.top, len(vocabulary))
     if not words and vectors is None:
         words = [word for word in vocabulary.words if len(word) >= 4][:10] or vocabulary.words[:10]
     ranks = [vocabulary.index(word) for word in words]
-    most = min(command.top, len(vocabulary))
     if words:
         # One more than asked for: a word's nearest is itself.
         found = vocabulary.nearest(vocabulary.vectors[ranks], min(most + 1, len(vocabulary)), command.device)
@@ -276,12 +264,11 @@ def show_nearest(command: Nearest) -> None:
 
 
 def _print_table(title: str, vocabulary: Vocabulary, ranks: np.ndarray, cosines: np.ndarray) -> None:
-    words = [vocabulary.words[rank] for rank in ranks]
+    words, counts = [vocabulary.words[rank] for rank in ranks], vocabulary.counts
     width = max([8, *map(len, words)])
-    print(f"\n{title}\n  {'word':{width}}  cosine{'' if vocabulary.counts is None else '       count'}")
+    print(f"\n{title}\n  {'word':{width}}  cosine{'' if counts is None else '       count'}")
     for rank, word, cosine in zip(ranks, words, cosines, strict=True):
-        count = "" if vocabulary.counts is None else f"  {vocabulary.counts[rank]:>10,}"
-        print(f"  {word:{width}}  {cosine:6.3f}{count}")
+        print(f"  {word:{width}}  {cosine:6.3f}" + ("" if counts is None else f"  {counts[rank]:>10,}"))
 
 
 def read_vectors(path: Path) -> np.ndarray:

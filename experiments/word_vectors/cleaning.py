@@ -8,25 +8,26 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-import time
+import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from embeddings import corpus
 from embeddings.corpus import Manifest, ShardRecord
 from experiments import UsageError
 from experiments.runs import engines
-from experiments.runs.cli import sentence
 from experiments.runs.engines import Engine
 from experiments.runs.files import write_json
 
-#: Arguments of ``clean_shard`` but for its last, by the shard's name.
+#: Arguments of ``clean_shard`` by the shard's name.
 Jobs = Mapping[str, tuple[Path, str, Path, frozenset[str], ShardRecord | None]]
-Progress = Callable[[int, int], object]
 
 
 def make_corpus(
@@ -61,10 +62,29 @@ def make_corpus(
         except Timeout:
             raise UsageError(f"another corpus command is writing to {folder}: wait for it, or name another") from None
         corpus.remove_unfinished(folder)
-        done = _done_before(folder, paths)
+        before = corpus.read_manifest(folder)
+        if before is not None and before.cleaning != corpus.CLEANING:
+            raise UsageError(f"{folder} holds a corpus of another cleaning: delete it, or name another with --corpus")
+        # What an earlier command finished; ``clean_shard`` checks the files again.
+        done = {record.name: record for record in before.shards} if before else {}
+        if others := sorted(set(done) - set(paths)):
+            raise UsageError(
+                f"{folder} holds a corpus of other files ({others[0]}): name another folder with --corpus, or delete it"
+            )
 
         def write(complete: bool) -> Manifest:
-            manifest = _manifest([done[name] for name in paths if name in done], complete, notice)
+            records = [done[name] for name in paths if name in done]
+            kinds = sum((Counter(record.skipped) for record in records), Counter[str]())
+            manifest = Manifest(
+                cleaning=corpus.CLEANING,
+                complete=complete,
+                notice=notice,
+                rows=sum(record.rows for record in records),
+                lines=sum(record.lines for record in records),
+                tokens=sum(record.tokens for record in records),
+                skipped=dict(sorted(kinds.items())),
+                shards=records,
+            )
             write_json(folder / corpus.MANIFEST, manifest)
             return manifest
 
@@ -91,30 +111,34 @@ def clean_shard(
     folder: Path,
     without: frozenset[str] = frozenset(),
     before: ShardRecord | None = None,
-    progress: Progress = lambda size, rows: None,
 ) -> ShardRecord:
     """Turn one shard into corpus files and return its record.
 
     ``before`` is the record of an earlier time: where input (size, checksum) and output (size) still agree with it, it
-    is returned and nothing is written. ``progress`` is called with the bytes read and the rows gone through.
+    is returned and nothing is written.
     """
+    import pooch
+
     from data.yfcc100m import Tally, read_batches
 
     if before is not None:
-        if _still_holds(before, shard, folder, progress):
+        sizes = {shard: before.size, **{folder / file.name: file.size for file in before.files}}
+        same = all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
+        if same and pooch.file_hash(str(shard), alg="sha256") == before.sha256:
             return before
         for file in before.files:
             (folder / file.name).unlink(missing_ok=True)
     tally = Tally()
 
     def batches() -> Iterator[list[str]]:
-        size = rows = 0
+        size = 0
         for batch in read_batches(shard, tally):
             kept = [record for record in batch if record.photo_id not in without]
             yield [corpus.token_line(record.title, record.description, record.tags) for record in kept]
-            seen = tally.rows + sum(tally.skipped.values())
-            progress(tally.size - size, seen - rows)
-            size, rows = tally.size, seen
+            if _read is not None:
+                with _read:
+                    _read.value += tally.size - size
+            size = tally.size
 
     files = corpus.write_lines(batches(), folder, _stem(name))
     return ShardRecord(
@@ -141,38 +165,8 @@ def _stem(name: str) -> str:
     return re.sub(r"(\.tsv|\.txt)?(\.bz2|\.gz)?$", "", name)
 
 
-def _done_before(folder: Path, names: Collection[str]) -> dict[str, ShardRecord]:
-    """Return what an earlier command finished, by shard name; ``clean_shard`` checks the files again."""
-    manifest = corpus.read_manifest(folder)
-    if manifest is None:
-        return {}
-    if manifest.cleaning != corpus.CLEANING:
-        raise UsageError(f"{folder} holds a corpus of another cleaning: delete it, or name another with --corpus")
-    done = {record.name: record for record in manifest.shards}
-    if others := sorted(set(done) - set(names)):
-        raise UsageError(
-            f"{folder} holds a corpus of other files ({others[0]}): name another folder with --corpus, or delete it"
-        )
-    return done
-
-
-def _manifest(shards: list[ShardRecord], complete: bool, notice: str | None) -> Manifest:
-    kinds = sum((Counter(record.skipped) for record in shards), Counter[str]())
-    return Manifest(
-        cleaning=corpus.CLEANING,
-        complete=complete,
-        notice=notice,
-        rows=sum(record.rows for record in shards),
-        lines=sum(record.lines for record in shards),
-        tokens=sum(record.tokens for record in shards),
-        skipped=dict(sorted(kinds.items())),
-        shards=shards,
-    )
-
-
 def _on_ray(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, ShardRecord]]:
     """Yield each shard's record as a task of Ray finishes it. Raises ``UsageError`` where its files do not arrive."""
-    rows, started = 0, time.monotonic()
     for name, record in engines.run_tasks(clean_shard, jobs, workers):
         for file in record.files:
             path = jobs[name][2] / file.name
@@ -181,71 +175,47 @@ def _on_ray(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, ShardReco
                     f"{path} was written by another machine of the Ray cluster, but is not here: name a --corpus that "
                     "lies on a disk they share"
                 )
-        rows += record.rows
-        bar.set_postfix_str(f"{rows / (time.monotonic() - started):,.0f} rows/s", refresh=False)
         bar.update(record.size)
         yield name, record
+
+
+#: In a process of ``_in_processes``: the bytes that all of them have read, shared with the command for its bar.
+_read: Any = None
 
 
 def _in_processes(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, ShardRecord]]:
     """Do the same by at most ``workers`` processes of this machine (0: one per core), which end with this one."""
     # Spawned, not forked: the same on all systems, and no library's lock is inherited in a bad state.
     context = multiprocessing.get_context("spawn")
-    waiting = list(jobs)
-    working: dict[Connection, tuple[Any, str]] = {}
-    rows, started = 0, time.monotonic()
+    read = context.Value("q")
+    pool = ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(jobs)), context, _start, (read,))
     try:
-        while waiting or working:
-            while waiting and len(working) < (workers or os.cpu_count() or 1):
-                name = waiting.pop(0)
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(sender, *jobs[name]), daemon=True)
-                process.start()
-                sender.close()  # The child alone holds the sending end, so that its death is seen here.
-                working[receiver] = process, name
-            for receiver in cast(list["Connection"], wait(list(working))):
-                name = working[receiver][1]
-                try:
-                    message = receiver.recv()
-                except EOFError:
-                    message = (
-                        f"the process that cleaned {name} was stopped from outside (out of memory?): give the command "
-                        "again to continue, with fewer --workers if it stops again"
-                    )
-                if isinstance(message, str):
-                    raise UsageError(message)
-                if isinstance(message, ShardRecord):
-                    working.pop(receiver)[0].join()
-                    yield name, message
-                else:
-                    rows += message[1]
-                    bar.set_postfix_str(f"{rows / (time.monotonic() - started):,.0f} rows/s", refresh=False)
-                    bar.update(message[0])
+        working = {pool.submit(clean_shard, *job): name for name, job in jobs.items()}
+        while working:
+            for future in wait(working, 0.5, FIRST_COMPLETED).done:
+                yield working.pop(future), future.result()
+            bar.update(read.value - bar.n)
+    except BrokenProcessPool:
+        raise UsageError(
+            "a process that cleaned a file was stopped from outside (out of memory?): give the command again to "
+            "continue, with fewer --workers if it stops again"
+        ) from None
     finally:
-        for process, _ in working.values():
+        for process in multiprocessing.active_children():
             process.terminate()
-            process.join()
+        pool.shutdown(cancel_futures=True)
 
 
-def _work(
-    sender: Connection, shard: Path, name: str, folder: Path, without: frozenset[str], before: ShardRecord | None
-) -> None:
-    """Clean a shard in a child process: send (bytes, rows) on the way, then the record, or a sentence on failure."""
-    try:
-        sender.send(clean_shard(shard, name, folder, without, before, lambda size, rows: sender.send((size, rows))))
-    except (BrokenPipeError, KeyboardInterrupt):  # Nobody is left to take the result.
-        return
-    except OSError as error:
-        sender.send(sentence(error))
+def _start(read: Any) -> None:
+    """Prepare a process: it shares ``read``, and ends when the command ends it, or is no more."""
+    global _read
+    _read = read
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
+    def end_with_parent() -> None:
+        wait_for([parent.sentinel])
+        os._exit(1)
 
-def _still_holds(before: ShardRecord, shard: Path, folder: Path, progress: Progress) -> bool:
-    """Return whether a shard and the corpus files made of it are as an earlier command left them."""
-    import pooch
-
-    made = [(folder / file.name, file.size) for file in before.files]
-    if not all(path.is_file() and path.stat().st_size == size for path, size in [(shard, before.size), *made]):
-        return False
-    same = pooch.file_hash(str(shard), alg="sha256") == before.sha256
-    progress(before.size if same else 0, 0)
-    return same
+    threading.Thread(target=end_with_parent, daemon=True).start()

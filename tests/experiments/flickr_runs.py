@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from data.scenes import write_scenes
+from embeddings.vocabulary import Vocabulary
 
 #: A network of timm's for tests, which gives 64 numbers, and word vectors of 16.
 NETS = (
     "--features.network", "test_vit", "--features.random-weights",
-    "--generator.condition-dim", "64", "--discriminator.condition-dim", "64",
     "--generator.output-dim", "16", "--discriminator.input-dim", "16",
     "--generator.condition-branch", "relu:16,dropout=0.5", "--generator.input-branch", "relu:16,dropout=0.5",
     "--discriminator.condition-branch", "relu:16,dropout=0.5", "--discriminator.input-branch", "relu:16,dropout=0.5",
@@ -23,6 +25,12 @@ IMAGES = 40
 NAME = f"paper-scenes-images{IMAGES}-seed1"
 #: The command line of a small run, but for the folders.
 ARGUMENTS = ("paper", *NETS, *LENGTH, "--images", IMAGES)
+
+
+def write_words(path: Path, words: list[str]) -> None:
+    """Word vectors of 16 numbers, which fit ``NETS``."""
+    vectors = np.random.default_rng(0).standard_normal((len(words), 16)).astype(np.float32)
+    Vocabulary.from_arrays(words, vectors, None).save(path)
 
 
 def folder_of_photos(folder: Path, images: int = 12) -> Path:

@@ -1,16 +1,12 @@
-"""The multimodal experiment as a user types it, on 40 rendered scenes: whole runs, kills, mistakes, hostile tags."""
+"""The multimodal experiment as a user types it, on 40 rendered scenes: whole runs, kills, mistakes."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import html
 import json
-import math
-import re
-import shutil
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,16 +20,10 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import Ridge
 
-from embeddings.vocabulary import Vocabulary
 from experiments.flickr_tags.__main__ import main
 from tests.experiments import commands, flickr_runs
 from tests.experiments.commands import assert_one_sentence, wait_until
 from tests.experiments.conftest import Call, FlickrRun
-
-METHODS = {"cgan", "commonest", "vote", "ridge", "mlp"}
-MEASURES = {
-    "precision_at_10", "recall_at_10", "f1_at_10", "mean_average_precision", "hit_at_10", "best_cosine",
-}  # fmt: skip
 
 
 def result_of(run: FlickrRun) -> dict[str, Any]:
@@ -54,27 +44,22 @@ def test_a_run_leaves_its_folder_and_a_result_with_every_measure(flickr_run: Fli
     pictures = {"curves.png", "precision.png", "precision_user_tags.png", "reliability.png", "words.png"}
     assert names >= {"config.json", "metrics.csv", "checkpoint.safetensors", "best.safetensors", "result.json"}
     assert names >= {"table2.md", "table2.html", "table2.json", "vocabulary.bin", "vocabulary.json"} | pictures
-    assert any(name.startswith("events.out.tfevents") for name in names)
     assert {name for name in names if name.startswith(".")} <= {".lock"}
     for name in pictures:
         Image.open(flickr_run.folder / name).verify()
     assert [int(row["update"]) for row in metrics(flickr_run.folder)] == [20, 80, 160, 240]
-    # Nothing was written into the data root.
-    assert not list(flickr_run.root.iterdir())
+    assert not list(flickr_run.root.iterdir())  # Nothing was written into the data root.
     result = result_of(flickr_run)
-    assert result["status"] == "finished" and result["seed"] == 1 and result["updates"] == 240
     assert result["images"] == {"train": 28, "valid": 6, "test": 6} and result["test_images"] == 6
     best = max(metrics(flickr_run.folder), key=lambda row: float(row["valid_average_precision"]))
     assert result["best_update"] == int(best["update"])
     for against in ("measures", "measures_user_tags"):
-        assert result[against].keys() == METHODS
+        assert result[against].keys() == {"cgan", "commonest", "vote", "ridge", "mlp"}
         for method, row in result[against].items():
-            for name in MEASURES:
-                low, value, high = (row[name][key] for key in ("low", "value", "high"))
-                assert -1 <= low <= value <= high <= 1 and math.isfinite(low + high), (method, name)
+            for interval in filter(lambda value: isinstance(value, dict), row.values()):
+                assert -1 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
             assert (row["diversity"] is not None) == (method == "cgan")
             assert (row.get("cgan_minus_this_precision") is not None) == (method != "cgan")
-    assert {"command", "git_revision", "packages"} <= result["environment"].keys()
     # Every output says that these are no photos.
     assert flickr_run.printed.startswith("NOTE: there are no photos under ")
     tables = [(flickr_run.folder / name).read_text() for name in ("table2.md", "table2.html")]
@@ -212,55 +197,38 @@ def test_the_rows_of_the_result_are_what_the_files_give(flickr_run: FlickrRun) -
     }
     for method, ranked in rankings.items():
         for against, tags in (("measures", files.tags), ("measures_user_tags", files.user_tags)):
-            found: dict[str, list[float]] = {name: [] for name in ("precision", "recall", "best_cosine", "average")}
+            found = defaultdict(list)
             for ranking, true in zip(ranked, [tags[i] for i in files.test], strict=True):
                 if true:
                     right = [place for place, tag in enumerate(ranking, 1) if tag in true]
                     first = sum(place <= 10 for place in right)
-                    found["precision"].append(first / 10)
-                    found["recall"].append(first / len(true))
-                    found["average"].append(sum(i / place for i, place in enumerate(right, 1)) / len(true))
+                    found["precision_at_10"].append(first / 10)
+                    found["recall_at_10"].append(first / len(true))
+                    if method != "cgan":  # Of which only ten words are kept.
+                        average = sum(i / place for i, place in enumerate(right, 1)) / len(true)
+                        found["mean_average_precision"].append(average)
                     if wanted := true & set(files.words):
                         near = files.unit(wanted) @ files.unit(ranking[:10]).T
                         found["best_cosine"].append(near.max(1).mean())
             row = result[against][method]
-            assert row["precision_at_10"]["value"] == pytest.approx(np.mean(found["precision"]), abs=1e-6)
-            assert row["recall_at_10"]["value"] == pytest.approx(np.mean(found["recall"]), abs=1e-6)
-            assert row["best_cosine"]["value"] == pytest.approx(np.mean(found["best_cosine"]), abs=1e-6)
-            if method != "cgan":  # Of which only ten words are kept.
-                assert row["mean_average_precision"]["value"] == pytest.approx(np.mean(found["average"]), abs=1e-6)
+            for name, values in found.items():
+                assert row[name]["value"] == pytest.approx(np.mean(values), abs=1e-6), (method, name)
             assert row["distinct_tags"] == len({tag for ranking in ranked for tag in ranking[:10]})
 
 
 # ---- mistakes
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's own folder of a dozen photos, with word vectors of 16 numbers beside it."""
-    folder = flickr_runs.folder_of_photos(tmp_path_factory.mktemp("own"))
-    words = ["dog", "sea", "sky", "tree", "car", "flower", "cloud", "clouds", "water", "house", *"abcdefghijklmnop"]
-    vectors = np.random.default_rng(0).standard_normal((len(words), 16)).astype(np.float32)
-    Vocabulary.from_arrays(words, vectors, None).save(folder / "words.bin")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_refused_before_anything_long(tmp_path: Path, call: Call, monkeypatch: Any) -> None:
     monkeypatch.delenv("CGAN_DATA", raising=False)
-
-
-def own(dataset: Path, *more: object) -> tuple[object, ...]:
-    return ("paper", *flickr_runs.NETS, *flickr_runs.LENGTH, "--dataset", dataset, *more)
-
-
-def test_what_does_not_fit_is_refused_before_anything_long(photos: Path, tmp_path: Path, call: Call) -> None:
+    photos, runs = flickr_runs.folder_of_photos(tmp_path / "own"), tmp_path / "runs"
     save_file(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "test_vit.safetensors")
-    vectors = ("--words.vectors", photos / "words.bin")
+    flickr_runs.write_words(tmp_path / "words.bin", [*"abcdefghijklmnopqrstuvwxyz"])
+    vectors = ("--words.vectors", tmp_path / "words.bin")
     weights = ("--features.no-random-weights", "--features.weights", tmp_path / "test_vit.safetensors")
     for more, words in (
         ((*vectors, *weights, "--features.network", "test_efficientnet"), ("do not fit timm/test_efficientnet",)),
-        ((*vectors, "--features.network", "test_efficientnet"), ("gives 256 numbers", "--generator.condition-dim 256")),
+        ((*vectors, "--generator.condition-dim", 128), ("gives 64 numbers", "leave --generator.condition-dim out")),
         ((*vectors, "--features.network", "no_such_net"), ("no network is named 'no_such_net'",)),
         (
             (*vectors, "--generator.output-dim", 8, "--discriminator.input-dim", 8),
@@ -271,11 +239,11 @@ def test_what_does_not_fit_is_refused_before_anything_long(photos: Path, tmp_pat
         (("--data-root", tmp_path), ("no YFCC100M metadata", "--words.vectors")),
         ((*vectors, "--name", "a/b"), ("--name",)),
         ((*vectors, "--images", 3), ("--images 3",)),
+        ((*vectors, "--dataset", tmp_path / "none"), ("neither a folder nor a set of photos",)),
     ):
-        assert_one_sentence(call(main, *own(photos, "--runs", tmp_path / "runs", *more)), *words)
-    done = call(main, *own(tmp_path / "none", "--runs", tmp_path / "runs", *vectors))
-    assert_one_sentence(done, "neither a folder nor a set of photos")
-    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+        command = ("paper", *flickr_runs.NETS, "--dataset", photos, "--runs", runs, *more)
+        assert_one_sentence(call(main, *command), *words)
+    assert not list(runs.rglob("*.safetensors"))
 
 
 def test_a_run_that_diverges_is_refused_and_recorded(flickr_run: FlickrRun, call: Call) -> None:
@@ -286,36 +254,3 @@ def test_a_run_that_diverges_is_refused_and_recorded(flickr_run: FlickrRun, call
     result = json.loads((folder / "result.json").read_text())
     assert result["status"] == "diverged" and result["reason"] in done.stderr
     assert not (folder / "table2.html").exists()
-
-
-# ---- a user's own folder
-
-
-def test_hostile_tags_come_out_escaped(photos: Path, tmp_path: Path, call: Call) -> None:
-    """A script as a user tag of every photo and as a word of the vocabulary, so that it can be generated as well."""
-    hostile = "<script>alert(1)</script>"
-    folder = Path(shutil.copytree(photos, tmp_path / "my photos"))
-    for path in (folder / "mirflickr" / "meta" / "tags").iterdir():
-        path.write_text(path.read_text() + f"{hostile}\n")
-    (folder / "mirflickr" / "im3.jpg").write_bytes(b"no image")
-    words = [hostile, *"abcdefghijklmnopqrstuv"]
-    vectors = np.random.default_rng(0).standard_normal((len(words), 16)).astype(np.float32)
-    Vocabulary.from_arrays(words, vectors, None).save(tmp_path / "words.bin")
-    vectors = ("--words.vectors", tmp_path / "words.bin", "--decoding.min-photos", 0)
-    # Every photo has the same one tag in the vocabulary: the preset's learning rate is too high for that.
-    training = ("--training.batch-size", 5, "--training.learning-rate", 0.01, "--stopping.max-updates", 80)
-    done = call(main, *own(folder, "--runs", tmp_path / "runs", *vectors, *training))
-    assert done.returncode == 0, done.stderr
-    assert "im3.jpg is left out: not an image" in done.stdout
-    made = tmp_path / "runs" / "flickr-tags" / "paper-my-photos-seed1"
-    page = (made / "table2.html").read_text()
-    assert "<script" not in page and html.escape(hostile) in page
-    markdown = (made / "table2.md").read_text()
-    assert "<script" not in markdown and "&lt;script&gt;" in markdown
-    table = json.loads((made / "table2.json").read_text())
-    assert all(hostile in row["user_tags"] for row in table["photos"])
-    assert any(hostile in [tag for tag, _ in row["generated"]] for row in table["photos"])
-    result = json.loads((made / "result.json").read_text())
-    assert result["left_out"]["images not readable"] == 1 and result["dataset"]["embedded"] is False
-    # The page needs no other file and no network.
-    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)

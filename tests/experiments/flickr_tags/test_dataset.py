@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from data.mirflickr import TaggedPhotos
 from data.scenes import render_scene
@@ -38,9 +35,8 @@ def made_photos(tags: list[tuple[str, ...]], **changes: Any) -> TaggedPhotos:
     return replace(made, **changes)
 
 
-def made_vocabulary(words: list[str] = WORDS, dimension: int = 8) -> Vocabulary:
-    rng = np.random.default_rng(0)
-    return Vocabulary.from_arrays(words, rng.standard_normal((len(words), dimension)).astype(np.float32), None)
+def made_vocabulary() -> Vocabulary:
+    return Vocabulary.from_arrays(WORDS, np.random.default_rng(0).standard_normal((len(WORDS), 8)), None)
 
 
 def test_tags_are_the_users_then_the_words_of_the_labels() -> None:
@@ -54,35 +50,20 @@ def test_tags_are_the_users_then_the_words_of_the_labels() -> None:
     assert {which: flickr_data.tags_of(made, which) for which in expected} == expected
 
 
-def slow_split(counts: list[int], settings: PairSettings) -> list[list[int]]:
-    """Image by image: it trains as long as pairs are missing and the share is not reached."""
-    train: list[int] = []
-    for image in range(len(counts)):
-        held = sum(counts[i] for i in train)
-        if held >= settings.train or len(train) + 1 > settings.train_share * len(counts):
-            break
-        train.append(image)
-    rest = list(range(len(train), len(counts)))
-    return [train, rest[: len(rest) // 2], rest[len(rest) // 2 :]]
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(st.integers(0, 6), max_size=40),
-    st.integers(1, 120),
-    st.sampled_from([0.1, 0.25, 0.5, 0.7, 0.95]),
+@pytest.mark.parametrize(
+    ("counts", "most", "share", "train", "valid"),
+    [
+        ([2, 0, 3, 1, 1, 1, 1, 1], 1_000, 0.5, 4, 2),  # A share of the images; then halves.
+        ([2, 0, 3, 1, 1, 1, 1, 1], 5, 0.9, 3, 2),  # As many as hold five pairs.
+        ([2, 0, 3, 1, 1, 1, 1, 1], 6, 0.9, 4, 2),
+    ],
 )
-def test_the_first_images_train_and_no_image_is_on_two_sides(counts: list[int], most: int, share: float) -> None:
-    pairs = PairSettings(train=most, train_share=share)
-    expected = slow_split(counts, pairs)
-    if not all(sum(counts[i] for i in part) for part in expected):
-        with pytest.raises(UsageError, match="cannot be split"):
-            flickr_data.split(counts, pairs)
-        return
-    found = flickr_data.split(counts, pairs)
+def test_the_first_images_train(counts: list[int], most: int, share: float, train: int, valid: int) -> None:
+    found = flickr_data.split(counts, PairSettings(train=most, train_share=share))
     parts = [part.tolist() for part in (found.train, found.valid, found.test)]
-    assert parts == expected
-    assert sorted(itertools.chain(*parts)) == list(range(len(counts)))
+    assert parts == [[*range(train)], [*range(train, train + valid)], [*range(train + valid, len(counts))]]
+    with pytest.raises(UsageError, match="cannot be split"):
+        flickr_data.split([3, 0, 0, 0], PairSettings(train=most, train_share=share))
 
 
 def test_pairs_are_the_first_in_the_images_order() -> None:
@@ -99,7 +80,7 @@ def test_scales_are_what_float64_gives(kind: Any) -> None:
     raw = (rng.gamma(0.5, 3.0, (50, 7)) + 1e-3).astype(np.float32)
     raw[:, 3] = 4.0  # A number that never changes has no deviation to divide by.
     train = raw[:30]
-    found = flickr_data.fit_scale(train, FeatureSettings(scaling=kind, length=3.5))(raw)
+    found = flickr_data.Scale.fit(train, FeatureSettings(scaling=kind, length=3.5))(raw)
     exact, exact_train = raw.astype(np.float64), train.astype(np.float64)
     if kind == "standard":
         deviation = exact_train.std(0)
@@ -120,12 +101,10 @@ def test_features_without_a_direction_are_refused(bad: float) -> None:
         flickr_data.Scale("unit", 1.0)(features)
 
 
-def test_words_take_a_length_or_lose_what_all_share() -> None:
+def test_words_lose_what_all_share() -> None:
     vocabulary = made_vocabulary()
     units = vocabulary.vectors.astype(np.float64)
     units = units / np.linalg.norm(units, axis=1, keepdims=True)
-    np.testing.assert_allclose(flickr_data.scaled_words(vocabulary, 5.0), 5 * units, rtol=1e-5)
-    assert np.array_equal(flickr_data.scaled_words(vocabulary, 0.0), vocabulary.vectors)
     found = flickr_data.centred(vocabulary)
     np.testing.assert_allclose(found.vectors, units - units.mean(0), atol=1e-6)
     assert found.words == vocabulary.words
@@ -189,14 +168,8 @@ def test_a_small_corpus_is_passed_over_more_often() -> None:
     assert [flickr_data.epochs_for(count) for count in tokens] == [50, 50, 17, 6, 5, 5]
 
 
-@pytest.mark.parametrize(("name", "expected"), [("scenes (embedded)", "scenes"), ("..", "photos"), ("a/b", "a-b")])
-def test_the_name_of_a_set_becomes_part_of_a_plain_file_name(name: str, expected: str) -> None:
-    assert flickr_data.set_name(made_photos([("dog",)], name=name)) == expected
-
-
-def changed(**changes: Any) -> FlickrConfig:
-    """The paper's preset with ``generator={...}`` and the like."""
-    config = FLICKR_PRESETS["paper"]()
+def changed(config: FlickrConfig, **changes: Any) -> FlickrConfig:
+    """The same with ``generator={...}`` and the like."""
     return replace(config, **{name: replace(getattr(config, name), **fields) for name, fields in changes.items()})
 
 
@@ -210,10 +183,17 @@ def changed(**changes: Any) -> FlickrConfig:
 )
 def test_networks_that_do_not_fit_together_are_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        flickr_data.check_networks(changed(**fields), 4096, "network")
+        flickr_data.check_networks(changed(FLICKR_PRESETS["paper"](), **fields), 4096, "network")
 
 
-def test_the_networks_of_every_preset_fit() -> None:
+def test_the_networks_of_every_preset_take_what_the_frozen_one_gives(tmp_path: Path) -> None:
+    frozen = {"network": "test_vit", "random_weights": True}  # 64 numbers.
+    photos = made_photos([("dog",)])
     for make in FLICKR_PRESETS.values():
-        flickr_data.check_networks(make(), 4096, "network")
-        assert FlickrConfig.from_dict(make().as_dict()) == make()
+        config = make()
+        assert FlickrConfig.from_dict(config.as_dict()) == config
+        config = changed(config, features=frozen, words={"vectors": "words.bin"})
+        found, network = flickr_data.resolve(config, photos, tmp_path)
+        assert found.generator.condition_dim == found.discriminator.condition_dim == network.dim == 64
+    with pytest.raises(UsageError, match=r"gives 64 numbers an image, but generator\.condition_dim is 4,096"):
+        flickr_data.resolve(config, photos, tmp_path, {"generator.condition_dim"})

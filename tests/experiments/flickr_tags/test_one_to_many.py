@@ -97,7 +97,7 @@ def test_words_drawn_often_are_large_and_true_ones_are_coloured(tmp_path: Path) 
     def drawn(words: list[str], tags: list[str]) -> tuple[list[int], bool]:
         """Heights of the lines of text, and whether any is blue."""
         missing = tmp_path / "missing.jpg"
-        word_cloud.draw([word_cloud.PhotoWords(missing, tags, words)], tmp_path / "words.png", "title")
+        word_cloud.draw([(missing, tags, words)], tmp_path / "words.png", "title")
         with Image.open(tmp_path / "words.png") as image:
             pixels = np.asarray(image.convert("RGB")).astype(int)
         ends = np.flatnonzero(np.diff((pixels < 200).any((1, 2)), prepend=False, append=False))
