@@ -122,13 +122,14 @@ class Generator(ConditionalMLP):
         n: int | None = None,
         rng: torch.Generator | int = 0,
         block: int = 2000,
-        dropout: bool = False,
+        dropout: bool | float = False,
     ) -> Tensor:
         """Return a sample for each condition y (n, ...), or ``n`` samples of a generator without: (n, output_dim).
 
         Noise is drawn from ``rng``, a seed or a generator on this network's device. Dropout is off, in training mode as
-        well, unless ``dropout`` is set (the paper does not say which it used); the noise is the same either way, but
-        masks depend on ``block``, the rows computed at a time. Raises ``CganError`` where y and ``n`` do not fit.
+        well, unless ``dropout`` is set (the paper does not say which it used): True for the rates of training, or one
+        rate for all layers that have dropout. The noise is the same either way, but masks depend on ``block``, the
+        rows computed at a time. Raises ``CganError`` where y and ``n`` do not fit.
         """
         device = self.output.weight.device
         if isinstance(rng, int):
@@ -140,18 +141,19 @@ class Generator(ConditionalMLP):
             given = "neither n nor y is given" if y is None else f"n is {n}, but y has {len(y)} rows"
             raise CganError(f"{given}: give one condition for each sample, or n to a generator without conditions")
         training, dropout_layers = self.training, self.dropout_layers()
-        generators = [layer.generator for layer in dropout_layers]
+        before = [(layer.generator, layer.p) for layer in dropout_layers]
         try:
             self.eval()
             for layer in dropout_layers:
-                layer.training, layer.generator = dropout, rng
+                layer.training, layer.generator = dropout is not False, rng
+                layer.p = layer.p if isinstance(dropout, bool) else dropout
             z = sample_noise(self.spec.noise, (n, self.spec.input_dim), rng).to(self.output.weight.dtype)
             blocks = [self(z[i : i + block], None if y is None else y[i : i + block]) for i in range(0, n, block)]
             return torch.cat(blocks)
         finally:
             self.train(training)
-            for layer, generator in zip(dropout_layers, generators, strict=True):
-                layer.generator = generator
+            for layer, (generator, p) in zip(dropout_layers, before, strict=True):
+                layer.generator, layer.p = generator, p
 
 
 class Discriminator(ConditionalMLP):

@@ -49,7 +49,10 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SI
 
 #: What ``--publish`` copies of a run: texts without folders of this machine, and files as they are.
 TEXTS = ("config.json", "result.json", "metrics.csv")
-PICTURES = ("samples.png", "curves.png", "precision.png", "precision_user_tags.png", "reliability.png", "table2.md")
+PICTURES = (
+    *("samples.png", "curves.png", "precision.png", "precision_user_tags.png", "reliability.png", "trade_off.png"),
+    "table2.md",
+)
 
 
 @dataclass(frozen=True)

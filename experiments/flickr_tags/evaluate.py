@@ -38,7 +38,7 @@ from experiments.flickr_tags.measures import (
 from experiments.flickr_tags.output import write_figures
 from experiments.flickr_tags.presets import FlickrConfig
 from experiments.runs.folder import environment
-from experiments.runs.records import FlickrResult, MethodMeasures
+from experiments.runs.records import DrawnAt, FlickrResult, MethodMeasures
 from experiments.runs.training import Run, load_networks, training_end
 
 #: Words of a ranking that average precision looks at.
@@ -47,6 +47,8 @@ DEPTH = 100
 VECTORS_AT_ONCE = 20_000
 #: Numbers of nearest training images from which validation chooses that of the voting baseline.
 VOTERS = (5, 10, 20, 40, 80)
+#: Rates of G's dropout while drawing that are compared; 0 is off.
+DROPOUT_RATES = (0.0, 0.25, 0.5, 0.65, 0.75, 0.85, 0.92, 0.96)
 #: Share of the training photos that makes a word a tag, where that is fewer than ``decoding.min_photos``.
 FEW_PHOTOS = 0.02
 
@@ -71,7 +73,7 @@ def taggable(data: FlickrData, config: FlickrConfig) -> Vocabulary:
 
 
 def sample_vectors(
-    generator: Generator, features: np.ndarray, samples: int, rng: torch.Generator, dropout: bool = False
+    generator: Generator, features: np.ndarray, samples: int, rng: torch.Generator, dropout: bool | float = False
 ) -> Iterator[np.ndarray]:
     """Yield ``samples`` vectors for each row of ``features`` (n, f), in blocks (b, samples, d)."""
     size = max(1, VECTORS_AT_ONCE // samples)
@@ -93,7 +95,7 @@ class Estimator:
         """Return the estimate of one moment, with the same noise each time: estimates differ by the net alone."""
         settings, rng = self.config.decoding, seeded(trainer.seed, "estimates", device=self.device)
         features = self.data.features[self.images]
-        blocks = sample_vectors(trainer.sampler, features, settings.samples, rng, settings.dropout)
+        blocks = sample_vectors(trainer.sampler, features, settings.samples, rng, settings.drawing_dropout)
         vectors = np.concatenate(list(blocks))
         try:
             decoded = decode(self.vocabulary, vectors, settings.neighbours, DEPTH, device=str(self.device))
@@ -169,6 +171,36 @@ def compare(
     return result
 
 
+def trade_off(
+    generator: Generator, config: FlickrConfig, data: FlickrData, vocabulary: Vocabulary, seed: int
+) -> list[DrawnAt]:
+    """Return what samples of the validation photos are at each of ``DROPOUT_RATES``; () of a net without dropout."""
+    images, settings = data.splits.valid[: config.estimate_images], config.decoding
+    tags = [data.tags[i] for i in images.tolist()]
+    taggable_tags = [[tag for tag in of_image if tag in vocabulary] for of_image in tags]
+    rows = []
+    for rate in DROPOUT_RATES if generator.has_dropout else ():
+        rng = seeded(seed, "samples")
+        blocks = sample_vectors(generator, data.features[images], settings.samples, rng, rate or False)
+        vectors = np.concatenate(list(blocks))
+        words = one_to_many.nearest_word(vectors, vocabulary)
+        found = one_to_many.measure(words, sample_diversity(vectors), taggable_tags)
+        rankings = decode(vocabulary, vectors, settings.neighbours, DEPTH).rankings(vocabulary)
+        if found.diversity is None or found.coverage is None or found.correctness is None:
+            return []  # One sample a photo, or no photo with a tag that can be generated.
+        rows.append(
+            DrawnAt(
+                dropout_rate=rate,
+                diversity=found.diversity.value,
+                coverage=found.coverage.value,
+                correctness=found.correctness.value,
+                precision_at_10=float(np.nanmean(precision(rankings, tags, settings.words))),
+                mean_average_precision=float(np.nanmean(average_precision(rankings, tags, DEPTH))),
+            )
+        )
+    return rows
+
+
 def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResult:
     """Tag the test images by the net of the stopping point and by the baselines; write tables, figures, the result.
 
@@ -182,7 +214,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
     generator, _, update = load_networks(folder, record, config.generator, config.discriminator)
     vocabulary, words, x = taggable(data, config), settings.words, data.features[test]
     vectors = {}
-    for name, dropout in (("cgan", False), ("cgan_dropout", True)):
+    for name, dropout in (("cgan", False), ("cgan_dropout", settings.dropout_rate or True)):
         rng = seeded(record.seed, "samples")
         vectors[name] = np.concatenate(list(sample_vectors(generator, x, settings.samples, rng, dropout)))
     drawn = vectors["cgan_dropout" if settings.dropout else "cgan"]
@@ -219,6 +251,7 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         one_to_many=one_to_many.compare(
             data, vocabulary, vectors, int(chosen["vote_neighbours"]), chosen["ridge_alpha"], regressor, record.seed
         ),
+        trade_off=trade_off(generator, config, data, vocabulary, record.seed),
         baselines=chosen,
         device=record.device,
         precision=record.precision,

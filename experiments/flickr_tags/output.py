@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from experiments.flickr_tags.presets import FlickrConfig
 from experiments.runs.folder import Result
-from experiments.runs.records import METHODS, SOURCES, DivergedResult, FlickrResult
+from experiments.runs.records import METHODS, SOURCES, DivergedResult, DrawnAt, FlickrResult
 from experiments.runs.training import Run, TrainingEnd
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def write_figures(
     figures.curves(end.history, folder / "curves.png", chosen=end.best_epoch, panels=panels, title=title)
     bins = {SOURCES[source]: row.calibration for source, row in (result.one_to_many or {}).items() if row.calibration}
     figures.reliability(bins, folder / "reliability.png", title=f"Are words drawn often also right often? — {name}")
+    if rows_drawn := result.trade_off:
+        draw_trade_off(rows_drawn, folder / "trade_off.png", f"What do different samples cost? — {name}")
     for measures, file, what in (
         (result.measures, "precision.png", "user tags and annotations"),
         (result.measures_user_tags, "precision_user_tags.png", "user tags alone"),
@@ -103,6 +106,27 @@ def write_figures(
             figures.interval_bars(bars, folder / file, axis=axis, title=f"Which method tags best? — {name}")
     if result.weights is not None:
         figures.stamp(folder.glob("*.png"), result.weights)
+
+
+def draw_trade_off(rows: Sequence[DrawnAt], path: Path, title: str) -> None:
+    """Draw the measures of samples against their diversity, a point a rate of dropout while drawing."""
+    from experiments.runs import figures
+
+    figure = figures.new_figure(8, 4.5)
+    plot = figure.subplots()
+    labels = {
+        "coverage": "coverage: share of a photo's tags that are drawn",
+        "correctness": "correctness: share of the samples that are one of its tags",
+        "precision_at_10": "precision at 10",
+    }
+    diversity = [row.diversity for row in rows]
+    for number, (measure, label) in enumerate(labels.items()):
+        figures.line(plot, diversity, [getattr(row, measure) for row in rows], number, label, marker=".")
+    for row in rows:
+        plot.annotate(f"{row.dropout_rate:g}", (row.diversity, row.coverage), xytext=(0, 5), textcoords="offset points")
+    plot.set_xlabel("diversity: mean cosine distance between a photo's samples; the numbers are rates of dropout")
+    figures.finish(plot, "mean over validation photos")
+    figures.save(figure, path, title)
 
 
 def spread(count: int, shown: int) -> list[int]:

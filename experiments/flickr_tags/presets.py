@@ -102,6 +102,8 @@ class DecodingSettings:
     """Only words seen so often can come out, where the counts are known (section 4.2's vocabulary)."""
     dropout: bool = False
     """Leave G's dropout on while drawing. Open in the paper."""
+    dropout_rate: float | None = None
+    """Its rate while drawing; None: as in training. The higher, the more the samples of a photo differ."""
     min_photos: int = 10
     """Only words that so many training photos (2% of them, if that is fewer) have as a tag can come out; 0: any word.
     Words of titles and descriptions that are no tags (its, some) crowd out tags. Not in the paper."""
@@ -112,6 +114,15 @@ class DecodingSettings:
                 raise UsageError(f"decoding.{name} is {getattr(self, name)}: it must be at least 1")
         if self.min_photos < 0:
             raise UsageError(f"decoding.min_photos is {self.min_photos}: it must not be negative")
+        if self.dropout_rate is not None and not (self.dropout and 0 < self.dropout_rate < 1):
+            raise UsageError(
+                f"decoding.dropout_rate is {self.dropout_rate}: give one between 0 and 1, with --decoding.dropout"
+            )
+
+    @property
+    def drawing_dropout(self) -> bool | float:
+        """What ``Generator.sample`` is given as ``dropout``."""
+        return (self.dropout_rate or True) if self.dropout else False
 
 
 @dataclass(frozen=True)
@@ -214,9 +225,17 @@ def flickr_matching_aware() -> FlickrConfig:
     )
 
 
+def flickr_many_tags() -> FlickrConfig:
+    """As matching-aware, but three quarters of G's units are dropped while drawing: one photo, many different words."""
+    # Of eight rates the one whose samples differ most nearly as a photo's real tags do (docs/one-to-many.md).
+    config = flickr_matching_aware()
+    return replace(config, decoding=replace(config.decoding, dropout=True, dropout_rate=0.75))
+
+
 #: Presets of ``python -m experiments.flickr_tags`` by name.
 FLICKR_PRESETS = {
     "paper": flickr_paper,
     "paper-literal": flickr_paper_literal,
     "matching-aware": flickr_matching_aware,
+    "many-tags": flickr_many_tags,
 }

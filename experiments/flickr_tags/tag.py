@@ -159,7 +159,7 @@ def tag_photos(
         return {}, skipped
     settings, rng = tagger.config.decoding, seeded(seed, "tags", device=device)
     generator, y = tagger.generator.to(device), tagger.scale(features)
-    blocks = sample_vectors(generator, y, settings.samples, rng, settings.dropout)
+    blocks = sample_vectors(generator, y, settings.samples, rng, settings.drawing_dropout)
     progress = sys.stderr.isatty()
     found = decode(tagger.vocabulary, blocks, settings.neighbours, top, device=device, progress=progress)
     shares = found.shares.tolist()

@@ -58,6 +58,7 @@ ADDED: dict[str, Any] = {
     "estimate.dropout": False,
     "discriminator.pack": 1,
     "decoding.dropout": False,
+    "decoding.dropout_rate": None,
     "stopping.keep": "best",
     "pairs.measured_on": "test",
     "estimate.measured_on": "test",

@@ -323,6 +323,19 @@ class OneToMany:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawnAt:
+    """What the samples of validation photos are with one rate of G's dropout while drawing; means over photos."""
+
+    dropout_rate: Share
+    """0: dropout off."""
+    diversity: Number
+    coverage: Share
+    correctness: Share
+    precision_at_10: Share
+    mean_average_precision: Share
+
+
+@dataclass(frozen=True, kw_only=True)
 class FlickrResult(FinishedResult):
     """``result.json`` of a finished run of the multimodal experiment."""
 
@@ -346,6 +359,8 @@ class FlickrResult(FinishedResult):
     """By method, against user tags alone."""
     one_to_many: dict[str, OneToMany] | None = None
     """By source of words, on the test photos, against user tags and annotations that can be generated."""
+    trade_off: list[DrawnAt] = field(default_factory=list)
+    """What diversity costs: on validation photos, by rate of dropout while drawing."""
     baselines: dict[str, Number]
     """Settings of the baselines, chosen on validation photos."""
     notice: Text | None = None

@@ -177,6 +177,14 @@ def test_samples_with_dropout_spread_as_the_binomial_law_says() -> None:
     assert g.training and g.dropout_layers()[0].training and g.dropout_layers()[0].generator is None
 
 
+def test_a_rate_of_dropout_while_sampling_is_that_of_a_network_with_it() -> None:
+    half, most = (Generator(specs(dropout=p)[0], stream()) for p in (0.5, 0.75))
+    y = torch.arange(40) % CLASSES
+    assert torch.equal(half.sample(y, dropout=0.75), most.sample(y, dropout=True))
+    assert torch.equal(half.sample(y, dropout=True), most.sample(y, dropout=0.5))
+    assert {layer.p for layer in half.dropout_layers()} == {0.5}
+
+
 def test_train_and_eval_switch_dropout_and_sampling_leaves_both_as_they_were() -> None:
     g, y = Generator(specs(dropout=0.5)[0], 1), torch.arange(40) % CLASSES
     z = sample_noise("normal", (40, 3), stream())

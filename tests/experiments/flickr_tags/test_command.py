@@ -41,7 +41,14 @@ def metrics(folder: Path) -> list[dict[str, str]]:
 
 def test_a_run_leaves_its_folder_and_a_result_with_every_measure(flickr_run: FlickrRun) -> None:
     names = {path.name for path in flickr_run.folder.iterdir()}
-    pictures = {"curves.png", "precision.png", "precision_user_tags.png", "reliability.png", "words.png"}
+    pictures = {
+        "curves.png",
+        "precision.png",
+        "precision_user_tags.png",
+        "reliability.png",
+        "trade_off.png",
+        "words.png",
+    }
     assert names >= {"config.json", "metrics.csv", "checkpoint.safetensors", "best.safetensors", "result.json"}
     assert names >= {"table2.md", "table2.html", "table2.json", "vocabulary.bin", "vocabulary.json"} | pictures
     assert {name for name in names if name.startswith(".")} <= {".lock"}
@@ -60,6 +67,9 @@ def test_a_run_leaves_its_folder_and_a_result_with_every_measure(flickr_run: Fli
                 assert -1 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
             assert (row["diversity"] is not None) == (method == "cgan")
             assert (row.get("cgan_minus_this_precision") is not None) == (method != "cgan")
+    assert [row["dropout_rate"] for row in result["trade_off"]] == [0, 0.25, 0.5, 0.65, 0.75, 0.85, 0.92, 0.96]
+    off, *_, most = [row["diversity"] for row in result["trade_off"]]
+    assert 0 <= off < most <= 2
     # Every output says that these are no photos.
     assert flickr_run.printed.startswith("NOTE: there are no photos under ")
     tables = [(flickr_run.folder / name).read_text() for name in ("table2.md", "table2.html")]
@@ -237,6 +247,8 @@ def test_what_does_not_fit_is_refused_before_anything_long(tmp_path: Path, call:
         (("--words.vectors", tmp_path / "none.bin"), ("none.bin", "No such file")),
         ((*vectors, "--decoding.neighbours", 27), ("only 26 words are left",)),
         (("--data-root", tmp_path), ("no YFCC100M metadata", "--words.vectors")),
+        ((*vectors, "--decoding.dropout-rate", 0.7), ("with --decoding.dropout",)),
+        ((*vectors, "--decoding.dropout", "--decoding.dropout-rate", 1), ("between 0 and 1",)),
         ((*vectors, "--name", "a/b"), ("--name",)),
         ((*vectors, "--images", 3), ("--images 3",)),
         ((*vectors, "--dataset", tmp_path / "none"), ("neither a folder nor a set of photos",)),
