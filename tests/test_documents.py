@@ -321,6 +321,19 @@ def test_trials_of_many_tags() -> None:
     assert f"real tags' {trials['diversity'].iloc[-1]:.2f}" in text
 
 
+def test_rates_of_dropout_while_drawing() -> None:
+    table = pd.read_csv(RESULTS / "search" / "many-tags" / "rates.csv")
+    drawn = table[table["noise_scale"] == 1].set_index(["dropout_rate", "settings"]).sort_index()
+    measures, page = ["diversity", "coverage", "correctness"], "docs/one-to-many.md"
+    for rate, both in drawn.groupby(level=0):
+        cells = []
+        for _, found in both.iterrows():
+            cells += [f"{found[measure]:.2f}" for measure in measures] + [f"{found['precision_at_10']:.3f}"]
+        assert row(page, f"{rate:g}" if rate else "off")[1:] == cells, rate
+    scaled = table[table["noise_scale"] == 4]["diversity"]
+    assert "to a diversity of {:.2f} and {:.2f}.".format(*scaled) in " ".join(text_of(page).split())
+
+
 def test_conditional_best_on_features_and_its_earlier_runs() -> None:
     overall = result(BEST[0])["density_coverage"]["features"]["overall"]
     said = "seed 1 has density {density:.2f}, coverage {coverage:.2f}, precision {precision:.2f}, recall {recall:.2f}."
