@@ -350,7 +350,7 @@ def test_conditional_best_on_features_and_its_earlier_runs() -> None:
 
 # Header starts of all tables with numbers: those compared above, and those whose numbers have no test yet.
 CHECKED = ("model | cited", "method |", "model | test", "model | real", "model | dropout off", "seed |", "what is open")
-CHECKED += ("run | update", "against user tags", "path |", "without |", "settings | diversity")
+CHECKED += ("run | update", "against user tags", "path |", "without |", "settings | diversity", "rate while")
 UNCHECKED = ("model | intra-class",)
 
 
