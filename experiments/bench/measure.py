@@ -77,7 +77,6 @@ def measure(path: str, job: Job, repeats: int) -> dict[str, Any]:
         each.call()
         times[each.name].append((timer() - start) / each.share)
     median = {name: statistics.median(own) for name, own in times.items()}
-    ours = median[job.candidates[0].name]
     return {
         "path": path,
         "what": job.what,
@@ -93,10 +92,6 @@ def measure(path: str, job: Job, repeats: int) -> dict[str, Any]:
             }
             for each in job.candidates
         ],
-        "ratios": {
-            "times_faster": {c.name: median[c.name] / ours for c in job.candidates if c.role == "alternative"},
-            "times_the_limit": {c.name: ours / median[c.name] for c in job.candidates if c.role == "limit"},
-        },
     }
 
 
@@ -106,17 +101,18 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
 
     rows = []
     for record in records:
+        ours = record["candidates"][0]["median_s"]
         for each in record["candidates"]:
-            name, seconds, ratios = each["name"], each["median_s"], record["ratios"]
+            name, seconds = each["name"], each["median_s"]
             taken = f"{three_digits(seconds)} s" if seconds >= 1 else f"{three_digits(1e3 * seconds)} ms"
             taken += ", scaled up" if each["scaled"] > 1 else ""
             if each["role"] == "ours":
                 rate = f"{three_digits(record['amount'] / seconds)} {record['unit']}/s"
                 rows.append((record["path"], f"{record['what']}: {name}", taken, rate))
             elif each["role"] == "alternative":
-                rows.append(("", name, taken, f"{ratios['times_faster'][name]:.2f} times ours"))
+                rows.append(("", name, taken, f"{seconds / ours:.2f} times ours"))
             else:
-                rows.append(("", f"limit: {name}", taken, f"ours is {ratios['times_the_limit'][name]:.2f} times this"))
+                rows.append(("", f"limit: {name}", taken, f"ours is {ours / seconds:.2f} times this"))
     return pd.DataFrame(rows, columns=["path", "work", "time", ""]).to_markdown(index=False)
 
 

@@ -21,6 +21,7 @@ from experiments.mnist.presets import MNIST_PRESETS, MnistConfig, on_digits
 from experiments.runs.cli import check_choice, check_name, parse, printed_command, read_preset, run
 from experiments.runs.files import write_json
 from experiments.runs.folder import RunFolder, new_session
+from experiments.runs.records import DatasetRecord
 from experiments.runs.training import resuming_command
 from experiments.search.trials import SEARCH, Places, Plan, Searcher, read_plan, winner
 
@@ -101,8 +102,7 @@ class Command:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        counts = ("trials", "epochs", "grace_epochs", "estimate_epochs", "cpus_per_trial", "parallel")
-        for name in counts:
+        for name in ("trials", "epochs", "grace_epochs", "estimate_epochs", "cpus_per_trial", "parallel"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: at least 1 is needed")
@@ -123,7 +123,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from experiments.search.on_ray import Search
     from experiments.search.space import find_space, parse_space, with_values
 
-    preset, config = find_preset(command)
+    presets, preset = PRESETS[command.experiment], command.preset
+    if preset.endswith(".json"):
+        preset, config, _ = read_preset(preset, presets)
+    else:
+        check_choice(preset, tuple(presets), f"preset of {command.experiment}")
+        config = presets[preset]()
     if command.fast:
         config = with_values(config, FAST_SETTINGS[command.experiment])
     text = command.space or (FAST_SPACE[command.experiment] if command.fast else None)
@@ -139,16 +144,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     with RunFolder(folder).hold():
         plan, notice = open_plan(command, preset, config, record, lengths, places)
         return carry_out(command, Search(plan, space, places, wanted, notice))
-
-
-def find_preset(command: Command) -> tuple[str, MnistConfig | FlickrConfig]:
-    """Return name and settings of the preset, or of a preset's file."""
-    presets = PRESETS[command.experiment]
-    if command.preset.endswith(".json"):
-        name, config, _ = read_preset(command.preset, presets)
-        return name, config
-    check_choice(command.preset, tuple(presets), f"preset of {command.experiment}")
-    return command.preset, presets[command.preset]()
 
 
 def check_lengths(command: Command) -> tuple[int, ...]:
@@ -174,7 +169,7 @@ def open_plan(
     lengths: Sequence[int],
     places: Places,
 ) -> tuple[Plan, str | None]:
-    """Prepare the data; return the plan, new or resumed, and a notice about the data.
+    """Prepare what all trials share; return the plan, new or resumed, and a notice about the data.
 
     Raises ``CganError`` if the search in the folder was started with other settings.
     """
@@ -182,7 +177,8 @@ def open_plan(
 
     from cgan.devices import resolve_device, resolve_precision
     from cgan.loop import same_identity
-    from experiments.search.training import prepare
+    from experiments.mnist.evaluate import digit_classifier
+    from experiments.search.training import load_data
 
     before = read_plan(places.folder) if (places.folder / SEARCH).exists() else None
     # Trials may have GPUs where the command itself has none: what it prepares, it then prepares on the processor.
@@ -194,10 +190,16 @@ def open_plan(
     elif precision == "auto":
         precision = resolve_precision("auto", resolve_device(here)) if here == device else "float32"
 
-    name, images = FAST_DATA[command.experiment] if command.fast else ("auto", None)
-    dataset, asked, notice = prepare(command.dataset or name, command.images or images, config, places, here)
-    if isinstance(config, MnistConfig) and dataset.embedded and preset in MNIST_PRESETS:
-        config = on_digits(config)  # A file's settings hold as they are.
+    fast_name, fast_images = FAST_DATA[command.experiment] if command.fast else ("auto", None)
+    images = command.images or fast_images
+    data, source, _ = load_data(command.dataset or fast_name, images, config, places, here)
+    asked = source.name.removesuffix(" (embedded)")
+    if asked not in ("mnist", "digits", "mirflickr", "flickr-mini", "scenes"):
+        asked = str(source.folder.absolute())
+    if isinstance(config, MnistConfig):
+        digit_classifier(data, places.folder)
+        if source.embedded and preset in MNIST_PRESETS:
+            config = on_digits(config)  # A file's settings hold as they are.
     plan = Plan(
         experiment=command.experiment,
         preset=preset,
@@ -209,7 +211,7 @@ def open_plan(
         grace_epochs=lengths[1],
         estimate_epochs=lengths[2],
         keep=command.keep,
-        dataset=dataset,
+        dataset=DatasetRecord(name=source.name, embedded=source.embedded, checksum=source.checksum, images=images),
         asked=asked,
         device=device,
         precision=precision,
@@ -219,7 +221,7 @@ def open_plan(
     if before:
         same = replace(plan, asked=before.asked, device=before.device, threads=before.threads)
         same_identity(msgspec.to_builtins(before), msgspec.to_builtins(same), places.folder / SEARCH)
-    return plan, notice
+    return plan, source.notice
 
 
 def carry_out(command: Command, search: Search) -> int:
@@ -245,12 +247,12 @@ def carry_out(command: Command, search: Search) -> int:
     search.write()
     if search.received and search.left:
         raise Interrupted(f"stopped and saved; to continue:\n  {resuming_command('experiments.search')}")
-    best = winner(search.trials.values(), plan.column)
+    best = winner(search.trials.values())
     if best is None:
         raise UsageError(f"no trial has a score: {folder / MARKDOWN} says why")
     module = f"experiments.{plan.experiment.replace('-', '_')}"
     print(
-        f"best: trial {best.record.number}, {plan.score_text(best.bests(plan.column)[-1])}; all trials: "
+        f"best: trial {best.record.number}, {plan.score_text(best.bests[-1])}; all trials: "
         f"{folder / MARKDOWN}, {PLOT}\nto train it: {printed_command(module, folder / BEST)}"
     )
     return 0

@@ -13,13 +13,25 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from cgan.loop import collected_signals
+from cgan.loop import TrainingRun, collected_signals
 from experiments import UsageError
 from experiments.runs import engines
+from experiments.runs.folder import CHECKPOINT
 from experiments.search.space import Space, propose
 from experiments.search.summary import write_summary
-from experiments.search.training import TrialRun, failure
-from experiments.search.trials import Places, Plan, State, Trial, TrialRecord, read_trials, stopping_bar, winner
+from experiments.search.training import failure, open_trial
+from experiments.search.trials import (
+    Places,
+    Plan,
+    State,
+    Trial,
+    TrialRecord,
+    read_trial,
+    read_trials,
+    score,
+    stopping_bar,
+    winner,
+)
 
 #: Ray reads these when it is imported or started: no loggers, no advice, no niceness of its own.
 engines.set_environment(
@@ -52,34 +64,42 @@ class SearchTrial(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any]) -> None:
         """Open the trial that ``config`` names at its checkpoint."""
         self.folder = config["places"].trial(config["number"])
-        self.trial: TrialRun | None = None
+        self.training: TrainingRun | None = None
         self.end: dict[str, Any] = {}
         try:
-            self.trial = TrialRun(config["places"], config["number"])
+            self.training = open_trial(config["places"], config["number"])
         except Exception as error:
             self._end(*failure(error, self.folder))
 
     def step(self) -> dict[str, Any]:
         """Train for a while; return the epoch, all estimates if there is a new one, and how it ended if it did."""
-        if self.trial is None:
+        if self.training is None:
             return self.end
-        run, new = self.trial.run, False
+        training, until = self.training, time.monotonic() + SLICE
+        before = len(training.progress.history)
         try:
-            new = self.trial.advance(SLICE)
-            if run.finished:
+            while not training.finished and len(training.progress.history) == before and time.monotonic() < until:
+                training.trainer.step()
+                training.after_update()
+            if training.finished:
                 self._end("finished", "")
         except Exception as error:
             self._end(*failure(error, self.folder))
-        history = {"history": run.progress.history} if new or self.end else {}
-        return {"epoch": run.trainer.epoch, **history, **self.end}
+        history = training.progress.history
+        new = {"history": history} if len(history) > before or self.end else {}
+        return {"epoch": training.trainer.epoch, **new, **self.end}
 
     def _end(self, state: str, reason: str) -> None:
-        self.trial, self.end = None, {"state": state, "reason": reason, "done": True}
+        self.training, self.end = None, {"state": state, "reason": reason, "done": True}
 
     def cleanup(self) -> None:
-        """Save before the process ends, or takes another trial."""
-        if self.trial is not None:
-            self.trial.leave()
+        """Save before the process ends, or takes another trial, unless the trial is over."""
+        if self.training is None:
+            return
+        if read_trial(self.folder).state != "waiting":
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        elif not self.training.finished:
+            self.training.checkpoint()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another trial in the same process."""
@@ -94,7 +114,7 @@ class Search(Searcher):  # type: ignore[misc]
     def __init__(self, plan: Plan, space: Space, places: Places, wanted: int, notice: str | None) -> None:
         super().__init__()
         self.plan, self.space, self.places, self.wanted, self.notice = plan, space, places, wanted, notice
-        self.trials = read_trials(places, plan.column)
+        self.trials = read_trials(places)
         self.waiting = [number for number, trial in self.trials.items() if not trial.over]
         #: Of Ray's trials, by its own names for them.
         self.numbers: dict[str, int] = {}
@@ -114,7 +134,7 @@ class Search(Searcher):  # type: ignore[misc]
             number = self.waiting.pop(0)
         else:
             plan, number = self.plan, max(self.trials, default=0) + 1
-            values = propose(self.space, self.trials.values(), plan.column, plan.searcher, plan.seed, number)
+            values = propose(self.space, self.trials.values(), plan.searcher, plan.seed, number)
             self.trials[number] = Trial(self.places.trial(number), TrialRecord(number, values))
             self.trials[number].write()
         self.numbers[trial_id] = number
@@ -129,8 +149,8 @@ class Search(Searcher):  # type: ignore[misc]
         if "state" in report:
             self.end(trial, report["state"], report["reason"])
         elif new:
-            mine = trial.bests(plan.column)
-            others = [other.bests(plan.column) for other in self.trials.values() if other is not trial]
+            mine = trial.bests
+            others = [other.bests for other in self.trials.values() if other is not trial]
             bar = stopping_bar(mine, others, plan.grace_epochs // plan.estimate_epochs, plan.keep)
             if bar is None or len(mine) >= plan.epochs // plan.estimate_epochs:
                 self.show(trial)
@@ -167,10 +187,10 @@ class Search(Searcher):  # type: ignore[misc]
         parts = [time.strftime("%H:%M:%S"), f"trial {trial.record.number:>3}"]
         if trial.history:
             last = trial.history[-1]
-            parts.append(f"epoch {last['epoch']:>3.0f}  {self.plan.score_text(last[self.plan.column])}")
+            parts.append(f"epoch {last['epoch']:>3.0f}  {self.plan.score_text(score(last))}")
         parts.append(words or f"({self.left} of {self.wanted} trials left)")
-        if (best := winner(self.trials.values(), self.plan.column)) is not None:
-            parts.append(f"(best {best.bests(self.plan.column)[-1]:.4g}, trial {best.record.number})")
+        if (best := winner(self.trials.values())) is not None:
+            parts.append(f"(best {best.bests[-1]:.4g}, trial {best.record.number})")
         print("  ".join(parts), flush=True)
 
 

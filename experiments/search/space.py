@@ -121,13 +121,11 @@ def _parsed(value: Any, now: Any) -> Any:
     return asdict(Init.parse(value)) if isinstance(now, Init) else [asdict(Layer.parse(text)) for text in value.split()]
 
 
-def propose(
-    space: Space, trials: Iterable[Trial], column: str, searcher: Searcher, seed: int, number: int
-) -> dict[str, Any]:
+def propose(space: Space, trials: Iterable[Trial], searcher: Searcher, seed: int, number: int) -> dict[str, Any]:
     """Return settings for trial ``number``, a function of the arguments alone, so that resuming repeats it.
 
     ``tpe`` is Bergstra et al.'s tree-structured Parzen estimator as Optuna has it, given the trials that were stopped
-    (the best ``column`` at each estimate) and of those that train now, and at random for the first ``STARTUP``.
+    (the best score at each estimate) and of those that train now, and at random for the first ``STARTUP``.
     """
     draws = random.Random(f"{seed}/{number}").getrandbits(32)
     with warnings.catch_warnings():
@@ -140,15 +138,14 @@ def propose(
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for trial in trials:
         known = {"finished": TrialState.COMPLETE, "waiting": TrialState.RUNNING}
-        bests = trial.bests(column)
         study.add_trial(
             create_trial(
                 state=known.get(trial.record.state, TrialState.PRUNED),
-                value=bests[-1] if trial.record.state == "finished" else None,
+                value=trial.bests[-1] if trial.record.state == "finished" else None,
                 params=trial.record.values,
                 distributions=space,
                 # A failure has no intermediate values, and so stands below all that have.
-                intermediate_values=dict(enumerate(bests)) if trial.record.state == "stopped" else {},
+                intermediate_values=dict(enumerate(trial.bests)) if trial.record.state == "stopped" else {},
             )
         )
     return dict(study.ask(space).params)

@@ -18,7 +18,7 @@ from experiments.runs import figures
 from experiments.runs.cli import write_preset
 from experiments.runs.files import write_text
 from experiments.search.space import Space, with_values
-from experiments.search.trials import OBJECTIVES, Plan, Trial, ranked, winner
+from experiments.search.trials import OBJECTIVES, Plan, Trial, ranked, score, winner
 
 TABLE, MARKDOWN, PLOT, BEST = "trials.csv", "trials.md", "trials.png", "best.json"
 
@@ -36,24 +36,26 @@ def write_summary(folder: Path, plan: Plan, space: Space, trials: Sequence[Trial
     if any(trial.history for trial in trials):
         title = f"Search {folder.name} on {plan.dataset.name}: {len(trials)} trials"
         draw(folder / PLOT, plan, space, trials, title)
-    if (best := winner(trials, plan.column)) is not None:
-        row, number = best_row(best, plan), best.record.number
-        about = {"preset": plan.preset, "trial": number, "values": best.record.values, "state": best.record.state}
-        about |= {plan.column: row[plan.column], "epoch": row["epoch"], "seed": plan.seed, "dataset": plan.dataset.name}
-        reached = f"trial {number}, {plan.score_text(row[plan.column])} at epoch {row['epoch']:g}"
+    if (best := winner(trials)) is not None:
+        row, record = max(best.history, key=score), best.record
+        reached = f"trial {record.number}, {plan.score_text(score(row))} at epoch {row['epoch']:g}"
         write_preset(
             folder / BEST,
             f"{folder.name}-best",
-            with_values(plan.config, best.record.values),
+            with_values(plan.config, record.values),
             f"The best of search {folder.name}: {reached}.",
             experiment=plan.experiment,
-            search=about,
+            search={
+                "preset": plan.preset,
+                "trial": record.number,
+                "values": record.values,
+                "state": record.state,
+                OBJECTIVES[plan.experiment][0]: score(row),
+                "epoch": row["epoch"],
+                "seed": plan.seed,
+                "dataset": plan.dataset.name,
+            },
         )
-
-
-def best_row(trial: Trial, plan: Plan) -> dict[str, float]:
-    """Return a trial's estimate of the best score."""
-    return max(trial.history, key=lambda row: row[plan.column])
 
 
 def varied(space: Space) -> Space:
@@ -63,23 +65,27 @@ def varied(space: Space) -> Space:
 
 def table(plan: Plan, space: Space, trials: Sequence[Trial]) -> pd.DataFrame:
     """Return a row for each trial, with the settings of ``space``."""
-    rows = []
+    rows, column = [], OBJECTIVES[plan.experiment][0]
     for trial in trials:
         record, row = trial.record, dict[str, Any]()
         state = record.state if trial.over else "unfinished" if trial.history else "started"
         if trial.history:
-            best, last = best_row(trial, plan), trial.history[-1]
-            row = {plan.column: best[plan.column], "best_epoch": best["epoch"]}
-            row |= {"epochs": last["epoch"], "seconds": last["seconds"]}
+            best, last = max(trial.history, key=score), trial.history[-1]
+            row = {
+                column: score(best),
+                "best_epoch": best["epoch"],
+                "epochs": last["epoch"],
+                "seconds": last["seconds"],
+            }
         rows.append({"trial": record.number, "state": state, **row, "reason": record.reason, **record.values})
-    columns = ["trial", "state", plan.column, "best_epoch", "epochs", "seconds", "reason", *space]
+    columns = ["trial", "state", column, "best_epoch", "epochs", "seconds", "reason", *space]
     return pd.DataFrame(rows, columns=columns)
 
 
 def markdown(name: str, plan: Plan, space: Space, trials: Sequence[Trial], notice: str | None) -> str:
     """Return the table of trials in Markdown, the best first, without the settings that are the same in all."""
     _, words, unit = OBJECTIVES[plan.experiment]
-    rows, best = table(plan, varied(space), ranked(trials, plan.column)), winner(trials, plan.column)
+    rows, best = table(plan, varied(space), ranked(trials)), winner(trials)
     counts = ", ".join(f"{count} {state}" for state, count in Counter(rows["state"]).items())
     lines = [
         f"# Search {name}",
@@ -98,17 +104,13 @@ def markdown(name: str, plan: Plan, space: Space, trials: Sequence[Trial], notic
     return "\n\n".join(lines) + "\n"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The plot
-
-
-def importance(space: Space, plan: Plan, trials: Sequence[Trial]) -> dict[str, float]:
+def importance(space: Space, trials: Sequence[Trial]) -> dict[str, float]:
     """Return how much each setting decides of a trial's rank, as shares of 1 (fANOVA: Hutter et al. 2014, by Optuna).
 
     By rank, since scores of diverged trials are far below all others. {} with fewer than ``ENOUGH`` trials.
     """
     chosen = varied(space)
-    scored = [trial for trial in ranked(trials, plan.column) if trial.history or trial.record.state == "diverged"]
+    scored = [trial for trial in ranked(trials) if trial.history or trial.record.state == "diverged"]
     if len(scored) < ENOUGH or not chosen:
         return {}
     study = optuna.create_study()
@@ -122,24 +124,24 @@ def importance(space: Space, plan: Plan, trials: Sequence[Trial]) -> dict[str, f
 def draw(path: Path, plan: Plan, space: Space, trials: Sequence[Trial], title: str) -> None:
     """Draw learning curves, the settings' importance, and the scores against each setting."""
     _, words, unit = OBJECTIVES[plan.experiment]
-    scored, chosen = [trial for trial in ranked(trials, plan.column) if trial.history], varied(space)
+    scored, chosen = [trial for trial in ranked(trials) if trial.history], varied(space)
     colours = [*figures.COLOURS[:COLOURED], *[GREY] * len(scored)][: len(scored)]
     figure = figures.new_figure(13, 10)
     grid = figure.add_gridspec(3, max(4, -(-len(chosen) // 2)), height_ratios=[1.6, 1, 1])
     curves, bars = figure.add_subplot(grid[0, :2]), figure.add_subplot(grid[0, 2:])
     for trial, colour in zip(reversed(scored), reversed(colours), strict=True):
-        epochs, scores = ([row[name] for row in trial.history] for name in ("epoch", plan.column))
+        epochs, scores = [row["epoch"] for row in trial.history], [*map(score, trial.history)]
         label = None if colour == GREY else f"trial {trial.record.number}"
         curves.plot(epochs, scores, ".-", color=colour, label=label)
     curves.axvline(plan.grace_epochs, color="black", linestyle=":", label="none is stopped before")
     curves.set_ylabel(f"{words}{f' ({unit})' if unit else ''}")
     curves.set_xlabel("epoch")
     curves.set_title("Learning curves", fontsize=11)
-    bests = [trial.bests(plan.column)[-1] for trial in scored]
+    bests = [trial.bests[-1] for trial in scored]
     figures.cut_low(curves, np.array(bests))  # Diverged nets lie thousands of nats below.
     curves.legend(fontsize=8, loc="lower right")
 
-    shares = importance(space, plan, trials)
+    shares = importance(space, trials)
     bars.set_title("How much each setting decides of a trial's rank", fontsize=11)
     bars.set_xlabel(f"share of the variance between trials (fANOVA), from {ENOUGH} trials on")
     bars.barh([*shares][::-1], [*shares.values()][::-1], color=figures.BAR_COLOUR)

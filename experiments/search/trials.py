@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ OBJECTIVES = {
     "mnist": ("valid_log_likelihood", "validation log-likelihood", "nats"),
     "flickr-tags": ("valid_average_precision", "validation mean average precision", ""),
 }
+COLUMNS = {column for column, _, _ in OBJECTIVES.values()}
 
 #: Other trials that must have come as far before a trial may be stopped early.
 ENOUGH = 3
@@ -75,11 +77,6 @@ class Plan:
         """The preset."""
         return (MnistConfig if self.experiment == "mnist" else FlickrConfig).from_dict(self.settings)
 
-    @property
-    def column(self) -> str:
-        """The column of ``metrics.csv`` that is a trial's score."""
-        return OBJECTIVES[self.experiment][0]
-
     def score_text(self, score: float) -> str:
         """Return a score in words, with its unit."""
         _, words, unit = OBJECTIVES[self.experiment]
@@ -87,7 +84,7 @@ class Plan:
 
 
 def read_plan(folder: Path) -> Plan:
-    """Return the plan of the search in ``folder``; raises ``UsageError`` naming the file if it is damaged."""
+    """Return the plan of a search's folder; raises ``UsageError`` naming the file if it is damaged."""
     return read_record(folder / SEARCH, Plan, fix="restore it, or search with another --name")
 
 
@@ -114,10 +111,10 @@ class Trial:
         """Whether nothing is left to do."""
         return self.record.state != "waiting"
 
-    def bests(self, column: str) -> list[float]:
-        """Return the best score up to each estimate."""
-        scores = [row[column] for row in self.history]
-        return [max(scores[: i + 1]) for i in range(len(scores))]
+    @property
+    def bests(self) -> list[float]:
+        """The best score up to each estimate."""
+        return list(accumulate(map(score, self.history), max))
 
     def write(self) -> None:
         """Write ``trial.json``; once the trial is over, remove what only resuming would need."""
@@ -127,35 +124,36 @@ class Trial:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
+def score(row: Mapping[str, float]) -> float:
+    """Return the score of an estimate."""
+    return next(row[column] for column in COLUMNS if column in row)
+
+
 def read_trial(folder: Path) -> TrialRecord:
     """Return the record in a trial's folder; raises ``UsageError`` naming the file if it is damaged."""
     return read_record(folder / "trial.json", TrialRecord, fix="restore it, or delete the trial's folder")
 
 
-def read_trials(places: Places, column: str) -> dict[int, Trial]:
+def read_trials(places: Places) -> dict[int, Trial]:
     """Return all trials of a search by number; raises ``UsageError`` naming a damaged file."""
     trials = {}
     for folder in sorted(path.parent for path in places.folder.glob("trials/*/trial.json")):
         record, rows = read_trial(folder), RunFolder(folder).read_metrics()
-        if len(rows) and not {column, "epoch", "seconds"} <= set(rows.select_dtypes("number")):
+        if len(rows) and ({"epoch", "seconds"} - set(rows) or not COLUMNS & set(rows)):
             raise UsageError(f"{folder / METRICS}: not a table of estimates; delete the trial's folder")
         trials[record.number] = Trial(folder, record, rows.to_dict("records"))  # type: ignore[arg-type]
     return trials
 
 
-def ranked(trials: Iterable[Trial], column: str) -> list[Trial]:
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """Return the trials, the best first; last those without a score, and those that diverged or crashed."""
-
-    def rank(trial: Trial) -> tuple[bool, float]:
-        return trial.record.state in FAILED, -max((row[column] for row in trial.history), default=float("-inf"))
-
-    return sorted(trials, key=rank)
+    return sorted(trials, key=lambda trial: (trial.record.state in FAILED, -max([float("-inf"), *trial.bests])))
 
 
-def winner(trials: Iterable[Trial], column: str) -> Trial | None:
+def winner(trials: Iterable[Trial]) -> Trial | None:
     """Return the best trial; None while there is none with a score that did not fail."""
     able = [trial for trial in trials if trial.history and trial.record.state not in FAILED]
-    return ranked(able, column)[0] if able else None
+    return ranked(able)[0] if able else None
 
 
 def stopping_bar(mine: Sequence[float], others: Iterable[Sequence[float]], grace: int, keep: float) -> float | None:

@@ -46,11 +46,6 @@ def test_every_path_is_timed_and_printed(tmp_path: Path, call: Call) -> None:
         assert ours["role"] == "ours" and "alternative" in {each["role"] for each in others}
         for each in row["candidates"]:
             assert len(each["times"]) == 1 and each["median_s"] == statistics.median(each["times"]) > 0
-            ratio = each["median_s"] / ours["median_s"]
-            if each["role"] == "alternative":
-                assert row["ratios"]["times_faster"][each["name"]] == pytest.approx(ratio)
-            if each["role"] == "limit":
-                assert row["ratios"]["times_the_limit"][each["name"]] == pytest.approx(1 / ratio)
         assert f"| {row['path']} " in done.stdout
     assert out.with_suffix(".md").read_text() in done.stdout and "the figures mean nothing" in done.stdout
     assert record["machine"]["processor"] in done.stdout and record["machine"]["threads"] == 1
@@ -88,6 +83,9 @@ def test_candidates_take_turns_and_shares_are_scaled_up() -> None:
     assert [each["scaled"] for each in row["candidates"]] == [1, 10, 0.25]
     lines = table([row]).splitlines()
     assert len(lines) == 5 and "scaled up" in lines[3] and "limit: c" in lines[4]
+    seconds = [each["median_s"] for each in row["candidates"]]
+    assert f"{seconds[1] / seconds[0]:.2f} times ours" in lines[3]
+    assert f"ours is {seconds[0] / seconds[2]:.2f} times this" in lines[4]
 
 
 # ---- what is timed does the same work

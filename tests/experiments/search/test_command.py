@@ -29,7 +29,7 @@ from tests.experiments.word_vectors.test_command import children_of
 pytest.importorskip("ray", reason="needs the extra: pip install -e '.[cluster]'")
 from experiments.search.space import Space, parse_space, propose, with_values
 from experiments.search.summary import importance, write_summary
-from experiments.search.training import TrialRun
+from experiments.search.training import open_trial
 
 PAPER = MNIST_PRESETS["paper"]()
 SPACE = {
@@ -52,7 +52,7 @@ def seed_for(space: Space) -> int:
     """The first seed whose random proposals end as ``ENDS``."""
 
     def end(seed: int, number: int) -> str:
-        values = propose(space, [], COLUMN, "random", seed, number)
+        values = propose(space, [], "random", seed, number)
         failed = "diverged" if values["training.learning_rate"] > 1 else "finished"
         return "crashed" if values["training.batch_size"] == 5000 else failed
 
@@ -89,7 +89,7 @@ def test_a_killed_worker_a_killed_driver_and_a_signal_lose_no_trial(tmp_path: Pa
     places = Places(folder, tmp_path, tmp_path)
 
     def unfinished() -> list[Path]:
-        return [trial.folder for trial in read_trials(places, COLUMN).values() if not trial.over]
+        return [trial.folder for trial in read_trials(places).values() if not trial.over]
 
     process = commands.start(*arguments)
     commands.wait_until(lambda: estimates(places.trial(1)) and workers(process.pid), process)
@@ -196,15 +196,15 @@ def test_the_summary_finds_the_setting_that_decides_and_the_best_trial(tmp_path:
     plan = plan_for(PAPER.as_dict(), "mnist", digits, "digits")
     trials = []
     for number in range(1, 31):
-        values = propose(space, [], COLUMN, "random", 1, number)
+        values = propose(space, [], "random", 1, number)
         score = 100 * values["discriminator.input_dropout"] + (values["generator.joint"] == "relu:20")
         state = "diverged" if number == 4 else "finished"
         rows = [{"epoch": 1.0, "seconds": 1.0, COLUMN: score}]
         trials.append(Trial(tmp_path, TrialRecord(number, values, state), rows))
-    shares = importance(space, plan, trials)
+    shares = importance(space, trials)
     assert sum(shares.values()) == pytest.approx(1) and max(shares, key=shares.__getitem__) == next(iter(record))
     best = max(trials, key=lambda trial: trial.history[0][COLUMN] * (trial.record.number != 4))
-    assert winner(trials, COLUMN) is best
+    assert winner(trials) is best
     write_summary(tmp_path, plan, space, trials, "the digits stand in for MNIST")
     written = json.loads((tmp_path / "best.json").read_text())
     assert written["settings"] == with_values(plan.config, best.record.values).as_dict()
@@ -229,21 +229,24 @@ def test_a_flickr_trial_scores_validation_photos_and_goes_on_where_it_stood(flic
         write_json(places.folder / "search.json", asdict(plan))
         return places
 
-    def train(name: str, seconds: float) -> list[dict[str, float]]:
+    def train(name: str, updates: int) -> list[dict[str, float]]:
         places, finished = start(name, plan), False
         while not finished:
-            trial = TrialRun(places, 1)
-            splits = trial.run.estimate.data.splits
+            training = open_trial(places, 1)
+            splits = training.estimate.data.splits
             assert set(splits.test) == set(splits.valid)  # No test photo is known to a trial.
-            trial.advance(seconds)
-            trial.leave()
-            finished = trial.run.finished
-        (trained,) = read_trials(places, "valid_average_precision").values()
+            for _ in range(updates):
+                if not training.finished:
+                    training.trainer.step()
+                    training.after_update()
+            training.checkpoint()
+            finished = training.finished
+        (trained,) = read_trials(places).values()
         return [{**row, "seconds": 0} for row in trained.history]
 
-    whole = train("whole", 60)
+    whole = train("whole", 1_000)
     assert len(whole) == 2 and 0 < whole[-1]["valid_average_precision"] <= 1
-    assert train("parts", 0.5) == whole
+    assert train("parts", 1) == whole
     other = start("other", replace(plan, dataset=replace(scenes, checksum="")))
     with pytest.raises(Exception, match="are not those that the search started with"):
-        TrialRun(other, 1)
+        open_trial(other, 1)
