@@ -1,7 +1,4 @@
-"""Add a run's generator to this package: ``python -m experiments.generators RUN --name paper``.
-
-Writes ``NAME.safetensors`` (half precision) and the model card ``NAME.md`` from the run's weights and result.json.
-"""
+"""Add a run's generator, in half precision, and its card: ``python -m experiments.generators RUN``."""
 
 from __future__ import annotations
 
@@ -19,16 +16,10 @@ from experiments import UsageError
 from experiments.generators import FOLDER, Figure, GeneratorRecord, TrainedGenerator, load_generator
 from experiments.runs.cli import check_name, parse, run
 from experiments.runs.files import without_folders, write_text
-from experiments.runs.folder import Result
 from experiments.runs.records import DivergedResult, FlickrResult, MnistResult, RunConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-#: What a file may take: everyone who clones the repository pays for it.
-MAX_BYTES = 5 * 2**20
-#: How far the test log-likelihood in half precision may be from that in single precision, in nats.
-MAX_NATS = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,9 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = command.out / f"{command.name}.safetensors"
     config = msgspec.convert(json.loads(without_folders(json.dumps(msgspec.to_builtins(net.config)))), RunConfig)
     tensors, words = parts(net)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    if size > MAX_BYTES:
-        raise UsageError(f"{net.folder}: its generator takes {size / 2**20:.1f} MiB, more than {MAX_BYTES >> 20}")
     record = GeneratorRecord(
         config=config,
         weights=net.weights,
@@ -118,10 +106,7 @@ def figure(result: MnistResult | FlickrResult) -> Figure:
 
 
 def compare_precisions(net: TrainedGenerator, data_root: Path | None) -> str:
-    """Return in words what rounding the weights to half precision changes, for the same noise.
-
-    Raises ``UsageError`` where the test log-likelihood changes by more than ``MAX_NATS``.
-    """
+    """Return in words what rounding the weights to half precision changes, for the same noise."""
     import copy
 
     import torch
@@ -148,17 +133,21 @@ def compare_precisions(net: TrainedGenerator, data_root: Path | None) -> str:
         parzen.evaluate(sample_images(each, labels, n, seeded(0, "samples")), valid, test).test_mean
         for each in (net.generator, rounded)
     )
-    words = f"test log-likelihood of {n:,} samples {half:.2f} nats, in single precision {single:.2f} on the same noise"
-    if abs(half - single) > MAX_NATS:
-        raise UsageError(f"{net.source}: {words}: more than {MAX_NATS} apart; keep it in single precision")
-    return words
+    return f"test log-likelihood of {n:,} samples {half:.2f} nats, in single precision {single:.2f} on the same noise"
 
 
 def card(name: str, net: TrainedGenerator, record: GeneratorRecord, result: MnistResult | FlickrResult) -> str:
     """Return the model card in Markdown."""
     import jinja2
 
-    faults = result.faults if isinstance(result, MnistResult) else [result.notice] if result.notice else []
+    if isinstance(result, MnistResult):
+        from experiments.mnist.evaluate import summary
+
+        faults = result.faults
+    else:
+        from experiments.flickr_tags.output import summary
+
+        faults = [result.notice] if result.notice else []
     template = jinja2.Template((FOLDER / "card.jinja").read_text(encoding="utf-8"), keep_trailing_newline=True)
     return template.render(
         name=name,
@@ -166,21 +155,12 @@ def card(name: str, net: TrainedGenerator, record: GeneratorRecord, result: Mnis
         weights=f"{sum(p.numel() for p in net.generator.parameters()):,}",
         layers=lambda branch: ", ".join(map(str, branch)) or "no layer",
         commands=list(dict.fromkeys(session.command for session in record.config.sessions)),
-        summary=summary(result),
+        summary=textwrap.dedent(summary(result)),
         faults=faults,
         config=record.config,
         spec=net.generator.spec,
         record=record,
     )
-
-
-def summary(result: Result) -> str:
-    """Return the result as its experiment prints it."""
-    if isinstance(result, MnistResult):
-        from experiments.mnist.evaluate import summary as lines
-    else:
-        from experiments.flickr_tags.output import summary as lines
-    return textwrap.dedent(lines(result))
 
 
 if __name__ == "__main__":

@@ -76,8 +76,6 @@ def test_a_run_becomes_a_generator(
     assert_one_sentence(call(sample.main, "smal"), "smal: no such folder", "generators by name: small")
     assert_one_sentence(call(tag.main, "small", tmp_path / "grid.png"), "of mnist, not of flickr-tags")
     assert_one_sentence(call(command.main, "small", "--name", "again"), "give the folder of a run")
-    monkeypatch.setattr(command, "MAX_BYTES", 1_000)
-    assert_one_sentence(call(command.main, mnist_run, "--name", "large", "--out", tmp_path), "MiB")
     (tmp_path / "small.safetensors").write_bytes((tmp_path / "small.safetensors").read_bytes()[:-10])
     assert_one_sentence(call(sample.main, "small"), "small.safetensors", "not a readable safetensors file")
 
