@@ -94,43 +94,40 @@ def verdicts(rows: pd.DataFrame, runs: pd.DataFrame) -> list[Verdict]:
         preset: Figure(row.cited, 1.96 * row.cited_error if number(row.cited_error) else 0.0)
         for preset, row in row.items()
     }
-
-    def nats(origin: str, claim: str, where: str, one: Figure, other: Figure, agreeing: set[Word]) -> Verdict:
-        """Return whether a log-likelihood stands to another, published or measured (with a text), as is claimed."""
-        for missing in (other, one):
-            if missing.half is None:
-                return Verdict(origin, claim, where, missing.text, "open", None)
-        gap, half = one.mean - other.mean, math.hypot(one.half or 0, other.half or 0)
-        word = compare(gap, half, CLOSE_NATS)
-        # The one that was cut short would rise.
-        if (one.cut_short and word != "higher") or (other.cut_short and word != "lower"):
-            word = "open"
-        against = f", against {other.text}: a difference of {form(gap, '+.1f')} ± {half:.1f}" if other.text else ""
-        remark = ", ".join(dict.fromkeys([*one.remarks, *other.remarks]))
-        return Verdict(
-            origin, claim, where, one.text + against, word, None if word == "open" else word in agreeing, remark
-        )
-
     paper, gan, best, real, kmeans = (found[name] for name in ("paper", "gan", "conditional-best", REAL, KMEANS))
-    conjecture = (
-        f"With more exploration the conditional net matches or exceeds the unconditional one's {said['gan']} nats."
-    )
+    better = "With more exploration the conditional net matches or exceeds the unconditional one's"
     fooled = f"10,000 k-means centroids score {said[KMEANS]} nats, more than real images: the measure can be fooled."
-    below, section = "The conditional net scores below the unconditional one, by 93 nats.", "section 4.1, a conjecture"
+    section = "section 4.1, a conjecture; preset conditional-best"
+    below = "The conditional net scores below the unconditional one, by 93 nats."
     reach = f"Conditional adversarial nets reach {said['paper']} nats."
     return [
-        nats(PAPER, reach, "Table 1", paper, cited["paper"], {"equal"}),
-        nats(PAPER, below, "Table 1", paper, gan, {"lower"}),
-        nats(PAPER, conjecture, f"{section}; preset conditional-best", best, cited["gan"], {"equal", "higher"}),
+        _nats(PAPER, reach, "Table 1", paper, cited["paper"], {"equal"}),
+        _nats(PAPER, below, "Table 1", paper, gan, {"lower"}),
+        _nats(PAPER, f"{better} {said['gan']} nats.", section, best, cited["gan"], {"equal", "higher"}),
         _labels(row["paper"]),
         _tags(runs),
-        nats(SOURCES, f"Adversarial nets reach {said['gan']} nats.", "Table 1", gan, cited["gan"], {"equal"}),
+        _nats(SOURCES, f"Adversarial nets reach {said['gan']} nats.", "Table 1", gan, cited["gan"], {"equal"}),
         _wrong_labels(rows),
-        nats(
+        _nats(
             OTHERS, f"10,000 real training images score {said[REAL]} nats.", "section 3", real, cited[REAL], {"equal"}
         ),
-        nats(OTHERS, fooled, "section 3", kmeans, real, {"higher"}),
+        _nats(OTHERS, fooled, "section 3", kmeans, real, {"higher"}),
     ]
+
+
+def _nats(origin: str, claim: str, where: str, one: Figure, other: Figure, agreeing: set[Word]) -> Verdict:
+    """Return whether a log-likelihood stands to another, published or measured (with a text), as is claimed."""
+    for missing in (other, one):
+        if missing.half is None:
+            return Verdict(origin, claim, where, missing.text, "open", None)
+    gap, half = one.mean - other.mean, math.hypot(one.half or 0, other.half or 0)
+    word = compare(gap, half, CLOSE_NATS)
+    # The one that was cut short would rise.
+    if (one.cut_short and word != "higher") or (other.cut_short and word != "lower"):
+        word = "open"
+    against = f", against {other.text}: a difference of {form(gap, '+.1f')} ± {half:.1f}" if other.text else ""
+    remark = ", ".join(dict.fromkeys([*one.remarks, *other.remarks]))
+    return Verdict(origin, claim, where, one.text + against, word, None if word == "open" else word in agreeing, remark)
 
 
 def _labels(row: Any) -> Verdict:
