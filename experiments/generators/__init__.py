@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,6 @@ from experiments.runs.folder import Experiment, RunFolder
 from experiments.runs.records import RunConfig, Text, Weights
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from cgan.networks import Discriminator, Generator
     from cgan.specs import DiscriminatorSpec, GeneratorSpec
 
@@ -39,8 +37,6 @@ class GeneratorRecord:
     dropout: bool  # Whether the run's estimates sampled with G's dropout on.
     rounding: Text  # What half precision changes.
     licence: Text
-    words: list[Text] = field(default_factory=list)
-    """flickr-tags: the words that can be generated, by the rows of the tensor ``words``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +50,6 @@ class TrainedGenerator:
     discriminator: Discriminator | None = None  # None where it came by name: the files hold generators alone.
     folder: RunFolder | None = None  # None where it came by name.
     record: GeneratorRecord | None = None  # Of one that came by name: the file's metadata.
-    tensors: dict[str, Tensor] = field(default_factory=dict)  # Of one that came by name: what else its file holds.
 
     @property
     def classes(self) -> int | None:
@@ -111,4 +106,4 @@ def _load_named(name: str, experiment: Experiment | None) -> TrainedGenerator:
     generator = Generator(spec, seeded(0, "G"), torch.full((spec.output_dim,), 0.5))
     checkpoint.load_into(generator, checkpoint.subset(tensors, "G."), path)
     weights = Weights(update=record.weights.update, sha256=checkpoint.tensors_sha256(tensors))
-    return TrainedGenerator(f"generator {name}", config, generator.eval(), weights, record=record, tensors=tensors)
+    return TrainedGenerator(f"generator {name}", config, generator.eval(), weights, record=record)
