@@ -101,11 +101,17 @@ def open_run(command: Command, dataset: ImageDataset, seed: int, held: ExitStack
     folder = RunFolder(command.runs / "mnist" / name)
     held.enter_context(folder.hold())
     before = training.earlier_config(folder, "mnist", command.resume)
-    compute = training.prepare_compute(command, before)
-    record = DatasetRecord(name=dataset.name, embedded=dataset.embedded, checksum=dataset.checksum)
-    same = {"experiment": "mnist", "preset": command.preset, "before": before, "compute": compute}
-    command = replace(command, seed=seed)
-    return training.open_run(folder, command, command.config, record, replicas=command.replicas, **same)  # type: ignore[arg-type]
+    return training.open_run(
+        folder,
+        replace(command, seed=seed),
+        command.config,
+        DatasetRecord(name=dataset.name, embedded=dataset.embedded, checksum=dataset.checksum),
+        experiment="mnist",
+        preset=command.preset,
+        before=before,
+        compute=training.prepare_compute(command, before),
+        replicas=command.replicas,
+    )
 
 
 def train(command: Command, runs: Sequence[training.Run], dataset: ImageDataset) -> dict[Path, str]:

@@ -40,9 +40,7 @@ class Row:
     def command(self) -> str:
         """What measures it here; empty if there is no such net here."""
         if self.section == "control":
-            folder = "runs/mnist-controls"
-            score = f"python -m experiments.parzen --samples {self.preset} --json {folder}/{self.preset}.json"
-            return f"mkdir -p {folder} && {score}"
+            return f"python -m experiments.parzen --samples {self.preset} --json runs/mnist-controls/{self.preset}.json"
         return f"make mnist PRESET={self.preset}" if self.preset else ""
 
 

@@ -81,8 +81,9 @@ def cluster(**here: Any) -> Iterator[Any]:
     where = {"address": address} if address else {"address": "local", "include_dashboard": False, **here}
     for attempt in range(1, STARTS + 1):
         try:
-            if address:
-                _knock(address)
+            host, _, port = (address or "").rpartition("/")[2].rpartition(":")
+            if port.isdigit():  # Where nobody listens Ray itself would end this process after a long time.
+                socket.create_connection((host, int(port)), timeout=10).close()
             with _muted():
                 ray.init(**where, logging_level=logging.CRITICAL, log_to_driver=False)
             break
@@ -100,13 +101,6 @@ def cluster(**here: Any) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Raise ``OSError`` where nobody listens at ``host:port``: Ray itself would end this process after a long time."""
-    host, _, port = address.rpartition("/")[2].rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextmanager

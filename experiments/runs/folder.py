@@ -35,14 +35,9 @@ if TYPE_CHECKING:
 CONFIG, RESULT, METRICS = "config.json", "result.json", "metrics.csv"
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 
-#: Written into the folder of a search, whose trials are no runs.
-SEARCH = "search.json"
-
-#: Held while a command works in the folder.
-LOCK = ".lock"
-
-#: What is made from the weights, and is set aside when training goes on.
-DERIVED = (RESULT, "*.png", "table2.*")
+SEARCH = "search.json"  # Written into the folder of a search, whose trials are no runs.
+LOCK = ".lock"  # Held while a command works in the folder.
+DERIVED = (RESULT, "*.png", "table2.*")  # Made from the weights, and set aside when training goes on.
 
 #: Settings that hold a file's place. The file's content counts, and is part of the data set's checksum.
 LOCATIONS = ("features.weights", "words.vectors")

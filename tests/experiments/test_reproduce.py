@@ -21,9 +21,10 @@ from experiments.mnist.presets import paper
 from experiments.reproduce import PLANS, Command, Step, plan, to_do
 from experiments.runs.files import write_text
 from experiments.runs.folder import RunFolder
-from experiments.runs.records import DatasetRecord, DivergedResult, MnistResult, RunConfig
+from experiments.runs.records import DivergedResult, MnistResult
 from tests.experiments import commands
 from tests.experiments.conftest import Call
+from tests.experiments.runs import test_files
 from tests.experiments.runs.test_folder import RESULT
 
 #: Two short trainings on the digits.
@@ -99,15 +100,7 @@ def test_every_line_of_the_plans_is_a_command_that_exists(path: Path, tmp_path: 
         assert not end.value.code, module
 
 
-CONFIG = RunConfig(
-    experiment="mnist",
-    preset="paper",
-    dataset=DatasetRecord(name="mnist", embedded=False, checksum="x"),
-    seed=1,
-    settings=paper().as_dict(),
-    device="cpu",
-    precision="float32",
-)
+CONFIG = replace(test_files.CONFIG, settings=paper().as_dict())
 
 
 def test_what_counts_as_done(tmp_path: Path) -> None:
