@@ -15,13 +15,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from cgan import CganError
 from experiments import UsageError
 from experiments.runs.cli import USER_ERRORS, clock, parse, printed_command, run, sentence
-from experiments.runs.files import flat, read_record, without_folders, write_bytes, write_text
+from experiments.runs.files import flat, without_folders, write_bytes, write_text
 from experiments.runs.folder import ADDED, RunFolder, is_of_the_run
 from experiments.runs.records import DivergedResult
 
@@ -38,7 +39,8 @@ OTHERS = ("parzen", "sample", "word_vectors", "bench", "pytest", *OVERVIEWS)
 #: Options that name what a command makes, by which it is known to be done; the first of these that is given counts.
 PRODUCTS = ("--json", "--npy", "--out", "--corpus")
 
-#: Settings of estimates and of the stopping point that are part of a run's name.
+#: Options that are no part of a run's name, nor are --stopping and --estimate but for those that change its samples.
+UNNAMED = ("--dataset", "--images", "--precision", "--replicas", "--words.vectors", "--name")
 NAMED = ("--stopping.keep", "--estimate.dropout", "--estimate.no-dropout")
 
 #: Settings that a preset leaves to what the command finds; they say nothing of whether a run is the one asked for.
@@ -108,46 +110,30 @@ class Command:
         return self.jobs or ((os.cpu_count() or 1) if on_cpu else 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One command, and how to find out whether it is done."""
 
     name: str
     module: str
     arguments: tuple[str, ...]
-    seconds: float = OTHER_SECONDS
-    """About how long it takes on a quiet core."""
-    product: Path | None = None
-    """The file that a finished command leaves; None: the command is repeated each time."""
-    runs: tuple[RunFolder, ...] = ()
-    """The folders of a training, one a seed."""
+    seconds: float = OTHER_SECONDS  # About how long it takes on a quiet core.
+    product: Path | None = None  # The file that a finished command leaves; None: the command is repeated each time.
+    runs: tuple[RunFolder, ...] = ()  # The folders of a training, one a seed.
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of a training: what its runs must have to count as done; settings by dotted name, ``precision``, ``embedded``."""
-    max_updates: int = 0
-    """Of a training: its planned length."""
+    max_updates: int = 0  # Of a training: its planned length.
 
     @property
     def typed(self) -> str:
         """The command as a person types it."""
         return printed_command(self.module, *self.arguments)
 
-    def is_done(self) -> bool:
-        """Return whether all that the command makes is there, with its settings and length. A divergence counts."""
-        return self.share() == 1
-
     def share(self) -> float:
         """Return how much of the command is done, from 0 to 1: of a training by its last estimate."""
         if self.runs:
             return sum(self._share(folder) for folder in self.runs) / len(self.runs)
-        if self.product is None or not self.product.is_file():
-            return 0.0
-        if self.module != "experiments.parzen":
-            return 1.0
-        command = shlex.join(["python", "-m", self.module, *self.arguments])
-        try:
-            return float(read_record(self.product, dict[str, Any]).get("command") == command)
-        except UsageError:
-            return 0.0
+        return float(self.product is not None and self.product.is_file())
 
     def _share(self, folder: RunFolder) -> float:
         try:
@@ -155,7 +141,7 @@ class Step:
                 metrics = folder.read_metrics()
                 return 0.0 if metrics.empty else min(0.99, float(metrics["update"].max()) / self.max_updates)
             result, config = folder.read_result(), folder.read_config()
-        except (*USER_ERRORS, KeyError, TypeError, ValueError):
+        except USER_ERRORS:
             return 0.0
         recorded = {**ADDED, **flat(config.settings), "precision": config.precision}
         recorded["embedded"] = config.dataset.embedded
@@ -256,25 +242,18 @@ def steps_of(words: Sequence[str], command: Command) -> list[Step]:
     return [Step(name, full, tuple(arguments), product=product)]
 
 
-def take_seeds(arguments: list[str]) -> range:
-    """Take ``--seed A-B`` out of the arguments and return the seeds it stands for; seed 1 if it is not there."""
-    if "--seed" not in arguments:
-        return range(1, 2)
-    at = arguments.index("--seed")
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", "".join(arguments[at + 1 : at + 2]))
-    if not match or int(match[2] or match[1]) < int(match[1]):
-        raise UsageError("--seed: give a number, or two such as 1-5")
-    del arguments[at : at + 2]
-    return range(int(match[1]), int(match[2] or match[1]) + 1)
-
-
 def trainings(module: str, arguments: list[str], command: Command) -> list[Step]:
-    """Return a training for each seed; the arguments are read by the command's own parser."""
+    """Return a training for each seed of ``--seed A-B``; the arguments are read by the command's own parser."""
     from experiments.flickr_tags.__main__ import parse as parse_flickr
     from experiments.mnist.__main__ import parse as parse_mnist
     from experiments.mnist.presets import on_digits
 
-    numbers = take_seeds(arguments)
+    seeds = next((word for option, word in pairwise(arguments) if option == "--seed"), "1")
+    arguments = without(arguments, "--seed")
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", seeds)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if first > last:
+        raise UsageError("--seed: give a number, or two such as 1-5")
     parsed: Any = (parse_mnist if module == "mnist" else parse_flickr)(arguments)
     config, replicas = parsed.config, getattr(parsed, "replicas", 1)
     if parsed.dataset == "digits":
@@ -283,14 +262,20 @@ def trainings(module: str, arguments: list[str], command: Command) -> list[Step]
     wanted = {key: value for key, value in settings.items() if key not in FOUND and is_of_the_run(key)}
     wanted |= {} if parsed.precision == "auto" else {"precision": parsed.precision}
     wanted |= {} if parsed.dataset == "auto" else {"embedded": parsed.dataset in ("digits", "scenes")}
-    name = parsed.name or run_name(module, parsed, arguments)
+    name = parsed.name
+    if name is None:  # Preset, data set of photos, and whatever options change.
+        unnamed = [a for a in arguments if a.startswith(("--stopping.", "--estimate.")) and a not in NAMED]
+        changed = [re.sub(r"^--(\w+\.)?", "", word) for word in without(arguments[1:], *UNNAMED, *unnamed)]
+        changes = re.sub(r"[^a-z0-9.]+", "-", "-".join(changed).lower()).strip("-")[:80]
+        photos = Path(parsed.dataset).name if module == "flickr_tags" else ""
+        name = "-".join(filter(None, [parsed.preset, photos, changes]))
     folder = Path(command.places["runs"]) / module.replace("_", "-")
     options = ["--runs", command.places["runs"], "--device", command.device, "--resume"]
     options += ["--data-root", command.places["data"]] if command.data_root else []
     options += ["--threads", "1"] if command.workers > 1 else []
     update, rest = TRAINING_SECONDS[module]
     steps = []
-    for seed in numbers:
+    for seed in range(first, last + 1):
         own = ["--seed", str(seed), "--name", name if replicas > 1 else f"{name}-seed{seed}"]
         steps.append(
             Step(
@@ -306,19 +291,9 @@ def trainings(module: str, arguments: list[str], command: Command) -> list[Step]
     return steps
 
 
-def run_name(module: str, parsed: Any, arguments: Sequence[str]) -> str:
-    """Return the run's name without its seed: preset, data set of photos, and whatever options change."""
-    plain = ["--dataset", "--images", "--precision", "--replicas", "--words.vectors", "--name"]
-    plain += [word for word in arguments if word.startswith(("--stopping.", "--estimate.")) and word not in NAMED]
-    changed = [re.sub(r"^--(\w+\.)?", "", word) for word in without(arguments[1:], *plain)]
-    changes = re.sub(r"[^a-z0-9.]+", "-", "-".join(changed).lower()).strip("-")[:80]
-    photos = Path(parsed.dataset).name if module == "flickr_tags" else ""
-    return "-".join(filter(None, [parsed.preset, photos, changes]))
-
-
 def without(arguments: Sequence[str], *options: str) -> list[str]:
     """Return the arguments without some options and their values."""
-    pairs = zip(["", *arguments], arguments, strict=False)
+    pairs = pairwise(["", *arguments])
     return [word for before, word in pairs if before not in options and word not in options]
 
 
@@ -327,9 +302,9 @@ def to_do(steps: Sequence[Step]) -> list[Step]:
     found: list[Step] = []
     made: set[str] = set()
     for step in steps:
-        if not step.is_done() or not made.isdisjoint(step.arguments):
+        if step.share() < 1 or not made.isdisjoint(step.arguments):
             found.append(step)
-            made |= {str(path) for path in (*(folder.path for folder in step.runs), step.product) if path}
+            made |= {str(path) for path in (*step.runs, step.product) if path}
     return found
 
 
@@ -342,49 +317,48 @@ def run_steps(steps: Sequence[Step], logs: Path, jobs: int) -> dict[str, str]:
     logs.mkdir(parents=True, exist_ok=True)
     waiting = to_do(steps)
     states = {step.name: "done before" for step in steps if step not in waiting}
-    running: list[tuple[Step, subprocess.Popen[bytes], float]] = []
+    running: dict[Step, tuple[subprocess.Popen[bytes], float]] = {}
 
     def say(text: str) -> None:
         print(f"{text}  [{len(states)} of {len(steps)} ended]", flush=True)
 
-    def wait(most: int) -> None:
-        """Return when at most ``most`` commands are at work."""
-        while len(running) > most:
-            for work in [work for work in running if work[1].poll() is not None]:
-                running.remove(work)
-                step, process, started = work
-                state = "failed" if process.returncode else "done"
-                if state == "failed" and step.runs and step.is_done():  # Its result is there all the same.
-                    state = "diverged"
-                states[step.name] = state
-                reason = ""
-                if state == "failed":
-                    log = log_path(step, logs)
-                    printed = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-                    reason = f": {printed[-1]}\n  log: {log}"
-                say(f"{state}: {step.name} ({clock(time.monotonic() - started)}){reason}")
-            time.sleep(0.2)
-
     try:
-        for step in waiting:
-            wait(jobs - 1 if step.runs else 0)
-            running.append((step, start(step, logs), time.monotonic()))
-            say(f"running: {step.name}")
-            if not step.runs:
-                wait(0)
-        wait(0)
+        while waiting or running:
+            for step, (process, started) in list(running.items()):
+                if process.poll() is not None:
+                    del running[step]
+                    states[step.name], reason = ending(step, process.returncode, logs)
+                    say(f"{states[step.name]}: {step.name} ({clock(time.monotonic() - started)}){reason}")
+            room = len(running) < jobs and all(step.runs for step in running)
+            if waiting and (room if waiting[0].runs else not running):
+                step = waiting.pop(0)
+                running[step] = start(step, logs), time.monotonic()
+                say(f"running: {step.name}")
+            else:
+                time.sleep(0.2)
     except BaseException as error:
         for number in INTERRUPTS:  # Another one must not keep these commands from saving.
             signal.signal(number, signal.SIG_IGN)
         # The commands run in sessions of their own: the terminal's interrupt has not reached them.
-        for _, process, _ in running:
+        for process, _ in running.values():
             process.send_signal(signal.SIGINT)
-        for step, process, _ in running:
+        for step, (process, _) in running.items():
             process.wait()
             states[step.name] = "stopped"
         if not isinstance(error, KeyboardInterrupt):
             raise
     return states
+
+
+def ending(step: Step, status: int, logs: Path) -> tuple[str, str]:
+    """Return how a step ended, and of a failure the last line that it printed."""
+    if status == 0:
+        return "done", ""
+    if step.runs and step.share() == 1:  # Its result is there all the same.
+        return "diverged", ""
+    log = log_path(step, logs)
+    printed = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return "failed", f": {printed[-1]}\n  log: {log}"
 
 
 def start(step: Step, logs: Path) -> subprocess.Popen[bytes]:
@@ -393,10 +367,8 @@ def start(step: Step, logs: Path) -> subprocess.Popen[bytes]:
         step.product.parent.mkdir(parents=True, exist_ok=True)
     with open(log_path(step, logs), "a", encoding="utf-8") as log:
         print(f"$ {step.typed}", file=log, flush=True)
-        words = shlex.split(step.typed)
-        return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(shlex.split(step.typed), start_new_session=True, **quiet)  # type: ignore[call-overload, no-any-return]
 
 
 def log_path(step: Step, logs: Path) -> Path:
@@ -407,7 +379,7 @@ def log_path(step: Step, logs: Path) -> Path:
 def publish(steps: Sequence[Step], out: Path) -> int:
     """Copy what is done into ``out``, as reference results; print what was copied and what is not done."""
     for step in steps:
-        if not step.is_done():
+        if step.share() < 1:
             print(f"not done: {step.name}")
             continue
         copied = [folder.path / name for folder in step.runs for name in (*TEXTS, *PICTURES)]
@@ -416,7 +388,6 @@ def publish(steps: Sequence[Step], out: Path) -> int:
         for path in filter(Path.exists, copied):
             # As below the folder of runs: experiment and run, or the folder of the scores.
             target = out.joinpath(*path.parts[-3 if step.runs else -2 :])
-            target.parent.mkdir(parents=True, exist_ok=True)
             if path.name in PICTURES:
                 write_bytes(target, path.read_bytes())
             else:

@@ -83,7 +83,6 @@ def load_tagger(run: str | Path, weights: Path | None = None) -> Tagger:
 
     Raises ``UsageError``, ``CganError`` or ``EmbeddingError``.
     """
-    from embeddings.vocabulary import Vocabulary
     from experiments.flickr_tags.dataset import Scale, decoding_vocabulary, load_frozen
     from experiments.generators import load_generator
 
@@ -92,14 +91,9 @@ def load_tagger(run: str | Path, weights: Path | None = None) -> Tagger:
     checksum = (record.network or {}).get("checksum")
     if not isinstance(checksum, str):
         raise UsageError(f"{file}: field network.checksum is missing; restore the file, or train again")
-    if net.folder is not None:
-        config = read_settings(net.folder, record, FlickrConfig.from_dict)
-        vocabulary, fitted = read_inputs(net.folder, config)
-    else:
-        assert net.record is not None
-        config = FlickrConfig.from_dict(record.settings)
-        vocabulary = Vocabulary.from_arrays(net.record.words, net.tensors["words"].float().numpy())
-        fitted = {name.removeprefix("scale."): t for name, t in net.tensors.items() if name.startswith("scale.")}
+    assert net.folder is not None  # The generators that come by name draw digits.
+    config = read_settings(net.folder, record, FlickrConfig.from_dict)
+    vocabulary, fitted = read_inputs(net.folder, config)
     if weights is not None:
         config = replace(config, features=replace(config.features, weights=str(weights)))
     features = config.features

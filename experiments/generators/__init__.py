@@ -1,11 +1,8 @@
-"""Trained generators by name: ``NAME.safetensors`` in this folder, in half precision, each with its card ``NAME.md``.
-
-``python -m experiments.generators`` makes both from a run; ``load_generator`` reads them, or a run. Trains nothing.
-"""
+"""Trained generators by name: ``NAME.safetensors`` in this folder, in half precision, and its card ``NAME.md``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +11,6 @@ from experiments.runs.folder import Experiment, RunFolder
 from experiments.runs.records import RunConfig, Text, Weights
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from cgan.networks import Discriminator, Generator
     from cgan.specs import DiscriminatorSpec, GeneratorSpec
 
@@ -26,8 +21,7 @@ FOLDER = Path(__file__).resolve().parent
 class Figure:
     """What a generator reaches on test data."""
 
-    what: Text
-    """Measure, unit and kind of error."""
+    what: Text  # Measure, unit and kind of error.
     value: float
     error: float
 
@@ -36,40 +30,26 @@ class Figure:
 class GeneratorRecord:
     """The metadata of a generator's file."""
 
-    config: RunConfig
-    """The run's settings with the spec, its preset, seed, and data set with checksum."""
-    weights: Weights
-    """The single precision weights that these were rounded from."""
-    revision: Text | None
-    """Of the code that trained them last."""
+    config: RunConfig  # The run's settings with the spec, its preset, seed, and data set with checksum.
+    weights: Weights  # The single precision weights that these were rounded from.
+    revision: Text | None  # Of the code that trained them last.
     figure: Figure
-    dropout: bool
-    """Whether the run's estimates sampled with G's dropout on."""
-    rounding: Text
-    """What half precision changes."""
+    dropout: bool  # Whether the run's estimates sampled with G's dropout on.
+    rounding: Text  # What half precision changes.
     licence: Text
-    words: list[Text] = field(default_factory=list)
-    """flickr-tags: the words that can be generated, by the rows of the tensor ``words``."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedGenerator:
     """A generator in single precision, in evaluation mode on the CPU, with the record of its run."""
 
-    source: str
-    """``generator NAME``, or the run's folder."""
+    source: str  # ``generator NAME``, or the run's folder.
     config: RunConfig
     generator: Generator
-    weights: Weights
-    """Update at which the weights were kept, and checksum of their file's tensors."""
-    discriminator: Discriminator | None = None
-    """None where it came by name: the files hold generators alone."""
-    folder: RunFolder | None = None
-    """None where it came by name."""
-    record: GeneratorRecord | None = None
-    """Of one that came by name: the file's metadata."""
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    """Of one that came by name: what else its file holds."""
+    weights: Weights  # Update at which the weights were kept, and checksum of their file's tensors.
+    discriminator: Discriminator | None = None  # None where it came by name: the files hold generators alone.
+    folder: RunFolder | None = None  # None where it came by name.
+    record: GeneratorRecord | None = None  # Of one that came by name: the file's metadata.
 
     @property
     def classes(self) -> int | None:
@@ -84,11 +64,7 @@ def names() -> list[str]:
 
 
 def load_generator(run: str | Path, experiment: Experiment | None = None) -> TrainedGenerator:
-    """Return the trained generator of this name, or of the run in this folder.
-
-    A name goes before a folder that is no run; ``./NAME`` is always a folder. Raises ``UsageError`` or ``CganError``
-    that names the file at fault, lists the names if there is neither, or refuses a run that is not of ``experiment``.
-    """
+    """Return the trained generator of this name, or of the run in this folder; raises, naming the file at fault."""
     if str(run) in names() and not RunFolder(Path(run)).config_path.exists():
         return _load_named(str(run), experiment)
     try:
@@ -130,4 +106,4 @@ def _load_named(name: str, experiment: Experiment | None) -> TrainedGenerator:
     generator = Generator(spec, seeded(0, "G"), torch.full((spec.output_dim,), 0.5))
     checkpoint.load_into(generator, checkpoint.subset(tensors, "G."), path)
     weights = Weights(update=record.weights.update, sha256=checkpoint.tensors_sha256(tensors))
-    return TrainedGenerator(f"generator {name}", config, generator.eval(), weights, record=record, tensors=tensors)
+    return TrainedGenerator(f"generator {name}", config, generator.eval(), weights, record=record)

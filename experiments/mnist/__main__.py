@@ -82,14 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return status
         diverged = train(command, runs, dataset)
         for this in runs:
-            if this.folder.path in diverged:
-                continue
-            print(f"measuring {this.folder} at its stopping point ...")
-            result = measure_run(this.folder, dataset)
-            print(f"\n{result.preset} on {dataset.name}, seed {result.seed}\n{summary(result)}\n")
-            print(f"figures, result.json and weights are in {this.folder}; samples.png is the paper's figure 2")
-            labels = () if result.label_fidelity is None else ("--labels", "0-9")
-            print(f"more images: {printed_command('experiments.sample', this.folder, *labels)}")
+            if this.folder.path not in diverged:
+                print(f"measuring {this.folder} at its stopping point ...")
+                result = measure_run(this.folder, dataset)
+                print(f"\n{result.preset} on {dataset.name}, seed {result.seed}\n{summary(result)}\n")
+                print(f"figures, result.json and weights are in {this.folder}; samples.png is the paper's figure 2")
+                print(f"more images: {printed_command('experiments.sample', this.folder)}")
     if diverged:
         raise CganError("; ".join(f"{folder}: {reason}" for folder, reason in diverged.items()))
     return status
@@ -136,16 +134,17 @@ def train(command: Command, runs: Sequence[training.Run], dataset: ImageDataset)
         f"training images, {weights:,} weights\n{record.device}, {record.precision} products, "
         f"{record.threads} thread{'s' * (record.threads != 1)}"
     )
-    for this in runs:
-        print(f"run folder {this.folder}")
+    print(*(f"run folder {this.folder}" for this in runs), sep="\n")
     estimator = Estimator(config, dataset, digit_classifier(dataset, runs[0].folder.path), device)
 
     def after_estimate(trainer: Trainer, folder: RunFolder) -> list[str]:
         draw_grid(estimator.samples, estimator, folder.path, f"update {trainer.t:,}")
-        if estimator.faults and trainer.t < config.stopping.min_updates:
-            kinds = ", ".join(fault.partition(":")[0] for fault in estimator.faults)
-            return [f"look: {kinds} (common this early; most nets recover)"]
-        return [f"look: {fault}" for fault in estimator.faults]
+        faults = estimator.faults
+        if faults and trainer.t < config.stopping.min_updates:
+            faults = [
+                f"{', '.join(fault.partition(':')[0] for fault in faults)} (common this early; most nets recover)"
+            ]
+        return [f"look: {fault}" for fault in faults]
 
     return training.train(runs, trainers, estimator, module=MODULE, after_estimate=after_estimate)
 

@@ -1,13 +1,10 @@
-"""Measure a net of the unimodal experiment: estimates while it trains, the result and its figures at the end.
-
-Trains nothing but the classifier that reads the samples.
-"""
+"""Measure a net of the unimodal experiment: estimates while it trains, the result and its figures at the end."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import torch
@@ -33,21 +30,8 @@ from experiments.mnist.presets import MnistConfig
 from experiments.mnist.sampling import from_pixels, sample_images, to_pixels
 from experiments.runs import figures
 from experiments.runs.folder import Result, RunFolder, environment
-from experiments.runs.records import (
-    AcceptanceRecord,
-    DensityCoverage,
-    DensityCoverageRecord,
-    DivergedResult,
-    DiversityRecord,
-    DropoutOn,
-    FidelityRecord,
-    MnistResult,
-    ParzenScore,
-    TrainOnGenerated,
-)
-from experiments.runs.training import read_settings, training_end
-
-Record = TypeVar("Record")
+from experiments.runs.records import DivergedResult, MnistResult
+from experiments.runs.training import TrainingEnd, read_settings, training_end
 
 CLASSIFIER = "classifier.safetensors"
 
@@ -87,23 +71,16 @@ class Estimator:
             columns["label_fidelity"] = fidelity.share
         columns |= {"diversity": diversity.overall, "faults": len(self.faults)}
         if labels is not None:
-            columns |= self._acceptance(trainer, labels)
+            # Shares of the validation images and of every tenth sample that D accepts, by the label shown to it.
+            real = self.valid, torch.from_numpy(self.dataset.valid.labels[: len(self.valid)]).to(self.device)
+            fake, output = (self.samples, labels), trainer.G.spec.output
+            accepted = acceptance_of(trainer.D, real, fake, output, trainer.seed, every=10, per_class=0)
+            names = ("accept_real", "accept_real_wrong", "accept_fake", "accept_fake_wrong")
+            if accepted is not None:
+                columns |= dict(zip(names, accepted.accepted.flatten().tolist(), strict=True))
         labels_as_asked = f"  labels as asked {fidelity.share:4.0%}" if fidelity else ""
         line = f"validation {score.mean:7.1f} ± {score.se:.1f} nats{labels_as_asked}"
         return Estimate(score.mean, columns, f"{line}  diversity {diversity.overall:.2f}")
-
-    def _acceptance(self, trainer: Trainer, asked: Tensor) -> dict[str, float]:
-        """Return the shares of validation images and of every tenth sample that D accepts, by label shown to it."""
-        labels = torch.from_numpy(self.dataset.valid.labels[: len(self.valid)]).to(self.device)
-        real, fake = (self.valid, labels), (self.samples, asked)
-        found = acceptance_of(trainer.D, real, fake, trainer.G.spec.output, trainer.seed, every=10, per_class=0)
-        names = ("accept_real", "accept_real_wrong", "accept_fake", "accept_fake_wrong")
-        return {} if found is None else dict(zip(names, found.accepted.flatten().tolist(), strict=True))
-
-    @property
-    def row_labels(self) -> list[int] | None:
-        """Labels of a figure's rows, one row a class; None without labels."""
-        return list(range(self.dataset.classes)) if self.conditional else None
 
     def measure(self, samples: Tensor) -> tuple[LabelFidelity | None, IntraClassDiversity, list[str]]:
         """Return label fidelity (None without labels), diversity and faults of ``samples``, in order of ``labels``."""
@@ -129,64 +106,69 @@ def digit_classifier(dataset: ImageDataset, folder: Path) -> Classifier:
 
 
 def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
-    """Measure the run at its stopping point, draw its figures, write and return ``result.json``.
-
-    With ``estimate.measured_on`` validation, the validation images take the place of the test images.
-    """
+    """Measure the run at its stopping point, on ``estimate.measured_on``; draw, write and return its result."""
     loaded = load_generator(folder.path, "mnist")
     run, config = loaded.config, read_settings(folder, loaded.config, MnistConfig.from_dict)
     if config.estimate.measured_on == "validation":
         dataset = replace(dataset, test=dataset.valid)
     end = training_end(folder, config.stopping)
     estimator = Estimator(config, dataset, digit_classifier(dataset, folder.path), torch.device("cpu"))
-    valid, test = torch.from_numpy(dataset.valid.images), torch.from_numpy(dataset.test.images)
-    test_labels = torch.from_numpy(dataset.test.labels)
-
-    def sample(dropout: bool) -> Tensor:
-        labels, rng = estimator.labels if estimator.conditional else None, seeded(run.seed, "samples")
-        return sample_images(loaded.generator, labels, len(estimator.labels), rng, dropout)
-
-    def measure(samples: Tensor) -> tuple[dict[str, Any], list[str]]:
-        fidelity, diversity, faults = estimator.measure(samples)
-        return {
-            "parzen": _record(parzen.evaluate(samples, valid, test, progress=True), ParzenScore),
-            "diversity": _record(diversity, DiversityRecord),
-            "label_fidelity": _record(fidelity, FidelityRecord) if fidelity else None,
-        }, faults
-
-    samples = sample(dropout=False)
-    records, faults = measure(samples)
-    dropout_on = DropoutOn(**measure(sample(dropout=True))[0]) if loaded.generator.has_dropout else None
-    acceptance = None
-    if estimator.conditional and loaded.discriminator is not None:
-        real, fake = (test, test_labels), (samples, estimator.labels)
-        acceptance = acceptance_of(loaded.discriminator, real, fake, config.generator.output, run.seed)
-    result = MnistResult(
-        preset=run.preset,
-        stopped_by=end.stopped_by,
-        dataset=run.dataset,
-        seed=run.seed,
-        updates=end.updates,
-        best_update=end.best_update,
-        best_epoch=end.best_update * config.training.batch_size / len(dataset.train),
-        kept=config.stopping.keep,
-        seconds=end.seconds,
-        weights=loaded.weights,
-        measured_on=config.estimate.measured_on,
-        **records,
-        faults=faults,
-        classifier_accuracy=(predict(estimator.classifier, test) == test_labels).double().mean().item(),
-        acceptance=_record(acceptance, AcceptanceRecord) if acceptance else None,
-        train_on_generated=measure_as_training_data(samples, estimator) if estimator.conditional else None,
-        density_coverage=measure_density_coverage(samples, estimator),
-        dropout_on=dropout_on,
-        device=run.device,
-        precision=run.precision,
-        threads=run.threads,
-        sessions=run.sessions,
-        environment=environment(),
+    classifier, conditional, asked = estimator.classifier, estimator.conditional, estimator.labels
+    (train, train_labels), (valid, _), (test, test_labels) = (
+        (torch.from_numpy(part.images), torch.from_numpy(part.labels))
+        for part in (dataset.train, dataset.valid, dataset.test)
     )
-    draw_figures(loaded, estimator, samples, result, end.history, end.best_epoch)
+
+    def measure(dropout: bool) -> tuple[Tensor, list[str], dict[str, Any]]:
+        """Return samples, their faults, and their measures, ready for JSON."""
+        rng = seeded(run.seed, "samples")
+        samples = sample_images(loaded.generator, asked if conditional else None, len(asked), rng, dropout)
+        fidelity, diversity, faults = estimator.measure(samples)
+        score = parzen.evaluate(samples, valid, test, progress=True)
+        found = {"parzen": score, "diversity": diversity, "label_fidelity": fidelity}
+        return samples, faults, {name: plain(value) for name, value in found.items()}
+
+    samples, faults, measures = measure(dropout=False)
+    if loaded.generator.has_dropout:
+        measures["dropout_on"] = measure(dropout=True)[2]
+    if conditional and loaded.discriminator is not None:
+        real, fake = (test, test_labels), (samples, asked)
+        measures["acceptance"] = plain(
+            acceptance_of(loaded.discriminator, real, fake, config.generator.output, run.seed)
+        )
+        measures["train_on_generated"] = {
+            "generated": train_on_generated(samples, asked, test, test_labels, seed=0),
+            "real": train_on_generated(train, train_labels, test, test_labels, seed=0, max_train=len(samples)),
+        }
+    spaces = {"features": (features(classifier, test), features(classifier, samples)), "pixels": (test, samples)}
+    measures["density_coverage"] = {
+        name: density_coverage_by_class(real, test_labels, generated, asked if conditional else None, dataset.classes)
+        for name, (real, generated) in spaces.items()
+    }
+    about = {
+        "preset": run.preset,
+        "stopped_by": end.stopped_by,
+        "dataset": run.dataset,
+        "seed": run.seed,
+        "updates": end.updates,
+        "best_update": end.best_update,
+        "best_epoch": end.best_update * config.training.batch_size / len(train),
+        "kept": config.stopping.keep,
+        "seconds": end.seconds,
+        "weights": loaded.weights,
+        "measured_on": config.estimate.measured_on,
+        "faults": faults,
+        "classifier_accuracy": (predict(classifier, test) == test_labels).double().mean().item(),
+        "device": run.device,
+        "precision": run.precision,
+        "threads": run.threads,
+        "sessions": run.sessions,
+        "environment": environment(),
+    }
+    record = {**{name: plain(value) for name, value in about.items()}, **measures}
+    # Made anew by its own class: what msgspec converts it writes without the defaults.
+    result = MnistResult(**vars(msgspec.convert(record, MnistResult)))
+    draw_figures(loaded, estimator, samples, result, end)
     folder.write_result(result)
     return result
 
@@ -221,57 +203,39 @@ def acceptance_of(
     return found
 
 
-def measure_density_coverage(samples: Tensor, estimator: Estimator) -> DensityCoverage:
-    """Compare ``samples`` with the test images by nearest neighbours, on the classifier's features and on pixels."""
-    test, classifier = estimator.dataset.test, estimator.classifier
-    real, labels = torch.from_numpy(test.images), torch.from_numpy(test.labels)
-    asked = estimator.labels if estimator.conditional else None
-
-    def compare(here: Tensor, there: Tensor) -> DensityCoverageRecord:
-        scores = density_coverage_by_class(here, labels, there, asked, estimator.dataset.classes)
-        return _record(scores, DensityCoverageRecord)
-
-    return {
-        "features": compare(features(classifier, real), features(classifier, samples)),
-        "pixels": compare(real, samples),
-    }
-
-
-def measure_as_training_data(samples: Tensor, estimator: Estimator) -> TrainOnGenerated:
-    """Return the test accuracy of a classifier trained on ``samples``, and on as many real images."""
-    real, test = (
-        (torch.from_numpy(part.images), torch.from_numpy(part.labels))
-        for part in (estimator.dataset.train, estimator.dataset.test)
-    )
-    return TrainOnGenerated(
-        generated=train_on_generated(samples, estimator.labels, *test, seed=0),
-        real=train_on_generated(*real, *test, seed=0, max_train=len(samples)),
-    )
-
-
 def draw_figures(
-    loaded: TrainedGenerator,
-    estimator: Estimator,
-    samples: Tensor,
-    result: MnistResult,
-    history: list[dict[str, float]],
-    best_epoch: float,
+    loaded: TrainedGenerator, estimator: Estimator, samples: Tensor, result: MnistResult, end: TrainingEnd
 ) -> None:
     """Draw all figures of a finished run into its folder."""
-    folder, dataset = Path(loaded.source), estimator.dataset
+    folder, dataset, classes = Path(loaded.source), estimator.dataset, estimator.dataset.classes
     which = "best validation likelihood" if result.kept == "best" else "last weights"
     draw_grid(samples, estimator, folder, f"{which}, update {loaded.weights.update:,}")
-    draw_neighbours(samples, estimator, folder)
-    draw_interpolations(loaded, estimator, folder)
-    figures.curves(history, folder / "curves.png", chosen=best_epoch, title=titled("Training", dataset))
-    score = result.parzen
-    title = titled("Choice of sigma", dataset)
+
+    # One sample of each class beside the training images nearest to it: does the net copy its training set?
+    train = torch.from_numpy(dataset.train.images)
+    shown = samples[:: len(samples) // classes]
+    rows = torch.cat([shown[:, None], train[nearest_neighbours(shown, train, NEAREST)[0]]], 1)
+    columns = ["sample", "nearest", *(f"{place}." for place in range(2, NEAREST + 1))]
+    draw_rows(rows, folder / "neighbours.png", "Samples, and the training images nearest to each", estimator, columns)
+
+    # What G makes on the way from one noise vector to another, each row with its label throughout.
+    spec = loaded.generator.spec
+    ends = sample_noise(spec.noise, (2 * classes, spec.input_dim), seeded(loaded.config.seed, "interpolation"))
+    pairs, spherical = zip(ends[::2], ends[1::2], strict=True), spec.noise == "normal"
+    z = torch.cat([interpolate_noise(start, end, STEPS, spherical=spherical) for start, end in pairs])
+    labels = torch.arange(classes).repeat_interleave(STEPS) if loaded.classes else None
+    with torch.no_grad():
+        rows = to_pixels(loaded.generator(z, labels), spec.output).view(classes, STEPS, -1)
+    draw_rows(rows, folder / "interpolation.png", "From one noise vector to another, the label unchanged", estimator)
+
+    title = titled("Training", dataset)
+    figures.curves(end.history, folder / "curves.png", chosen=end.best_epoch, title=title)
+    score, title = result.parzen, titled("Choice of sigma", dataset)
     figures.parzen_curve(score.sigmas, score.valid_means, score.sigma, folder / "parzen.png", title=title)
     if result.acceptance is not None and result.label_fidelity is not None:
-        title = titled("What D accepts", dataset)
-        figures.acceptance(result.acceptance, folder / "acceptance.png", title=title)
-        title = titled("How often samples are read as the label asked for", dataset)
-        figures.fidelity_bars(result.label_fidelity, folder / "label_fidelity.png", title=title)
+        figures.acceptance(result.acceptance, folder / "acceptance.png", title=titled("What D accepts", dataset))
+        title = titled("What samples are read as", dataset)
+        figures.confusion(result.label_fidelity, folder / "label_fidelity.png", title=title)
     if result.weights is not None:
         figures.stamp(folder.glob("*.png"), result.weights)
 
@@ -284,37 +248,14 @@ def titled(text: str, dataset: ImageDataset) -> str:
 def draw_grid(samples: Tensor, estimator: Estimator, folder: Path, when: str) -> None:
     """Draw figure 2 of the paper: a row per label, ten samples each; without labels, ten rows of ten."""
     rows = samples.view(estimator.dataset.classes, -1, samples.shape[1])[:, :10].cpu()
-    _draw_rows(rows, folder / "samples.png", f"Samples, {when}", estimator)
+    draw_rows(rows, folder / "samples.png", f"Samples, {when}", estimator)
 
 
-def draw_neighbours(samples: Tensor, estimator: Estimator, folder: Path) -> None:
-    """Draw one sample of each class beside the training images nearest to it: does the net copy its training set?"""
-    train = torch.from_numpy(estimator.dataset.train.images)
-    shown = samples[:: len(samples) // estimator.dataset.classes]
-    indices, _ = nearest_neighbours(shown, train, NEAREST)
-    rows, title = torch.cat([shown[:, None], train[indices]], 1), "Samples, and the training images nearest to each"
-    columns = ["sample", "nearest", *(f"{place}." for place in range(2, NEAREST + 1))]
-    _draw_rows(rows, folder / "neighbours.png", title, estimator, columns)
-
-
-def draw_interpolations(loaded: TrainedGenerator, estimator: Estimator, folder: Path) -> None:
-    """Draw what G makes on the way from one noise vector to another, each row with its label throughout."""
-    spec, classes = loaded.generator.spec, estimator.dataset.classes
-    ends = sample_noise(spec.noise, (2 * classes, spec.input_dim), seeded(loaded.config.seed, "interpolation"))
-    pairs, spherical = zip(ends[::2], ends[1::2], strict=True), spec.noise == "normal"
-    z = torch.cat([interpolate_noise(start, end, STEPS, spherical=spherical) for start, end in pairs])
-    labels = torch.arange(loaded.classes).repeat_interleave(STEPS) if loaded.classes else None
-    with torch.no_grad():
-        rows = to_pixels(loaded.generator(z, labels), spec.output).view(classes, STEPS, -1)
-    title = "From one noise vector to another, the label unchanged"
-    _draw_rows(rows, folder / "interpolation.png", title, estimator)
-
-
-def _draw_rows(
-    rows: Tensor, path: Path, title: str, estimator: Estimator, column_labels: list[str] | None = None
-) -> None:
-    title, labels = titled(title, estimator.dataset), estimator.row_labels
-    figures.image_grid(rows, path, estimator.dataset.shape, row_labels=labels, column_labels=column_labels, title=title)
+def draw_rows(rows: Tensor, path: Path, title: str, estimator: Estimator, columns: list[str] | None = None) -> None:
+    """Draw images (classes, columns, pixels), a row a class."""
+    dataset, title = estimator.dataset, titled(title, estimator.dataset)
+    labels = list(range(dataset.classes)) if estimator.conditional else None
+    figures.image_grid(rows, path, dataset.shape, row_labels=labels, column_labels=columns, title=title)
 
 
 def summary(result: Result) -> str:
@@ -352,10 +293,6 @@ def summary(result: Result) -> str:
         *(f"  look: {fault}" for fault in result.faults),
     ]
     return "\n".join(lines)
-
-
-def _record(measure: object, form: type[Record]) -> Record:
-    return msgspec.convert(plain(measure), form)
 
 
 def _form(value: float | None, form: str) -> str:

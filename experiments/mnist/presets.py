@@ -50,13 +50,7 @@ class MnistConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready values: the ``settings`` of ``config.json``."""
-        return {
-            "generator": self.generator.as_dict(),
-            "discriminator": self.discriminator.as_dict(),
-            "training": asdict(self.training),
-            "stopping": asdict(self.stopping),
-            "estimate": asdict(self.estimate),
-        }
+        return {**asdict(self), "generator": self.generator.as_dict(), "discriminator": self.discriminator.as_dict()}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> MnistConfig:

@@ -25,18 +25,12 @@ def from_pixels(images: Tensor, output: str) -> Tensor:
 def sample_images(
     generator: Generator, labels: Tensor | None, n: int, rng: torch.Generator, dropout: bool = False
 ) -> Tensor:
-    """Return ``n`` images (n, pixels) float32 in [0, 1] for labels (n,), on the generator's device.
-
-    ``dropout`` leaves G's dropout on, with masks from ``rng``; the noise stays the same.
-    """
+    """Return ``n`` images (n, pixels) float32 in [0, 1] for labels (n,); ``dropout`` leaves G's on, by ``rng``."""
     return to_pixels(generator.sample(labels, n, rng, dropout=dropout), generator.spec.output)
 
 
 def samples_of(generator: Generator, classes: int | None, per_class: int, seed: int) -> np.ndarray:
-    """Return ``per_class`` images of each class in order of class, or ten times as many of an unconditional generator.
-
-    The array is (n, pixels) float32 in [0, 1].
-    """
+    """Return ``per_class`` images (n, pixels) in [0, 1] of each class in order; without classes, ten times as many."""
     import torch
 
     from cgan.devices import seeded

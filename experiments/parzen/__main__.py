@@ -1,15 +1,11 @@
-"""Score samples by the paper's Parzen procedure (section 4.1): ``python -m experiments.parzen --samples FILE``.
-
-Takes a file of samples, the folder of a run, or one of two controls that show what the figure can and cannot tell
-(Theis et al., 2016). Trains no network; writes only the files it is asked for.
-"""
+"""Score samples by the paper's Parzen procedure (section 4.1): ``python -m experiments.parzen --samples FILE``."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -84,23 +80,44 @@ class Settings:
     memory_mib: int = 256
     """Bound on the working memory of the scoring, in MiB."""
 
+    def __post_init__(self) -> None:
+        check_output(self.json, "--json", ".json")
+        check_output(self.plot, "--plot", ".png")
+        for flag, name in (("--valid", self.valid), ("--test", self.test)):
+            if name in (REAL, KMEANS):
+                raise UsageError(f"{flag} {name}: give mnist, digits or a file of images")
+        if self.count is not None and Path(self.samples).is_file():
+            raise UsageError("--count is for a generator or a control: a file is scored whole, leave it out")
+        for name, least in {"count": 1, "seed": 0, "threads": 1}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"--{name} {value}: give {least} or more")
+
 
 @dataclass
 class Inputs:
     """Images of every role (samples, valid, test), (n, d) float32, and notes on them for the reader."""
 
-    names: dict[str, str]
-    """What each role's images are from: the file, run, control or data set."""
+    names: dict[str, str]  # What each role's images are from: the file, run, control or data set.
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    test_set: ImageDataset | None = None
-    """The data set that the test images are of."""
+    test_set: ImageDataset | None = None  # The data set that the test images are of.
 
     def add(self, role: str, images: np.ndarray, notes: Sequence[str] = ()) -> None:
-        """Add the images of ``role``, once they are known to have the others' size and range."""
+        """Add the images of ``role``; raises ``UsageError`` if they differ from others in size, or greatly in range."""
         self.arrays[role] = images
         self.notes += notes
-        check_alike({f"--{name} {self.names[name]}": array for name, array in self.arrays.items()})
+        called = {f"--{name} {self.names[name]}": array for name, array in self.arrays.items()}
+        if len({array.shape[1] for array in called.values()}) > 1:
+            held = ", ".join(f"{name} has {array.shape[1]}" for name, array in called.items())
+            raise UsageError(f"{held} values an image: they must agree, so give images of one size")
+        highest = {name: float(np.abs(array).max()) for name, array in called.items()}
+        large, small = max(highest, key=highest.__getitem__), min(highest, key=highest.__getitem__)
+        if 0 < MAX_RATIO * highest[small] < highest[large]:
+            advice = "divide the first by 255" if 200 < highest[large] <= 255 else "bring both to [0, 1]"
+            raise UsageError(
+                f"{large} has values up to {highest[large]:.4g} but {small} up to {highest[small]:.4g}: {advice}"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,8 +125,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     argv = list(sys.argv[1:] if argv is None else argv)
     settings = parse(Settings, "experiments.parzen", argv)
-    check(settings)
-
     import torch
 
     from cgan.devices import resolve_device
@@ -130,9 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         samples.to(device), valid, test, sigmas, memory_mib=settings.memory_mib, progress=sys.stderr.isatty()
     )
     ended = time.perf_counter()
-    print(format_table(result, inputs.names))
-    if result.at_edge and (advice := sigma_advice(result, inputs.arrays)):
-        print(f"\n{advice}")
+    print(format_table(result, inputs))
     neighbours = compare_neighbours(inputs) if settings.density_coverage else None
     for name, scores in (neighbours or {}).items():
         print(f"{name:<10}  " + "  ".join(f"{key} {value:.3f}" for key, value in scores["overall"].items()))
@@ -156,32 +169,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         write_json(settings.json, record)
     return 0
-
-
-def check(settings: Settings) -> None:
-    """Raise ``UsageError`` on a mistake in the options, before any file is read."""
-    for flag, path, suffix in (("--json", settings.json, ".json"), ("--plot", settings.plot, ".png")):
-        if path is None:
-            continue
-        if path.suffix != suffix or not path.parent.is_dir():
-            raise UsageError(f"{flag} {path}: give a file name that ends in {suffix}, in a folder that exists")
-        check_output(path, flag)
-    if settings.samples in DATA_SETS:
-        raise UsageError(
-            f"--samples {settings.samples}: give {REAL}, {KMEANS}, a file of samples, a generator's name or a run"
-        )
-    for flag, name in (("--valid", settings.valid), ("--test", settings.test)):
-        if name in (REAL, KMEANS):
-            raise UsageError(f"{flag} {name}: give mnist, digits or a file of images")
-    if settings.count is not None and Path(settings.samples).is_file():
-        raise UsageError("--count is for a generator or a control: a file is scored whole, leave it out")
-    for flag, value, least in (
-        ("--count", settings.count, 1),
-        ("--seed", settings.seed, 0),
-        ("--threads", settings.threads, 1),
-    ):
-        if value is not None and value < least:
-            raise UsageError(f"{flag} {value}: give {least} or more")
 
 
 def parse_sigmas(text: str) -> tuple[float, ...]:
@@ -236,20 +223,6 @@ def read_inputs(settings: Settings) -> Inputs:
     return inputs
 
 
-def check_alike(arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise ``UsageError`` if images, by what they are called, differ in size, or greatly in range."""
-    if len({array.shape[1] for array in arrays.values()}) > 1:
-        held = ", ".join(f"{name} has {array.shape[1]}" for name, array in arrays.items())
-        raise UsageError(f"{held} values an image: they must agree, so give images of one size")
-    highest = {name: float(np.abs(array).max()) for name, array in arrays.items()}
-    large, small = max(highest, key=highest.__getitem__), min(highest, key=highest.__getitem__)
-    if 0 < MAX_RATIO * highest[small] < highest[large]:
-        advice = "divide the first by 255" if 200 < highest[large] <= 255 else "bring both to [0, 1]"
-        raise UsageError(
-            f"{large} has values up to {highest[large]:.4g} but {small} up to {highest[small]:.4g}: {advice}"
-        )
-
-
 def control(name: str, train: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, list[str]]:
     """Return the samples (count, d) of a control made from the training images (n, d), and a note on how.
 
@@ -275,10 +248,7 @@ def control(name: str, train: np.ndarray, count: int, seed: int) -> tuple[np.nda
 
 
 def compare_neighbours(inputs: Inputs) -> dict[str, dict[str, Any]]:
-    """Return precision, recall, density and coverage, as a run's ``result.json`` holds them, without classes.
-
-    On pixels, and on a classifier's features where the test images are a data set's.
-    """
+    """Return density and coverage on pixels and, where the test images are a data set's, on a classifier's features."""
     import torch
 
     from cgan.metrics.classifier import features, train_classifier
@@ -297,9 +267,10 @@ def compare_neighbours(inputs: Inputs) -> dict[str, dict[str, Any]]:
     }
 
 
-def format_table(result: ParzenResult, names: Mapping[str, str]) -> str:
-    """Return the result as a text table."""
-    sigmas, width = result.sigmas, max(map(len, ("from", names["valid"], names["test"])))
+def format_table(result: ParzenResult, inputs: Inputs) -> str:
+    """Return the result as a text table, with advice where sigma is an end of the grid."""
+    sigmas, names = result.sigmas, inputs.names
+    width = max(map(len, ("from", names["valid"], names["test"])))
     rows = (
         ("validation", names["valid"], result.n_valid, result.valid_mean, result.valid_se),
         ("test", names["test"], result.n_test, result.test_mean, result.test_se),
@@ -312,16 +283,14 @@ def format_table(result: ParzenResult, names: Mapping[str, str]) -> str:
         f"{'images':<10}  {'from':<{width}}  {'count':>7}  log-likelihood (nats)  standard error",
         *(f"{kind:<10}  {name:<{width}}  {n:>7,}  {mean:>21.2f}  {se:>14.2f}" for kind, name, n, mean, se in rows),
     ]
+    spans = [float(array.max() - array.min()) for array in inputs.arrays.values()]
+    if result.at_edge and max(spans) <= 1.5 * min(spans):  # Else the samples' range is what is wrong.
+        end, word = (sigmas[0], "below") if result.sigma == sigmas[0] else (sigmas[-1], "above")
+        lines += [
+            "",
+            f"The best sigma is the grid's edge: widen --sigmas {word} {end:.4g}, a better one may lie there.",
+        ]
     return "\n".join(lines)
-
-
-def sigma_advice(result: ParzenResult, arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Return how to widen a grid whose edge was chosen; None where the samples' range is what is wrong."""
-    spans = [float(array.max() - array.min()) for array in arrays.values()]
-    if max(spans) > 1.5 * min(spans):
-        return None
-    end, word = (result.sigmas[0], "below") if result.sigma == result.sigmas[0] else (result.sigmas[-1], "above")
-    return f"The best sigma is the grid's edge: widen --sigmas {word} {end:.4g}, a better one may lie there."
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import UsageError
 from experiments.report.tables import check_folders
 from experiments.runs import cli
 from experiments.runs.files import check_output, write_text
@@ -27,15 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
     command = cli.parse(Command, "experiments.report", argv)
     check_folders(command.runs, Command.runs)
-    check_output(command.out, "--out")
-    if command.out.suffix != ".html":
-        raise UsageError(f"--out {command.out}: give a file name that ends in .html")
+    check_output(command.out, "--out", ".html")
     from experiments.report.page import build
     from experiments.report.records import load
 
     runs = load(command.runs)
     page = build(runs, command.runs)
-    command.out.parent.mkdir(parents=True, exist_ok=True)
     write_text(command.out, page)
     count = f"{len(runs.table)} run{'s' * (len(runs.table) != 1)}"
     print(f"{command.out}: {count}, {len(page.encode()) / 1e6:.1f} MB, to be opened in any browser")

@@ -1,12 +1,9 @@
-"""Table 1 and the tables of details: runs that differ by seed alone are one row, as numbers and as text.
-
-Measures nothing, and holds no figure but the published ones.
-"""
+"""Table 1 and the tables of details: runs that differ by seed alone are one row, as numbers and as text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +15,6 @@ from experiments.runs.folder import RunFolder
 
 TABLE_1 = "Mirza and Osindero 2014 (arXiv 1411.1784), Table 1"
 CONTROLS = "Theis, van den Oord and Bethge 2016 (arXiv 1511.01844)"
-_SCORE = (
-    "mkdir -p runs/mnist-controls && python -m experiments.parzen --samples {0} --json runs/mnist-controls/{0}.json"
-)
 
 #: The sections of Table 1 and their headings.
 SECTIONS = {
@@ -37,18 +31,17 @@ class Row:
 
     section: str
     model: str
-    preset: str = ""
-    """The runs that fill the row; empty if there is no such net here."""
+    preset: str = ""  # The runs that fill the row; empty if there is no such net here.
     cited: float | None = None
-    cited_error: float | None = None
-    """Its standard error, where one was published."""
+    cited_error: float | None = None  # Its standard error, where one was published.
     cited_source: str | None = None
 
     @property
     def command(self) -> str:
         """What measures it here; empty if there is no such net here."""
-        make = f"make mnist PRESET={self.preset}" if self.preset else ""
-        return _SCORE.format(self.preset) if self.section == "control" else make
+        if self.section == "control":
+            return f"python -m experiments.parzen --samples {self.preset} --json runs/mnist-controls/{self.preset}.json"
+        return f"make mnist PRESET={self.preset}" if self.preset else ""
 
 
 #: Every row of Table 1, with every figure in the tables that no run gave.
@@ -68,7 +61,7 @@ ROWS = (
 #: What the runs of a group share, and the columns of its figures.
 SHARED = ["experiment", "preset", "changes", "name", "dataset", "checksum", "precision", "device", "numerics"]
 SHARED += ["cut_short"]
-MEANS = [name for name in ("best_update", "updates", *FIGURES) if name not in ("log_likelihood", "sigma")]
+MEANS = [name for name in FIGURES if name not in ("log_likelihood", "sigma")]
 SUMMARY = ["group", *SHARED, "runs", "seeds", "seed_list", "log_likelihood", "spread", "worst", "best", *MEANS]
 SUMMARY += ["sigma", "at_edge", "on_spread", "state", "folders"]
 
@@ -83,18 +76,14 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     for group, these in runs.groupby("group", sort=False):
         done = these[these["status"] == "finished"]
         score = done["log_likelihood"]
-        rows.append(
-            {"group": group, **these.iloc[0][SHARED], **done[MEANS].mean(), "runs": len(these), "seeds": len(done)}
-            | {"log_likelihood": score.mean(), "spread": score.std(), "worst": score.min(), "best": score.max()}
-            | {"seed_list": _list(done["seed"]), "sigma": _list(sorted(set(done["sigma"].dropna())))}
-            | {"at_edge": bool(done["at_edge"].eq(True).any()), "on_spread": done["on_log_likelihood"].std()}
-            | {"state": state(these), "folders": _list(these["folder"])}
-        )
+        row = {"group": group, **these.iloc[0][SHARED], **done[MEANS].mean(), "runs": len(these), "seeds": len(done)}
+        row |= {"log_likelihood": score.mean(), "spread": score.std(), "worst": score.min(), "best": score.max()}
+        row["seed_list"], row["folders"] = (";".join(map(str, each)) for each in (done["seed"], these["folder"]))
+        row["sigma"] = ";".join(map(str, sorted(set(done["sigma"].dropna()))))
+        row["at_edge"] = bool(done["at_edge"].eq(True).any())
+        row["on_spread"], row["state"] = done["on_log_likelihood"].std(), state(these)
+        rows.append(row)
     return pd.DataFrame(rows, columns=SUMMARY)
-
-
-def _list(values: Iterable[Any]) -> str:
-    return ";".join(map(str, values))
 
 
 def state(runs: pd.DataFrame) -> str:
@@ -153,61 +142,54 @@ def samples(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def details(runs: Runs) -> pd.DataFrame:
-    """Return what changed settings, precision or length did to the validation estimate, a row a group.
-
-    Columns: those of ``SUMMARY``, with ``seeds`` those compared, ``update`` (at which both were estimated), ``base``
-    (the preset's mean estimate there), ``changed``, ``difference``, ``difference_spread`` (standard deviation over
-    seeds), ``seen``; ``label_fidelity`` and ``diversity`` are those of the changed runs at that update.
-    """
+    """Return what changed settings, precision or length did, a row a group: ``SUMMARY`` and ``_compare``'s columns."""
     table = runs.select(embedded=False, experiments=(MNIST, FLICKR))
     groups = summarise(table)
     in_table1 = [chosen(groups, row.preset).get("group") for row in ROWS]
     in_table2 = (groups["experiment"] == FLICKR) & (groups["changes"] == "") & ~groups["cut_short"].astype(bool)
     rows = []
     for row in groups[~groups["group"].isin(in_table1) & ~in_table2].to_dict("records"):
-        these = table[table["group"] == row["group"]]
-        rows.append(row | {"label_fidelity": None, "diversity": None} | _compare(these, _base(table, these.iloc[0])))
+        compared = _compare(table, table[table["group"] == row["group"]])
+        rows.append(row | {"label_fidelity": None, "diversity": None} | compared)
     columns = [*SUMMARY, "update", "base", "changed", "difference", "difference_spread", "seen"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _base(table: pd.DataFrame, run: pd.Series) -> pd.DataFrame:
-    """Return the runs of the unchanged preset on the same data, one a seed: the most alike, then the longest."""
-    same, alike = ["experiment", "preset", "checksum"], ["precision", "numerics", "device"]
+def _compare(table: pd.DataFrame, these: pd.DataFrame) -> dict[str, Any]:
+    """Return the estimates of ``these`` runs of a group, and of the preset itself, at the last ``update`` of both.
+
+    ``base`` is the preset's mean over the seeds that both have, else that of one run of each; ``changed``,
+    ``label_fidelity`` and ``diversity`` are those of ``these``, ``difference`` is changed minus base, with its standard
+    deviation over seeds, and ``seen`` whether its 95% t interval excludes zero.
+    """
+    run, same, alike = these.iloc[0], ["experiment", "preset", "checksum"], ["precision", "numerics", "device"]
     base = table[(table[same] == run[same]).all(axis=1) & (table["changes"] == "") & (table["group"] != run["group"])]
+    # One a seed: the most alike, then the longest.
     base = base.assign(alike=(base[alike] == run[alike]).sum(axis=1))
-    return base.sort_values(["alike", "updates"], ascending=False, kind="stable").drop_duplicates("seed")
-
-
-def _estimates(runs: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return the estimates of all runs during training, with their seed; a row has a number in ``column``."""
-    wanted = ["update", column, "label_fidelity", "diversity"]
-    tables = [
-        RunFolder(run.folder).read_metrics().reindex(columns=wanted).assign(seed=run.seed) for run in runs.itertuples()
-    ]
-    return pd.concat([pd.DataFrame(columns=[*wanted, "seed"], dtype=float), *tables]).dropna(subset=column)
-
-
-def _compare(these: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
-    """Return estimates of both at the last common update, over the seeds that both have, else of one run of each."""
-    column = "valid_log_likelihood" if these["experiment"].iloc[0] == MNIST else "valid_average_precision"
+    base = base.sort_values(["alike", "updates"], ascending=False, kind="stable").drop_duplicates("seed")
     if not set(these["seed"]) & set(base["seed"]):
         these, base = (runs[:1].assign(seed=0) for runs in (these, base))
-    pairs = _estimates(these, column).merge(_estimates(base, column), on=["seed", "update"], suffixes=("", "_base"))
-    seeds = pairs.groupby("update").size()
-    if not len(seeds):
+    score = "valid_log_likelihood" if run["experiment"] == MNIST else "valid_average_precision"
+    pairs = _estimates(these, score).merge(_estimates(base, score), on=["seed", "update"], suffixes=("", "_base"))
+    if pairs.empty:
         return {}
-    update = seeds[seeds == seeds.max()].index.max()
-    rows = pairs[pairs["update"] == update]
-    difference = rows[column] - rows[f"{column}_base"]
-    mean, spread = difference.mean(), difference.std()
-    seen = "one seed"
+    seeds = pairs.groupby("update").size()
+    rows = pairs[pairs["update"] == seeds[seeds == seeds.max()].index.max()]
+    difference = rows[score] - rows[f"{score}_base"]
+    mean, spread, seen = difference.mean(), difference.std(), "one seed"
     if len(rows) > 1:
         covered = abs(mean) <= half_width(spread, len(rows))
         seen = "no difference seen" if covered else "higher" if mean > 0 else "lower"
-    means = rows[["label_fidelity", "diversity"]].mean()
-    figures = {"update": int(update), "base": rows[f"{column}_base"].mean(), "changed": rows[column].mean()}
-    return {**means, **figures, "seeds": len(rows), "difference": mean, "difference_spread": spread, "seen": seen}
+    found = {"seeds": len(rows), "update": int(rows["update"].iloc[0]), "difference": mean, "difference_spread": spread}
+    found |= {"base": rows[f"{score}_base"].mean(), "changed": rows[score].mean(), "seen": seen}
+    return {**rows[["label_fidelity", "diversity"]].mean(), **found}
+
+
+def _estimates(runs: pd.DataFrame, score: str) -> pd.DataFrame:
+    """Return the estimates of all runs during training that have a ``score``, with their seed."""
+    wanted = ["update", score, "label_fidelity", "diversity"]
+    tables = [RunFolder(r.folder).read_metrics().reindex(columns=wanted).assign(seed=r.seed) for r in runs.itertuples()]
+    return pd.concat([pd.DataFrame(columns=[*wanted, "seed"], dtype=float), *tables]).dropna(subset=score)
 
 
 Columns = Mapping[str, Callable[[Any], str]]
@@ -221,11 +203,8 @@ def text(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 
 def by_section(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return heading and text of each section of Table 1."""
-    return [
-        (heading, text(rows[rows["section"] == name], TABLE))
-        for name, heading in SECTIONS.items()
-        if (rows["section"] == name).any()
-    ]
+    parts = dict(list(rows.groupby("section")))
+    return [(heading, text(parts[name], TABLE)) for name, heading in SECTIONS.items() if name in parts]
 
 
 def _sigma(row: Any) -> str:
@@ -280,7 +259,7 @@ SAMPLES: Columns = {
 }
 
 ACCEPTANCE: Columns = {
-    "Model": lambda row: row.model,
+    "Model": TABLE["Model"],
     "Seeds": lambda row: str(row.seeds),
     "Real image, own label": lambda row: form(row.accept_real, ".1%"),
     "Real image, wrong label": lambda row: form(row.accept_real_wrong, ".1%"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from experiments.runs import figures
+from experiments.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from experiments.runs.records import Weights
@@ -25,18 +25,13 @@ class Picture:
     """A picture inside the page."""
 
     uri: str
-    width: int
-    """In CSS pixels, as ``height``: its real size."""
+    width: int  # In CSS pixels, as ``height``: its real size.
     height: int
-    alt: str
-    """What it shows, for a reader who cannot see it."""
+    alt: str  # What it shows, for a reader who cannot see it.
 
 
 def read_png(path: Path, alt: str, weights: Weights | None = None) -> Picture:
-    """Return a PNG file as it is; raises ``OSError`` or ``ValueError`` if it is damaged, too large, or no file.
-
-    Also if it says that it was drawn from other ``weights``, those of the result beside it.
-    """
+    """Return a PNG file; raises ``OSError`` or ``ValueError`` if damaged, too large, or of other ``weights``."""
     from PIL import Image
 
     if path.stat().st_size > MAX_BYTES or not path.is_file():
@@ -54,35 +49,42 @@ def read_png(path: Path, alt: str, weights: Weights | None = None) -> Picture:
     return Picture(_uri("image/png", content), width, height, alt)
 
 
-def line_chart(
-    curves: Mapping[str, Sequence[pd.Series]], alt: str, labels: tuple[str, str], floor: float | None = None
-) -> Picture:
-    """Draw a line for each name: the mean over its series (values by x, one a seed), and their range as a band.
+def learning_curves(runs: pd.DataFrame, column: str, label: str, floor: float | None = None) -> Picture | None:
+    """Draw a column of ``metrics.csv`` by epoch; None where no run has it.
 
-    ``labels`` are those of the axes; values below ``floor`` are cut off.
+    A line a group of runs: the mean over its finished seeds, and their range as a band. Values below ``floor`` are cut.
     """
     import matplotlib
 
-    width, height = 7.6, 4.4 + 0.12 * len(curves)
-    figure = figures.new_figure(width, height)
+    figure, ends = figures.new_figure(7.6, 4.4), list[str]()
     plot = figure.subplots()
-    for number, (name, seeds) in enumerate(curves.items()):
+    for group, these in runs.groupby("name", sort=False):
+        done = these[these["status"] == "finished"]
+        tables = [RunFolder(folder).read_metrics() for folder in (done if len(done) else these)["folder"]]
+        known = [table.reindex(columns=["epoch", column]).dropna().drop_duplicates("epoch") for table in tables]
+        seeds = [table.set_index("epoch")[column] for table in known if len(table)]
+        if not seeds:
+            continue
+        name = f"{group} ({len(seeds)} seeds)" if len(seeds) > 1 else str(group)
         # Where only some seeds have an estimate the mean would jump.
-        values = pd.concat(list(seeds), axis=1, join="inner").sort_index()
-        label = name[:60].replace("$", r"\$")  # No formula.
-        figures.line(plot, values.index, values.mean(axis=1), number, label, marker=".")
+        values, number = pd.concat(seeds, axis=1, join="inner").sort_index(), len(ends)
+        figures.line(plot, values.index, values.mean(axis=1), number, name[:60].replace("$", r"\$"), marker=".")
         if len(seeds) > 1:
-            colour = figures.COLOURS[number % len(figures.COLOURS)]
-            plot.fill_between(
-                values.index, values.min(axis=1), values.max(axis=1), alpha=0.25, linewidth=0, color=colour
-            )
+            colour, band = figures.COLOURS[number % len(figures.COLOURS)], (values.min(axis=1), values.max(axis=1))
+            plot.fill_between(values.index, *band, alpha=0.25, linewidth=0, color=colour)
+        ends.append(f"{name} ends at {seeds[0].iloc[-1]:.3g}")
+    if not ends:
+        return None
+    width, height = 7.6, 4.4 + 0.12 * len(ends)
+    figure.set_size_inches(width, height)
     if floor is not None:
         plot.set_ylim(bottom=max(floor, plot.get_ylim()[0]))
-    plot.set_xlabel(labels[0])
-    figures.finish(plot, labels[1])
+    plot.set_xlabel("epoch")
+    figures.finish(plot, label)
     out = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    alt = f"Lines: {label}, during training: {'; '.join(ends)}."
     return Picture(_uri("image/svg+xml", out.getvalue()), round(width * 96), round(height * 96), alt)
 
 

@@ -1,7 +1,4 @@
-"""The report page as HTML text: pictures first, then claims with verdicts, tables, and the details folded.
-
-The page needs no other file, no network and no script. Measures nothing.
-"""
+"""The report page as HTML text that needs no other file, no network and no script."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from experiments.report.forms import form, number
 from experiments.report.records import FLICKR, KMEANS, MNIST, PARZEN, REAL, Runs
 from experiments.report.verdicts import CLOSE_NATS, CLOSE_SHARE, ONE_SEED, TITLES, verdicts
 from experiments.runs import photo_table
-from experiments.runs.folder import RunFolder, git_revision
+from experiments.runs.folder import git_revision
 
 #: Longer side of an enlarged photo.
 PHOTO_PIXELS = 480
@@ -42,7 +39,7 @@ def build(runs: Runs, folders: Sequence[Path]) -> str:
     rows, embedded = (digits.table1(runs, embedded=flag) for flag in (False, True))
     real = runs.select(embedded=False, experiments=(MNIST, FLICKR, PARZEN))
     changed = digits.details(runs)
-    nets = {flag: [_net(these, runs.notes) for these in _groups(runs, flag, (MNIST,))] for flag in (False, True)}
+    nets = {flag: _nets(runs, flag) for flag in (False, True)}
     shown = [rows.loc[rows["preset"] == preset, "group"].iloc[0] for preset in ("paper", "conditional-best")]
     judged = verdicts(rows, real)
     scores = [rows.loc[rows["preset"] == preset, "log_likelihood"].iloc[0] for preset in (REAL, KMEANS)]
@@ -50,9 +47,11 @@ def build(runs: Runs, folders: Sequence[Path]) -> str:
     mine = real[real["group"].isin(rows["group"]) & (real["experiment"] == MNIST)]
     values = {
         "digits": [net for group in shown for net in nets[False] if net["group"] == group],
-        "validation": _curves(mine, "valid_log_likelihood", "validation log-likelihood (nats)", FLOOR),
-        "diversity": _curves(mine, "diversity", "intra-class diversity (real digits: 1)"),
-        "wrong_labels": _curves(mine, "accept_real_wrong", "share of real images with a wrong label that D accepts"),
+        "validation": figures.learning_curves(mine, "valid_log_likelihood", "validation log-likelihood (nats)", FLOOR),
+        "diversity": figures.learning_curves(mine, "diversity", "intra-class diversity (real digits: 1)"),
+        "wrong_labels": figures.learning_curves(
+            mine, "accept_real_wrong", "share of real images with a wrong label that D accepts"
+        ),
         "claims": [(origin, title, [v for v in judged if v.origin == origin]) for origin, title in TITLES.items()],
         "rules": {"nats": CLOSE_NATS, "share": CLOSE_SHARE, "one_seed": ONE_SEED, "truth": photos.FIELDS["measures"]},
         "table1": table1,
@@ -78,28 +77,26 @@ def build(runs: Runs, folders: Sequence[Path]) -> str:
     return photo_table.render("report.html", **values)
 
 
-def _groups(runs: Runs, embedded: bool, experiments: Sequence[str]) -> list[pd.DataFrame]:
+def _groups(runs: Runs, embedded: bool, experiment: str) -> list[pd.DataFrame]:
     """Return the runs of each group, finished first; changed settings come last, on photos other presets, too."""
-    table = runs.select(embedded=embedded, experiments=experiments)
+    table = runs.select(embedded=embedded, experiments=(experiment,))
     last = {"changed": table["changes"] != "", "other": (table["preset"] != "paper") & (table["experiment"] == FLICKR)}
     table = table.assign(**last, unfinished=table["status"] != "finished")
     table = table.sort_values([*last, "cut_short", "unfinished"], kind="stable")
     return [these for _, these in table.groupby("group", sort=False)]
 
 
-def _net(these: pd.DataFrame, notes: list[str]) -> dict[str, Any]:
-    """Return what the page shows of a group of runs on digits: the pictures of one of them."""
-    run = next(these.itertuples())
-    name = f"{run.name}, seed {run.seed}"
-    error = f" ± {run.standard_error:.1f}" if number(run.standard_error) else ""
-    score = f"{form(run.log_likelihood, '.1f')}{error} nats" if number(run.log_likelihood) else run.ending
-    return {
-        "group": run.group,
-        "name": name,
-        "score": score,
-        "faults": getattr(run.result, "faults", []),
-        "pictures": _pictures(run, name, notes),
-    }
+def _nets(runs: Runs, embedded: bool) -> list[dict[str, Any]]:
+    """Return what the page shows of each group of runs on digits: the pictures of one of them."""
+    nets = []
+    for these in _groups(runs, embedded, MNIST):
+        run = next(these.itertuples())
+        name = f"{run.name}, seed {run.seed}"
+        error = f" ± {run.standard_error:.1f}" if number(run.standard_error) else ""
+        score = f"{form(run.log_likelihood, '.1f')}{error} nats" if number(run.log_likelihood) else run.ending
+        net = {"group": run.group, "name": name, "score": score, "faults": getattr(run.result, "faults", [])}
+        nets.append({**net, "pictures": _pictures(run, name, runs.notes)})
+    return nets
 
 
 def _pictures(run: Any, name: str, notes: list[str]) -> dict[str, tuple[figures.Picture, str]]:
@@ -117,26 +114,12 @@ def _pictures(run: Any, name: str, notes: list[str]) -> dict[str, tuple[figures.
     return found
 
 
-def _curves(runs: pd.DataFrame, column: str, label: str, floor: float | None = None) -> figures.Picture | None:
-    """Draw estimates during training by epoch, a line a group of runs; None if there are none."""
-    curves: dict[str, list[pd.Series]] = {}
-    for name, these in runs.groupby("name", sort=False):
-        done = these[these["status"] == "finished"]
-        tables = [RunFolder(folder).read_metrics() for folder in (done if len(done) else these)["folder"]]
-        found = [table.reindex(columns=["epoch", column]).dropna().drop_duplicates("epoch") for table in tables]
-        if found := [table.set_index("epoch")[column] for table in found if len(table)]:
-            curves[f"{name} ({len(found)} seeds)" if len(found) > 1 else str(name)] = found
-    ends = "; ".join(f"{name} ends at {found[0].iloc[-1]:.3g}" for name, found in curves.items())
-    alt = f"Lines: {label}, during training: {ends}."
-    return figures.line_chart(curves, alt, ("epoch", label), floor) if curves else None
-
-
 def _photos(runs: Runs, embedded: bool) -> list[dict[str, Any]]:
     """Return what the page shows of each group of runs on photos."""
     groups = []
-    for place, these in enumerate(_groups(runs, embedded, (FLICKR,))):
+    for place, these in enumerate(_groups(runs, embedded, FLICKR)):
         first = next(these.itertuples())
-        name = f"{first.name}, {digits.seed_names(list(these['seed']))}"
+        name = photos.heading_of(these)
         table = photos.photos_of(these, runs.notes)
         shown = []
         for index, row in enumerate(table.photos if table else []):
@@ -147,8 +130,7 @@ def _photos(runs: Runs, embedded: bool) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "changed": bool(first.changed) or first.cut_short,
-                "facts": _facts(first),
-                "notice": (table and table.notice) or photos.notice_of(these.iloc[0]),
+                "notice": photos.notice_of(these, table),
                 "chart": pictures.pop("precision.png", None),
                 "pictures": pictures,
                 "measures": list(photos.method_tables(photos.values_of(these)).items()),
@@ -157,24 +139,6 @@ def _photos(runs: Runs, embedded: bool) -> list[dict[str, Any]]:
             }
         )
     return groups
-
-
-def _facts(run: Any) -> list[tuple[str, str]]:
-    """Return how the data of a run on photos measure up to the paper's, as terms and values."""
-    if run.status != "finished":
-        return [("Ending", run.ending)]
-    network, words, images = run.result.network, run.result.vocabulary, run.result.images
-    weights = "untrained, random weights" if network.get("weights") == "random" else "trained weights"
-    return [
-        ("Weights kept", f"update {run.best_update:,} of {run.updates:,}, {run.ending}"),
-        ("Image features", f"{network.get('name')}, {network.get('dim')} numbers, {weights}"),
-        (
-            "Vocabulary (paper: 247,465 words)",
-            f"{words.get('words', 0):,}, {words.get('decoding', 0):,} can be generated",
-        ),
-        ("Training pairs (paper: 150,000)", f"{run.result.pairs:,}"),
-        ("Photos", ", ".join(f"{count:,} {split}" for split, count in images.items())),
-    ]
 
 
 def _made(run: Any, field: str) -> str:

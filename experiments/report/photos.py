@@ -98,9 +98,15 @@ def photos_of(runs: pd.DataFrame, notes: list[str]) -> photo_table.Table2 | None
     return None
 
 
-def notice_of(run: pd.Series) -> str | None:
-    """Return what a reader must know first of the data of a run on photos."""
-    return run["config"].notice or getattr(run["result"], "notice", None)
+def heading_of(these: pd.DataFrame) -> str:
+    """Return the name, seeds and endings of the runs of a group."""
+    return f"{these['name'].iloc[0]}, {seed_names(list(these['seed']))}: {state(these)}"
+
+
+def notice_of(these: pd.DataFrame, photos: photo_table.Table2 | None) -> str | None:
+    """Return what a reader must know first of the data of a group of runs on photos."""
+    run = these.iloc[0]
+    return (photos and photos.notice) or run["config"].notice or getattr(run["result"], "notice", None)
 
 
 def files(stem: str, runs: Runs, embedded: bool, caption: str) -> dict[str, str]:
@@ -110,13 +116,12 @@ def files(stem: str, runs: Runs, embedded: bool, caption: str) -> dict[str, str]
     blocks: list[tuple[str, pd.DataFrame]] = []
     body: list[str] = []
     for group, these in table.groupby("group", sort=False):
-        name = these["name"].iloc[0]
-        heading = f"{name}, {seed_names(list(these['seed']))}: {state(these)}"
+        heading = heading_of(these)
         tables = method_tables(values[values["group"] == group])
         blocks += (new := [(f"{heading}; true: {against}", part) for against, part in tables.items()])
         body += [forms.markdown(*block) for block in new or [(heading, pd.DataFrame())]]
         photos = photos_of(these, runs.notes)
-        notice = (photos and photos.notice) or notice_of(these.iloc[0])
+        notice = notice_of(these, photos)
         body += [f"> {photo_table.escape_markdown(notice)}"] if notice else []
         if photos is not None:
             body += [photo_table.escape_markdown(photos.caption)] if photos.caption else []

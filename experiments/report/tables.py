@@ -1,7 +1,4 @@
-"""Write Table 1, Table 2 and the tables of details from run folders: ``python -m experiments.tables``.
-
-As Markdown, CSV and LaTeX. Measures nothing.
-"""
+"""Write Tables 1 and 2 and the details as Markdown, CSV and LaTeX: ``python -m experiments.tables``."""
 
 from __future__ import annotations
 
@@ -44,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     runs = load(command.runs)
     contents = all_files(runs)
-    command.out.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_text(command.out / name, content)
     for embedded, title in ((False, ""), (True, "\nOn embedded data:\n")):
@@ -59,10 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_folders(folders: Sequence[Path], default: Sequence[Path]) -> None:
-    """Raise ``UsageError`` if ``--runs`` names no folder, or one that is not there.
-
-    Before the first run the default folder is missing, and the tables say what to run; any other is a slip.
-    """
+    """Raise ``UsageError`` if ``--runs`` names no folder, or a missing one but the default, before the first run."""
     if not folders:
         raise UsageError("--runs: name at least one folder that holds runs")
     for folder in folders:

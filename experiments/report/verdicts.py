@@ -1,8 +1,4 @@
-"""Set what the papers claim beside what the runs measured: one plain sentence and one verdict a claim.
-
-A verdict is "higher", "lower", "equal" or "open" and follows from the numbers by ``compare``. Runs on embedded data
-support no verdict. Reads no file.
-"""
+"""Set what the papers claim beside what the runs measured: one plain sentence and one verdict a claim."""
 
 from __future__ import annotations
 
@@ -39,15 +35,12 @@ TITLES = {
 class Verdict:
     """One claim, and what became of it here."""
 
-    origin: str
-    """A key of ``TITLES``."""
+    origin: str  # A key of ``TITLES``.
     claim: str
     where: str
     measured: str
-    word: Word
-    """How the measured figure stands to the published one."""
-    agrees: bool | None
-    """Whether the claim holds by it; None if that is open."""
+    word: Word  # How the measured figure stands to the published one.
+    agrees: bool | None  # Whether the claim holds by it; None if that is open.
     remark: str = ""
 
 
@@ -56,11 +49,10 @@ class Figure:
     """A mean with the half-width of its 95% interval, or what is missing where there is none."""
 
     mean: float = 0.0
-    half: float | None = None
-    """None where nothing was measured."""
+    half: float | None = None  # None where nothing was measured.
     text: str = ""
     cut_short: bool = False
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def compare(difference: float, half: float, close: float) -> Word:
@@ -90,63 +82,52 @@ def figure(row: Any) -> Figure:
     else:
         half = half_width(row.spread, row.seeds)
         text = f"{mean} ± {half:.1f} nats over {row.seeds} seeds"
-    return Figure(row.log_likelihood, half, text, bool(row.cut_short), ", ".join(remarks))
+    return Figure(row.log_likelihood, half, text, bool(row.cut_short), tuple(remarks))
 
 
 def verdicts(rows: pd.DataFrame, runs: pd.DataFrame) -> list[Verdict]:
     """Return every verdict, from Table 1 as numbers and the table of runs on real data that count."""
     row = {row.preset: row for row in rows.itertuples() if row.preset}
     found = {preset: figure(row) for preset, row in row.items()}
+    said = {preset: TABLE["Cited"](row) for preset, row in row.items()}
     cited = {
         preset: Figure(row.cited, 1.96 * row.cited_error if number(row.cited_error) else 0.0)
         for preset, row in row.items()
     }
     paper, gan, best, real, kmeans = (found[name] for name in ("paper", "gan", "conditional-best", REAL, KMEANS))
-    said = {preset: TABLE["Cited"](row) for preset, row in row.items()}
-    claims = (
-        (PAPER, f"Conditional adversarial nets reach {said['paper']} nats.", "Table 1", paper, cited["paper"], "equal"),
-        (PAPER, "The conditional net scores below the unconditional one, by 93 nats.", "Table 1", paper, gan, "lower"),
-        (
-            PAPER,
-            f"With more exploration the conditional net matches or exceeds the unconditional one's {said['gan']} nats.",
-            "section 4.1, a conjecture; preset conditional-best",
-            best,
-            cited["gan"],
-            "equal or higher",
+    better = "With more exploration the conditional net matches or exceeds the unconditional one's"
+    fooled = f"10,000 k-means centroids score {said[KMEANS]} nats, more than real images: the measure can be fooled."
+    section = "section 4.1, a conjecture; preset conditional-best"
+    below = "The conditional net scores below the unconditional one, by 93 nats."
+    reach = f"Conditional adversarial nets reach {said['paper']} nats."
+    return [
+        _nats(PAPER, reach, "Table 1", paper, cited["paper"], {"equal"}),
+        _nats(PAPER, below, "Table 1", paper, gan, {"lower"}),
+        _nats(PAPER, f"{better} {said['gan']} nats.", section, best, cited["gan"], {"equal", "higher"}),
+        _labels(row["paper"]),
+        _tags(runs),
+        _nats(SOURCES, f"Adversarial nets reach {said['gan']} nats.", "Table 1", gan, cited["gan"], {"equal"}),
+        _wrong_labels(rows),
+        _nats(
+            OTHERS, f"10,000 real training images score {said[REAL]} nats.", "section 3", real, cited[REAL], {"equal"}
         ),
-        (SOURCES, f"Adversarial nets reach {said['gan']} nats.", "Table 1", gan, cited["gan"], "equal"),
-        (OTHERS, f"10,000 real training images score {said[REAL]} nats.", "section 3", real, cited[REAL], "equal"),
-        (
-            OTHERS,
-            f"10,000 k-means centroids score {said[KMEANS]} nats, more than real images: the measure can be fooled.",
-            "section 3",
-            kmeans,
-            real,
-            "higher",
-        ),
-    )
-    judged = [*(_nats(*claim) for claim in claims), _labels(row["paper"]), _tags(runs), _wrong_labels(rows)]
-    return [verdict for origin in TITLES for verdict in judged if verdict.origin == origin]
+        _nats(OTHERS, fooled, "section 3", kmeans, real, {"higher"}),
+    ]
 
 
-def _nats(origin: str, claim: str, where: str, one: Figure, other: Figure, said: str) -> Verdict:
-    """Does one log-likelihood stand to another, published or measured (with a text), as is ``said``?"""
+def _nats(origin: str, claim: str, where: str, one: Figure, other: Figure, agreeing: set[Word]) -> Verdict:
+    """Return whether a log-likelihood stands to another, published or measured (with a text), as is claimed."""
     for missing in (other, one):
         if missing.half is None:
             return Verdict(origin, claim, where, missing.text, "open", None)
-    assert one.half is not None and other.half is not None
-    gap, half = one.mean - other.mean, math.hypot(one.half, other.half)
+    gap, half = one.mean - other.mean, math.hypot(one.half or 0, other.half or 0)
     word = compare(gap, half, CLOSE_NATS)
     # The one that was cut short would rise.
     if (one.cut_short and word != "higher") or (other.cut_short and word != "lower"):
         word = "open"
-    text = one.text
-    if other.text:
-        text += f", against {other.text}: a difference of {form(gap, '+.1f')} ± {half:.1f}"
-    remarks = dict.fromkeys(filter(None, f"{one.remark}, {other.remark}".split(", ")))
-    return Verdict(
-        origin, claim, where, text, word, None if word == "open" else word in said.split(" or "), ", ".join(remarks)
-    )
+    against = f", against {other.text}: a difference of {form(gap, '+.1f')} ± {half:.1f}" if other.text else ""
+    remark = ", ".join(dict.fromkeys([*one.remarks, *other.remarks]))
+    return Verdict(origin, claim, where, one.text + against, word, None if word == "open" else word in agreeing, remark)
 
 
 def _labels(row: Any) -> Verdict:
@@ -160,7 +141,7 @@ def _labels(row: Any) -> Verdict:
     word = compare(share - real, half, CLOSE_SHARE)
     text = f"{share:.1%} of the samples are read as the label asked for; of real test digits {real:.1%}"
     agrees = word in ("higher", "equal") or share >= 0.95
-    return Verdict(PAPER, claim, where, text, word, agrees, figure(row).remark)
+    return Verdict(PAPER, claim, where, text, word, agrees, ", ".join(figure(row).remarks))
 
 
 def _wrong_labels(rows: pd.DataFrame) -> Verdict:

@@ -1,7 +1,4 @@
-"""Command lines: options that all training commands share, presets as files, help, errors as one sentence.
-
-Independent of any experiment; imports no torch.
-"""
+"""Command lines: options that all training commands share, presets as files, help, errors as one sentence."""
 
 from __future__ import annotations
 
@@ -55,7 +52,8 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     the first argument prints the package's version instead.
     """
     if (sys.argv[1:] if argv is None else argv)[:1] == ["--version"]:
-        print(f"{DISTRIBUTION} {version()}")
+        installed = list(metadata.distributions(name=DISTRIBUTION))
+        print(f"{DISTRIBUTION} {installed[0].version if installed else '(not installed)'}")
         return 0
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -81,24 +79,12 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
 
 
 def sentence(error: BaseException) -> str:
-    """Return the error as one line; an ``OSError`` as its file and reason, without the number.
-
-    Of two names, as in renaming a temporary file to its place, the latter is the one that was asked for. The middle of
-    an error that quotes something endless is left out.
-    """
+    """Return the error as one line, an endless one without its middle; an ``OSError`` as its file and reason."""
     if isinstance(error, OSError) and error.strerror:
-        name = error.filename2 or error.filename
+        name = error.filename2 or error.filename  # Of two, as in renaming a file, the one that was asked for.
         return f"{name}: {error.strerror}" if name else error.strerror
     text = " ".join(str(error).split())
     return text if len(text) <= 1_000 else f"{text[:600]} ... {text[-300:]}"
-
-
-def version() -> str:
-    """Return the version of the installed package."""
-    try:
-        return metadata.version(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def printed_command(module: str, *arguments: object) -> str:
@@ -163,10 +149,7 @@ class Options:
 
 
 def parse(command: type[Form], module: str, argv: Sequence[str] | None, **more: Any) -> Form:
-    """Return the ``command``, a dataclass or a union of several, that the arguments ask for; ``more`` goes to tyro.
-
-    Ends the program with status 2 on a mistake and 0 after ``--help``, of which ``--help-all`` is another name here.
-    """
+    """Return the ``command``, a dataclass or a union of several, that the arguments ask for; ``more`` goes to tyro."""
     argv = ["--help" if word == "--help-all" else word for word in (sys.argv[1:] if argv is None else argv)]
     return tyro.cli(command, args=argv, prog=_program(module), **more)
 
@@ -182,9 +165,8 @@ def parse_command(
 ) -> Parsed:
     """Return the ``command(config, preset=name)`` that the arguments ask for.
 
-    A preset is chosen by name, described by its docstring, or given as a file (``read_preset``). Ends the program with
-    status 2 on a mistake and 0 after ``--help``, which leaves the preset's settings to ``--help-all``; raises
-    ``UsageError`` on an unknown preset.
+    A preset is chosen by name, or given as a file (``read_preset``). Ends the program with status 2 on a mistake and 0
+    after ``--help``, which leaves the preset's settings to ``--help-all``.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     about = {name: (make.__doc__ or "").strip() for name, make in presets.items()}
@@ -195,20 +177,15 @@ def parse_command(
         argv = [name, *argv[1:]]
     elif argv and not argv[0].startswith("-"):
         check_choice(argv[0], tuple(configs), "preset")
-    form, chosen = command, [word for word in argv[:1] if word in configs]
-    if "--help-all" in argv:
-        argv = [*chosen, "--help"]
-    elif {"--help", "-h"} & set(argv):
-        argv = [*chosen, "--help"]
+    form, asked = command, {"--help-all", "--help", "-h"} & set(argv)
+    if asked:
+        argv = [*(word for word in argv[:1] if word in configs), "--help"]
+    if asked and "--help-all" not in asked:
         # The same command, whose settings are not options.
         hidden = tyro.conf.Suppress[type(next(iter(configs.values())))]  # type: ignore[misc, valid-type]
         form = make_dataclass(command.__name__, [("config", hidden)], bases=(command,), frozen=True)
-        for name in chosen:
-            *sections, last = configs[name].as_dict()
-            about[name] += (
-                f"\n\nThe settings of its {', '.join(sections)} and {last} are options too, such as "
-                "--stopping.max-updates: --help-all shows them."
-            )
+        for name in argv[:-1]:
+            about[name] += "\n\nIts settings are options too, such as --stopping.max-updates: --help-all shows them."
     entries = {
         name: (about[name], form(config, preset=name, preset_file=None if name in presets else file))  # type: ignore[call-arg]
         for name, config in configs.items()
@@ -238,10 +215,7 @@ def write_preset(path: Path, name: str, config: Any, about: str, **more: Any) ->
 
 
 def read_preset(text: str, presets: Mapping[str, Callable[[], Any]]) -> tuple[str, Any, str]:
-    """Return name, settings and description of the preset in the file ``text``, its settings of the presets' class.
-
-    Raises ``UsageError`` naming the file when it is missing or damaged, or has the name of one of ``presets``.
-    """
+    """Return name, settings and description of the preset in the file ``text``; raises ``UsageError`` naming it."""
     missing = "give a preset's name, or a preset's file, such as a search's best.json"
     record = read_record(Path(text), PresetFile, missing=missing, fix="write the preset again")
     check_name(record.name, f"{text}: name")
@@ -256,16 +230,11 @@ def read_preset(text: str, presets: Mapping[str, Callable[[], Any]]) -> tuple[st
 
 def _text_rule(kind: Any, metavar: str) -> Callable[[Any], Any]:
     """Return tyro's rule for a type that is read by ``parse`` and shown by ``str``."""
-
-    def rule(info: Any) -> Any:
-        if info.type is not kind:
-            return None
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs=1,
-            metavar=metavar,
-            instance_from_str=lambda texts: kind.parse(texts[0]),
-            is_instance=lambda value: isinstance(value, kind),
-            str_from_instance=lambda value: [str(value)],
-        )
-
-    return rule
+    spec = tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda texts: kind.parse(texts[0]),
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+    return lambda info: spec if info.type is kind else None

@@ -1,7 +1,4 @@
-"""Run stages that outgrow one machine on Ray: started here, or the cluster at $RAY_ADDRESS.
-
-Starts or joins Ray and distributes work; what the work is (cleaning shards, computing features) its callers say.
-"""
+"""Run stages that outgrow one machine on Ray: started here, or the cluster at $RAY_ADDRESS."""
 
 from __future__ import annotations
 
@@ -20,8 +17,6 @@ from experiments import UsageError
 from experiments.runs.cli import USER_ERRORS, sentence
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from embeddings.images.extract import Found, Passes
 
 #: "local" is this machine without Ray; "ray" is a Ray of its own on all cores, or the cluster at $RAY_ADDRESS.
@@ -48,7 +43,7 @@ PASSES_AT_ONCE = 8
 
 def check(engine: Engine) -> None:
     """Raise ``UsageError`` if ``engine`` is not installed: before the work, not in the middle of it."""
-    if engine == "ray" and not all(importlib.util.find_spec(name) for name in ("ray", "pyarrow")):
+    if engine == "ray" and not importlib.util.find_spec("ray"):
         raise UsageError("--engine ray needs Ray, which is not installed: pip install -e .[cluster], or leave it out")
 
 
@@ -86,8 +81,9 @@ def cluster(**here: Any) -> Iterator[Any]:
     where = {"address": address} if address else {"address": "local", "include_dashboard": False, **here}
     for attempt in range(1, STARTS + 1):
         try:
-            if address:
-                _knock(address)
+            host, _, port = (address or "").rpartition("/")[2].rpartition(":")
+            if port.isdigit():  # Where nobody listens Ray itself would end this process after a long time.
+                socket.create_connection((host, int(port)), timeout=10).close()
             with _muted():
                 ray.init(**where, logging_level=logging.CRITICAL, log_to_driver=False)
             break
@@ -105,13 +101,6 @@ def cluster(**here: Any) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Raise ``OSError`` where nobody listens at ``host:port``: Ray itself would end this process after a long time."""
-    host, _, port = address.rpartition("/")[2].rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextmanager
@@ -161,7 +150,7 @@ def run_tasks(
 
 
 def run_passes(passes: Passes) -> Iterator[Found]:
-    """Compute the forward passes of an extraction by Ray Data, in order: ``compute`` of ``embeddings.images.extract``.
+    """Compute the forward passes of an extraction by Ray, in order: ``compute`` of ``embeddings.images.extract``.
 
     Each actor has its own copy of the network and a GPU, or as many cores as this process has threads of torch, since
     their number decides the last bits of what is computed. An actor that is lost is started again, with what it had in
@@ -169,39 +158,44 @@ def run_passes(passes: Passes) -> Iterator[Found]:
     """
     import torch
 
+    threads, gpu = torch.get_num_threads(), torch.device(passes.device).type == "cuda"
     with cluster() as ray:
-        from ray.data import ActorPoolStrategy, DataContext, from_items
+        from ray.util import ActorPool
 
-        gpu = torch.device(passes.device).type == "cuda"
-        cores, actors = _fit(ray, torch.get_num_threads(), gpu)
-        blocks = -(-len(passes) // PASSES_AT_ONCE)
-        context = DataContext.get_current()
-        context.enable_progress_bars = False  # The extraction draws its own.
-        context.print_on_execution_start = False
-        context.execution_options.preserve_order = True
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        cores, actors = _fit(ray, threads, gpu)
+        starts = range(0, len(passes), PASSES_AT_ONCE)
+        blocks = [range(start, min(start + PASSES_AT_ONCE, len(passes))) for start in starts]
         passes.network.module.cpu()
-        # A row is a pass, not an image: however Ray Data cuts blocks, the images of a pass stay together.
-        found = from_items([{"number": i} for i in range(len(passes))], override_num_blocks=blocks).map_batches(
-            _Passes,
-            fn_constructor_args=(ray.put(passes), torch.get_num_threads(), cores),
-            batch_size=None,
-            batch_format="numpy",
-            compute=ActorPoolStrategy(min_size=1, max_size=min(actors, blocks), initial_size=min(actors, blocks)),
-            num_cpus=cores,
-            num_gpus=1 if gpu else 0,
-        )
-        for block in found.iter_batches(batch_size=None, batch_format="numpy"):
-            reasons = dict(zip(block["image"].tolist(), block["reason"].tolist(), strict=True))
-            failures = {image: reason for image, reason in reasons.items() if reason}
-            for image, reason in failures.items():
-                if os.strerror(errno.ENOENT) in reason and passes.paths[image].exists():
-                    raise UsageError(
-                        f"{passes.paths[image]} is here, but not on another machine of the Ray cluster: put the photos "
-                        "on a disk they share"
-                    )
-            good = [i for i, image in enumerate(reasons) if image not in failures]
-            yield block["image"][good].tolist(), block["vector"][good], failures
+        shared = ray.put(passes)
+        actor = ray.remote(num_cpus=cores, num_gpus=int(gpu), max_restarts=-1, max_task_retries=-1)(_Passes)
+        pool = [actor.remote(shared, threads, cores) for _ in range(min(actors, len(blocks)))]
+        try:
+            for made in ActorPool(pool).map(lambda actor, block: actor.make.remote(block), blocks):
+                for images, vectors, failures in made:
+                    for image, reason in failures.items():
+                        if os.strerror(errno.ENOENT) in reason and passes.paths[image].exists():
+                            raise UsageError(
+                                f"{passes.paths[image]} is here, but not on another machine of the Ray cluster: put "
+                                "the photos on a disk they share"
+                            )
+                    yield images, vectors, failures
+        finally:
+            for each in pool:
+                ray.kill(each)
+
+
+class _Passes:
+    """An actor that makes passes."""
+
+    def __init__(self, passes: Passes, threads: int, openers: int) -> None:
+        passes.network.module.to(passes.device)
+        self.passes, self.threads, self.openers = passes, threads, ThreadPoolExecutor(openers)
+
+    def make(self, which: Sequence[int]) -> list[Found]:
+        from cgan.devices import prepare_cpu
+
+        prepare_cpu(self.threads)  # Of the thread that computes, which Ray may change: as in the command's own process.
+        return self.passes.make(which, self.openers)
 
 
 def _fit(ray: Any, threads: int, gpu: bool) -> tuple[int, int]:
@@ -218,30 +212,3 @@ def _fit(ray: Any, threads: int, gpu: bool) -> tuple[int, int]:
         advice = "give --device cpu" if gpu else "give fewer --threads"
         raise UsageError(f"no machine of the Ray cluster has {need}: {advice}, or leave --engine ray out")
     return cores, actors
-
-
-class _Passes:
-    """An actor that makes passes."""
-
-    def __init__(self, passes: Any, threads: int, openers: int) -> None:
-        import ray
-
-        self.passes: Passes = ray.get(passes)
-        self.threads, self.openers = threads, ThreadPoolExecutor(openers)
-        self.passes.network.module.to(self.passes.device)
-
-    def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Numbers of passes to numbers of images, their vectors, and why one has none ("" where it has)."""
-        import numpy as np
-
-        from cgan.devices import prepare_cpu
-
-        prepare_cpu(self.threads)  # Of the thread that computes, which Ray may change: as in the command's own process.
-        found = self.passes.make(rows["number"].tolist(), self.openers)
-        failures = {image: reason for _, _, failed in found for image, reason in failed.items()}
-        nothing = np.zeros((len(failures), self.passes.network.dim), dtype=np.float32)
-        return {
-            "image": np.array([*(image for images, _, _ in found for image in images), *failures], dtype=np.int64),
-            "vector": np.concatenate([*(vectors for _, vectors, _ in found), nothing]),
-            "reason": np.array([*("" for images, _, _ in found for _ in images), *failures.values()], dtype=object),
-        }

@@ -1,7 +1,7 @@
 """Draw figures as PNG files: image grids, training curves, and what was measured of a net.
 
-Uses matplotlib without pyplot, so no global state is kept. Arrays may be NumPy's, nested lists or CPU tensors. The
-colours are Okabe and Ito's, or cividis, which colour-blind readers can tell apart.
+Uses matplotlib without pyplot, so no global state is kept; imports it when the first figure is drawn. Arrays may be
+NumPy's, nested lists or CPU tensors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import UsageError
 from experiments.runs.files import write_bytes
 
 if TYPE_CHECKING:
@@ -22,11 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cgan.metrics.acceptance import AcceptanceMatrix
-    from cgan.metrics.label_fidelity import LabelFidelity
     from experiments.runs.records import AcceptanceRecord, CalibrationBin, FidelityRecord, Weights
 
-#: Okabe and Ito's palette without its yellow, which is too light for lines on white.
+#: Okabe and Ito's palette, for colour-blind readers, without its yellow, which is too light for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":")
 #: Light enough for the lines that cross bars.
@@ -51,18 +48,12 @@ def image_grid(
     """Draw images (rows, columns, d) in [0, 1] as tiles, white on black, without smoothing (paper, figure 2).
 
     A value v gets the grey level round(255 v); values outside [0, 1] are clipped, those that are not finite are grey.
-    ``shape`` is the height and width of an image; one of its pixels becomes ``scale`` x ``scale`` equal ones. Raises
-    ``UsageError`` if sizes do not fit.
+    ``shape`` is the height and width of an image; one of its pixels becomes ``scale`` x ``scale`` equal ones.
     """
-    tiles, (height, width) = np.asarray(images, dtype=np.float32), shape
-    if tiles.ndim != 3 or 0 in tiles.shape or tiles.shape[2] != height * width:
-        raise UsageError(
-            f"images of shape {tiles.shape} do not make a grid of {height} x {width} pixels each; give "
-            "(rows, columns, height * width)"
-        )
+    tiles = np.asarray(images, dtype=np.float32)
     rows, columns = tiles.shape[:2]
     grey = np.rint(np.nan_to_num(tiles, nan=0.5, posinf=0.5, neginf=0.5).clip(0, 1) * 255).astype(np.uint8)
-    grey = grey.reshape(rows, columns, height, width).repeat(scale, 2).repeat(scale, 3)
+    grey = grey.reshape(rows, columns, *shape).repeat(scale, 2).repeat(scale, 3)
     cells = np.pad(grey, ((0, 0), (0, 0), (SEPARATOR, 0), (SEPARATOR, 0)), constant_values=SEPARATOR_GREY)
     pitch_y, pitch_x = cells.shape[2:]
     sheet = cells.transpose(0, 2, 1, 3).reshape(rows * pitch_y, columns * pitch_x)
@@ -137,10 +128,7 @@ def curves(
 def parzen_curve(
     sigmas: Sequence[float], means: Sequence[float], chosen: float, path: str | Path, *, title: str | None = None
 ) -> None:
-    """Draw the mean log-likelihood (k,) in nats of the validation images against sigma (k,), in pixel units.
-
-    ``chosen`` is the sigma to mark, one of ``sigmas``.
-    """
+    """Draw mean log-likelihoods (k,) in nats of the validation images against sigmas (k,), ``chosen`` one marked."""
     widths, values = np.asarray(sigmas, dtype=np.float64), np.asarray(means, dtype=np.float64)
     highest = values[np.abs(widths - chosen).argmin()]
     figure = new_figure(7, 4.5)
@@ -169,62 +157,44 @@ def reliability(curves: Mapping[str, Sequence[CalibrationBin]], path: str | Path
     save(figure, path, title)
 
 
-def acceptance(matrix: AcceptanceMatrix | AcceptanceRecord, path: str | Path, *, title: str | None = None) -> None:
+def acceptance(matrix: AcceptanceRecord, path: str | Path, *, title: str | None = None) -> None:
     """Draw how far D accepts real and generated images with their own and with wrong labels, then by label."""
     mean, accepted = np.asarray(matrix.mean, np.float64), np.asarray(matrix.accepted, np.float64)
     figure = new_figure(13, 4.4)
     plots = figure.subplots(1, 3, width_ratios=(1, 1.25, 1.25))
     texts = [[f"{mean[i, j]:.2f}\n{accepted[i, j]:.0%} accepted" for j in (0, 1)] for i in (0, 1)]
-    image = _heat_map(plots[0], mean, texts, size=11)
+    image = _heat_map(plots[0], mean, texts, "all images", size=11)
     plots[0].set_xticks((0, 1), ("with its\nown label", "with a\nwrong label"))
     plots[0].set_yticks((0, 1), ("real\nimage", "generated\nimage"))
-    plots[0].set_title("all images", fontsize=11)
     sides = (
-        (matrix.by_label_real, "real images", "label of the image"),
-        (matrix.by_label_fake, "generated images", "label asked for"),
+        (plots[1], matrix.by_label_real, "real images", "label of the image"),
+        (plots[2], matrix.by_label_fake, "generated images", "label asked for"),
     )
-    for plot, (by_label, name, axis) in zip(plots[1:], sides, strict=True):
+    for plot, by_label, name, axis in sides:
         values = np.asarray(by_label, np.float64)
-        _heat_map(plot, values, [[f"{value:.2f}" for value in row] for row in values])
-        plot.set_title(name, fontsize=11)
-        plot.set_ylabel(axis)
-        plot.set_xlabel("label shown to D")
+        _heat_map(plot, values, [[f"{value:.2f}" for value in row] for row in values], name, "label shown to D", axis)
     figure.colorbar(image, ax=list(plots), fraction=0.03, pad=0.02).set_label("mean of D (probability of real)")
     save(figure, path, title)
 
 
-def fidelity_bars(fidelity: LabelFidelity | FidelityRecord, path: str | Path, *, title: str | None = None) -> None:
-    """Draw the share of samples read as asked, by label beside chance level, and the confusion matrix in per cent."""
-    shares, counts = np.asarray(fidelity.per_class, np.float64), np.asarray(fidelity.confusion, np.float64)
-    classes, overall = len(shares), np.asarray(fidelity.share, np.float64)
-    figure = new_figure(11, 4.6)
-    bars, confusion = figure.subplots(1, 2, width_ratios=(1.1, 1))
-    container = bars.bar(range(classes), np.nan_to_num(shares), color=BAR_COLOUR)
-    if classes <= 12:
-        bars.bar_label(container, ["none" if np.isnan(share) else f"{share:.0%}" for share in shares], fontsize=9)
-    bars.axhline(overall, color=COLOURS[1], linestyle="--", label=f"all samples: {overall:.1%}")
-    bars.axhline(1 / classes, color="black", linestyle=":", label=f"chance level: {1 / classes:.0%}")
-    bars.set_ylim(0, 1.08)
-    bars.set_yticks(np.linspace(0, 1, 6), [f"{share:.0%}" for share in np.linspace(0, 1, 6)])
-    bars.set_xticks(range(0, classes, max(1, classes // 10)))
-    bars.set_xlabel("label asked for")
-    finish(bars, "samples read as asked")
+def confusion(fidelity: FidelityRecord, path: str | Path, *, title: str | None = None) -> None:
+    """Draw what samples are read as, in per cent of those asked for as each label."""
+    counts = np.asarray(fidelity.confusion, np.float64)
     with np.errstate(invalid="ignore"):
         percent = 100 * counts / counts.sum(1, keepdims=True)
-    image = _heat_map(confusion, percent, [[f"{value:.0f}" for value in row] for row in percent], top=100)
-    confusion.set_xlabel("read as")
-    confusion.set_ylabel("asked for")
-    figure.colorbar(image, ax=confusion, fraction=0.045, pad=0.03).set_label("per cent of the samples asked for")
+    figure = new_figure(6, 5.4)
+    plot = figure.subplots()
+    texts = [[f"{value:.0f}" for value in row] for row in percent]
+    right = "" if fidelity.share is None else f"as asked: {fidelity.share:.1%} of all samples"
+    image = _heat_map(plot, percent, texts, right, "read as", "asked for", top=100)
+    figure.colorbar(image, ax=plot, fraction=0.045, pad=0.03).set_label("per cent of the samples asked for")
     save(figure, path, title)
 
 
 def interval_bars(
     rows: Mapping[str, tuple[float, float, float]], path: str | Path, *, axis: str, title: str | None = None
 ) -> None:
-    """Draw a horizontal bar a row with its interval (value, low, high), the first row on top and darker than the rest.
-
-    ``axis`` says what the values are.
-    """
+    """Draw a horizontal bar a row with its interval (value, low, high); ``axis`` says what the values are."""
     value, low, high = np.asarray(list(rows.values()), dtype=np.float64).T
     figure = new_figure(8, 1.4 + 0.5 * len(rows))
     plot = figure.subplots()
@@ -264,7 +234,6 @@ def save(figure: Figure, path: str | Path, title: str | None = None, *, grey: bo
     drawn = ImageOps.expand(drawn.crop(ImageOps.invert(drawn).getbbox()), 8, "white")
     png = io.BytesIO()
     drawn.save(png, format="PNG", optimize=True)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_bytes(Path(path), png.getvalue())
 
 
@@ -311,14 +280,24 @@ def finish(plot: Axes, axis: str) -> None:
         )
 
 
-def _heat_map(plot: Axes, values: np.ndarray, texts: list[list[str]], top: float = 1, size: int = 8) -> Any:
-    """Draw a square matrix of values in [0, ``top``], with ``texts`` in the cells while there is room."""
+def _heat_map(
+    plot: Axes,
+    values: np.ndarray,
+    texts: list[list[str]],
+    title: str,
+    x: str = "",
+    y: str = "",
+    top: float = 1,
+    size: int = 8,
+) -> Any:
+    """Draw a square matrix of values in [0, ``top``], with ``texts`` in the cells."""
     image = plot.imshow(values, vmin=0, vmax=top, cmap=COLOUR_MAP)
-    classes = len(values)
-    ticks = range(0, classes, max(1, classes // 10))
-    plot.set_xticks(ticks)
-    plot.set_yticks(ticks)
-    for row, column in np.argwhere(np.isfinite(values)) if classes <= 12 else ():
+    plot.set_xticks(range(len(values)))
+    plot.set_yticks(range(len(values)))
+    plot.set_title(title, fontsize=11)
+    plot.set_xlabel(x)
+    plot.set_ylabel(y)
+    for row, column in np.argwhere(np.isfinite(values)):
         colour = "white" if values[row, column] < 0.55 * top else "black"
         plot.text(column, row, texts[row][column], ha="center", va="center", color=colour, fontsize=size)
     return image

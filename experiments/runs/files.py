@@ -1,7 +1,4 @@
-"""Read and write small files: each is written whole or not at all, and JSON is read through a typed form.
-
-Run folders are the subject of ``experiments.runs.folder``.
-"""
+"""Read and write small files: each is written whole or not at all, and JSON is read through a typed form."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
+from cgan import CganError
 from experiments import UsageError
 
 Form = TypeVar("Form")
@@ -40,8 +38,9 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` so that a reader, or a power cut, finds the old file or the new one, never a part.
 
-    Raises ``OSError`` naming ``path``; the old file is then still there.
+    Folders that are missing are made. Raises ``OSError`` naming ``path``; the old file is then still there.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -95,13 +94,16 @@ def convert_record(record: Any, form: type[Form], where: str, *, fix: str = DAMA
         return msgspec.convert(record, form)
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {_explain(error, form)}; {fix}") from None
+    except CganError as error:  # A number out of range.
+        raise UsageError(f"{where}: {error}; {fix}") from None
 
 
-def check_output(path: Path, option: str) -> None:
-    """Raise ``UsageError`` if no file can be written to ``path``: before the work, not after it.
-
-    Folders that are missing on the way are made by the writer.
-    """
+def check_output(path: Path | None, option: str, suffix: str = "") -> None:
+    """Raise ``UsageError``, before any work, if no file can be written there, or it does not end in ``suffix``."""
+    if path is None:
+        return
+    if suffix and path.suffix != suffix:
+        raise UsageError(f"{option} {path}: give a file name that ends in {suffix}")
     if path.is_dir():
         raise UsageError(f"{option} {path}: that is a folder; give the name of a file to write")
     above = next(folder for folder in path.absolute().parents if folder.exists())

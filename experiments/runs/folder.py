@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,22 +32,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-CONFIG, RESULT, METRICS, CHECKPOINT, BEST = (
-    "config.json",
-    "result.json",
-    "metrics.csv",
-    "checkpoint.safetensors",
-    "best.safetensors",
-)
+CONFIG, RESULT, METRICS = "config.json", "result.json", "metrics.csv"
+CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 
-#: Written into the folder of a search, whose trials are no runs.
-SEARCH = "search.json"
-
-#: Held while a command works in the folder.
-LOCK = ".lock"
-
-#: What is made from the weights, and is set aside when training goes on.
-DERIVED = (RESULT, "*.png", "table2.*")
+SEARCH = "search.json"  # Written into the folder of a search, whose trials are no runs.
+LOCK = ".lock"  # Held while a command works in the folder.
+DERIVED = (RESULT, "*.png", "table2.*")  # Made from the weights, and set aside when training goes on.
 
 #: Settings that hold a file's place. The file's content counts, and is part of the data set's checksum.
 LOCATIONS = ("features.weights", "words.vectors")
@@ -68,41 +57,23 @@ Experiment = Literal["mnist", "flickr-tags"]
 Result = MnistResult | FlickrResult | DivergedResult
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """A run's folder on the disk. Readers raise ``UsageError`` naming file and field; nothing is cached."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / CONFIG
+        self.result_path = path / RESULT
+        self.metrics_path = path / METRICS
+        self.best_path = path / BEST
+        self.checkpoint_path = path / CHECKPOINT
 
     def __str__(self) -> str:
         return str(self.path)
 
-    @property
-    def config_path(self) -> Path:
-        return self.path / CONFIG
-
-    @property
-    def result_path(self) -> Path:
-        return self.path / RESULT
-
-    @property
-    def metrics_path(self) -> Path:
-        return self.path / METRICS
-
-    @property
-    def checkpoint_path(self) -> Path:
-        return self.path / CHECKPOINT
-
-    @property
-    def best_path(self) -> Path:
-        return self.path / BEST
-
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
-        """Return the folder at ``path``, or its run on the embedded digits (``path``-digits) if only that is there.
-
-        Raises ``UsageError`` with the names of the runs beside it if there is no folder.
-        """
+        """Return the folder at ``path``, else its run on the digits; raises ``UsageError`` with those there."""
         if path.is_dir():
             return cls(path)
         digits = path.with_name(f"{path.name}-digits")
@@ -148,16 +119,10 @@ class RunFolder:
         write_json(self.result_path, result)
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``rows``, one an estimate, as ``metrics.csv``."""
-        import csv
-        import io
+        """Write ``rows``, one an estimate, as ``metrics.csv``; an older session may have had fewer columns."""
+        import pandas as pd
 
-        text = io.StringIO()
-        names = list(dict.fromkeys(name for row in rows for name in row))  # An older session may have had fewer.
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.metrics_path, text.getvalue())
+        write_text(self.metrics_path, pd.DataFrame(list(rows)).to_csv(index=False, lineterminator="\n"))
 
     def read_metrics(self) -> pd.DataFrame:
         """Return the numbers of ``metrics.csv`` by rising update; empty where there is no usable file."""
@@ -185,10 +150,7 @@ class RunFolder:
             raise UsageError(f"{path}: not the weights of a run; restore the file or train again") from None
 
     def load_best(self, config: RunConfig) -> tuple[dict[str, Tensor], int]:
-        """Return the tensors of ``best.safetensors`` and their update, if they are those of the run of ``config``.
-
-        Raises ``CganError`` or ``UsageError`` naming the file if it is missing, damaged, or of another run.
-        """
+        """Return tensors and update of ``best.safetensors``; raises an error naming the file if of another run."""
         from cgan.loop import load_best
 
         if not self.best_path.exists():
@@ -231,10 +193,7 @@ class RunFolder:
             lock.release()
 
     def set_result_aside(self, update: int) -> Path:
-        """Move result, figures and tables of the weights at ``update`` to a folder of their own; return that.
-
-        There ``result.json`` is called ``result-of-update-N.json``, which no table reads.
-        """
+        """Move result, figures and tables of the weights at ``update`` to a folder that no table reads; return it."""
         aside = self.path / f"of-update-{update}"
         aside.mkdir(exist_ok=True)
         for path in [path for pattern in DERIVED for path in self.path.glob(pattern)]:
@@ -243,10 +202,7 @@ class RunFolder:
 
 
 def is_of_the_run(name: str) -> bool:
-    """Return whether the setting of a dotted name makes a run another one.
-
-    Places of files do not, nor what says when training stops; which weights are kept does.
-    """
+    """Return whether a setting makes a run another one: not places of files, nor when it stops, but what is kept."""
     return name not in LOCATIONS and (name == "stopping.keep" or not name.startswith("stopping."))
 
 
@@ -256,18 +212,12 @@ def identity(config: RunConfig) -> dict[str, Any]:
     That is neither where files lie (``is_of_the_run``), nor the number of threads. Settings ``ADDED`` later are left
     out while they have the value of runs without them.
     """
-    settings = {
-        section: kept
-        for section, values in config.settings.items()
-        if isinstance(values, Mapping)
-        and (
-            kept := {
-                name: value
-                for name, value in values.items()
-                if is_of_the_run(full := f"{section}.{name}") and (full, value) not in ADDED.items()
-            }
-        )
-    }
+    settings: dict[str, Any] = {}
+    for section, values in config.settings.items():
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            full = f"{section}.{name}"
+            if is_of_the_run(full) and (full, value) not in ADDED.items():
+                settings.setdefault(section, {})[name] = value
     return {
         "settings": settings,
         "dataset": config.dataset.checksum,
@@ -287,10 +237,11 @@ def device_kind(device: str) -> str:
 
 def new_session(device: str, threads: int, replicas: int = 1) -> Session:
     """Return the record of this start of the command."""
+    started, revision = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), git_revision()
     return Session(
         command=typed_command(),
-        git_revision=git_revision(),
-        started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        git_revision=revision,
+        started=started,
         device=device,
         threads=threads,
         replicas=replicas,
@@ -299,13 +250,12 @@ def new_session(device: str, threads: int, replicas: int = 1) -> Session:
 
 def environment() -> Environment:
     """Return what this process runs on and with, for ``result.json``."""
-    packages = ("torch", "torchvision", "numpy", "scikit-learn")
     return Environment(
         command=typed_command(),
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
         cpu_cores=os.cpu_count(),
-        packages={name: metadata.version(name) for name in packages},
+        packages={name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
         git_revision=git_revision(),
     )
 
@@ -319,13 +269,12 @@ def typed_command() -> str:
 
 def git_revision() -> str | None:
     """Return the checkout's commit, with ``+changes`` if tracked files differ from it; None outside a checkout."""
-    here = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+        head, changed = (
+            subprocess.run([*git, *words.split()], capture_output=True, text=True, check=True).stdout.strip()
+            for words in ("rev-parse HEAD", "status --porcelain --untracked-files=no")
+        )
+        return head + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,7 +1,4 @@
-"""The paper's Table 2 of one run: photos beside user tags, annotations and generated tags, as JSON, Markdown, HTML.
-
-The caller supplies the rows; every text in them is treated as hostile.
-"""
+"""The paper's Table 2 of one run, as JSON, Markdown and HTML; every text in it is treated as hostile."""
 
 from __future__ import annotations
 
@@ -29,16 +26,13 @@ RIGHT = "✓"
 class PhotoRow:
     """One photo of Table 2."""
 
-    number: int
-    """The photo's number in its data set."""
-    path: str
-    """Its image file; one that cannot be read is shown as a placeholder."""
+    number: int  # The photo's number in its data set.
+    path: str  # Its image file; one that cannot be read is shown as a placeholder.
     user_tags: list[str]
     annotations: list[str]
     generated: list[tuple[str, float]]
     """Generated tags, best first, each with the share (0 to 1) of samples that had it among their nearest words."""
-    right: list[str] = field(default_factory=list)
-    """The generated tags that are true."""
+    right: list[str] = field(default_factory=list)  # The generated tags that are true.
 
 
 @dataclass(frozen=True)
@@ -47,27 +41,22 @@ class Table2:
 
     title: str
     photos: list[PhotoRow]
-    notice: str | None = None
-    """What a reader must know first, such as that the data is embedded."""
-    caption: str | None = None
-    """How the tags came about."""
-    weights: Weights | None = None
-    """The weights that generated them; None in files of older revisions."""
+    notice: str | None = None  # What a reader must know first, such as that the data is embedded.
+    caption: str | None = None  # How the tags came about.
+    weights: Weights | None = None  # The weights that generated them; None in files of older revisions.
 
 
 @dataclass(frozen=True)
 class Thumbnail:
     """A photo made small."""
 
-    uri: str
-    """The JPEG as a ``data:`` address."""
+    uri: str  # The JPEG as a ``data:`` address.
     width: int
     height: int
 
 
 def write_table2(folder: Path, table: Table2) -> None:
     """Write ``table2.json``, ``table2.md`` and ``table2.html``, which needs no other file, into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JSON, table)
     parts = [f"# {escape_markdown(table.title)}"]
     parts += [f"> {escape_markdown(table.notice)}"] if table.notice else []
@@ -82,17 +71,10 @@ def photos_markdown(rows: Sequence[PhotoRow]) -> str:
     """Return the photos as a Markdown table; right tags carry a sign, explained below it."""
     lines = ["| photo | user tags | annotations | generated tags (share of samples) |", "| --- | --- | --- | --- |"]
     for row in rows:
-        generated = [
-            f"{RIGHT + ' ' if tag in row.right else ''}{escape_markdown(tag)} ({escape_markdown(percent(share))})"
-            for tag, share in row.generated
-        ]
-        cells = (
-            [f"{row.number} ({escape_markdown(Path(row.path).name)})"],
-            [escape_markdown(tag) for tag in row.user_tags],
-            [escape_markdown(tag) for tag in row.annotations],
-            generated,
-        )
-        lines.append(f"| {' | '.join(', '.join(cell) or '—' for cell in cells)} |")
+        signs = [f"{RIGHT} " * (tag in row.right) for tag, _ in row.generated]
+        generated = [f"{sign}{tag} ({percent(share)})" for sign, (tag, share) in zip(signs, row.generated, strict=True)]
+        cells = [f"{row.number} ({Path(row.path).name})"], row.user_tags, row.annotations, generated
+        lines.append(f"| {' | '.join(', '.join(map(escape_markdown, cell)) or '—' for cell in cells)} |")
     return "\n".join([*lines, "", f"{RIGHT} the tag is among the photo's true ones."])
 
 
@@ -125,10 +107,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def thumbnail(path: str | Path, pixels: int = THUMBNAIL) -> Thumbnail | None:
-    """Return the photo as a small upright JPEG, its longer side at most ``pixels``, without the camera's metadata.
-
-    None where it cannot be read.
-    """
+    """Return the photo small, upright and without metadata, ``pixels`` at its longer side; None if unreadable."""
     from PIL import Image, ImageOps
 
     try:

@@ -1,7 +1,6 @@
-"""The form of a run's JSON records, written down once: ``config.json`` and ``result.json`` as dataclasses.
+"""The form of a run's ``config.json`` and ``result.json``, which ``experiments.runs.folder`` writes and reads.
 
-Every command writes them through ``experiments.runs.folder`` and reads them back through msgspec, which checks types,
-ranges and required fields. What is not listed here is not in the files.
+msgspec checks types, ranges and required fields. What is not listed here is not in the files.
 """
 
 from __future__ import annotations
@@ -48,11 +47,9 @@ class DatasetRecord:
     """The data set a run was trained on."""
 
     name: Text
-    embedded: bool
-    """True for a stand-in that ships with the code; such a run never fills a row of the paper's tables."""
+    embedded: bool  # True for a stand-in that ships with the code; such a run never fills a row of the paper's tables.
     checksum: Text
-    images: Count | None = None
-    """Number of photos, where only a part was taken."""
+    images: Count | None = None  # Number of photos, where only a part was taken.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +58,10 @@ class Session:
 
     command: Text
     git_revision: Text | None
-    started: Text
-    """UTC, ISO 8601."""
+    started: Text  # UTC, ISO 8601.
     device: Text
     threads: Count
-    replicas: Count = 1
-    """Seeds trained at once in this process."""
+    replicas: Count = 1  # Seeds trained at once in this process.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +90,7 @@ class RunConfig:
 
     experiment: Literal["mnist", "flickr-tags"]
     preset: Text
-    preset_file: Text | None = None
-    """The JSON file that the preset was read from, if it is not one of this package's."""
+    preset_file: Text | None = None  # The JSON file that the preset was read from, if it is not one of this package's.
     dataset: DatasetRecord
     seed: Seed
     settings: dict[str, Any]
@@ -111,10 +105,8 @@ class RunConfig:
     fast: bool = True
     numerics: Count = 0
     sessions: list[Session] = field(default_factory=list)
-    network: dict[str, Any] | None = None
-    """flickr-tags: the frozen network of the image features."""
-    notice: Text | None = None
-    """flickr-tags: what a reader must know about the data."""
+    network: dict[str, Any] | None = None  # flickr-tags: the frozen network of the image features.
+    notice: Text | None = None  # flickr-tags: what a reader must know about the data.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +143,7 @@ class FidelityRecord:
 
     share: Share | None
     per_class: list[Number | None]
-    confusion: list[list[Count]]
-    """Rows: label asked for; columns: label read by the classifier."""
+    confusion: list[list[Count]]  # Rows: label asked for; columns: label read by the classifier.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +152,8 @@ class AcceptanceRecord:
 
     rows: list[str]
     columns: list[str]
-    mean: list[list[Number | None]]
-    """Mean D(x, y)."""
-    accepted: list[list[Number | None]]
-    """Share with D(x, y) > 0.5."""
+    mean: list[list[Number | None]]  # Mean D(x, y).
+    accepted: list[list[Number | None]]  # Share with D(x, y) > 0.5.
     by_label_real: list[list[Number | None]]
     by_label_fake: list[list[Number | None]]
 
@@ -238,10 +227,8 @@ class FinishedResult(RunResult):
 
     status: Literal["finished"] = "finished"
     stopped_by: Literal["patience", "max_updates"]
-    best_update: Count
-    """Update of the weights kept."""
-    seconds: Number
-    """Wall time of training, estimates included."""
+    best_update: Count  # Update of the weights kept.
+    seconds: Number  # Wall time of training, estimates included.
     weights: Weights | None = None
     measured_on: Literal["test", "validation"] = "test"
     """The data that the measures are of; a run measured on validation data serves the choice of settings alone."""
@@ -289,8 +276,7 @@ class MethodMeasures:
     hit_at_10: Interval | None
     best_cosine: Interval | None
     distinct_tags: Count
-    diversity: Interval | None = None
-    """Mean cosine distance between a photo's samples (cgan only)."""
+    diversity: Interval | None = None  # Mean cosine distance between a photo's samples (cgan only).
     cgan_minus_this_precision: Interval | None = None
     """Paired difference of precision at 10, photo by photo (baselines only)."""
 
@@ -301,24 +287,18 @@ class CalibrationBin:
 
     low: Share
     high: Share
-    pairs: Count
-    """(photo, word) pairs in the bin."""
-    drawn: Share
-    """Mean share of samples that have the word."""
-    right: Share
-    """Share of the pairs whose word is a true tag."""
+    pairs: Count  # (photo, word) pairs in the bin.
+    drawn: Share  # Mean share of samples that have the word.
+    right: Share  # Share of the pairs whose word is a true tag.
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneToMany:
     """How the words drawn for one photo differ and whether they are right; means over photos, with intervals."""
 
-    diversity: Interval | None
-    """Mean cosine distance between a photo's samples."""
-    coverage: Interval | None = None
-    """Share of a photo's true tags that are the nearest word of a sample."""
-    correctness: Interval | None = None
-    """Share of the samples whose nearest word is a true tag."""
+    diversity: Interval | None  # Mean cosine distance between a photo's samples.
+    coverage: Interval | None = None  # Share of a photo's true tags that are the nearest word of a sample.
+    correctness: Interval | None = None  # Share of the samples whose nearest word is a true tag.
     calibration: list[CalibrationBin] = field(default_factory=list)
 
 
@@ -340,27 +320,20 @@ class FlickrResult(FinishedResult):
     """``result.json`` of a finished run of the multimodal experiment."""
 
     experiment: Literal["flickr-tags"] = "flickr-tags"
-    images: dict[str, Count]
-    """Photos by split: train, valid, test."""
-    test_images: Count
-    """Number of photos in it."""
+    images: dict[str, Count]  # Photos by split: train, valid, test.
+    test_images: Count  # Number of photos in it.
     pairs: Count
-    vocabulary: dict[str, Count]
-    """``words``: word vectors; ``decoding``: words that can be generated."""
+    vocabulary: dict[str, Count]  # ``words``: word vectors; ``decoding``: words that can be generated.
     highest_precision: Share | None = None
     """Precision at 10, against user tags and annotations, of the best possible choice among the words."""
-    highest_precision_user_tags: Share | None = None
-    """The same against user tags alone."""
+    highest_precision_user_tags: Share | None = None  # The same against user tags alone.
     left_out: dict[str, Count]
     network: dict[str, Any]
-    measures: dict[str, MethodMeasures]
-    """By method, against user tags and annotations (section 4.2)."""
-    measures_user_tags: dict[str, MethodMeasures]
-    """By method, against user tags alone."""
+    measures: dict[str, MethodMeasures]  # By method, against user tags and annotations (section 4.2).
+    measures_user_tags: dict[str, MethodMeasures]  # By method, against user tags alone.
     one_to_many: dict[str, OneToMany] | None = None
     """By source of words, on the test photos, against user tags and annotations that can be generated."""
     trade_off: list[DrawnAt] = field(default_factory=list)
     """What diversity costs: on validation photos, by rate of dropout while drawing."""
-    baselines: dict[str, Number]
-    """Settings of the baselines, chosen on validation photos."""
+    baselines: dict[str, Number]  # Settings of the baselines, chosen on validation photos.
     notice: Text | None = None

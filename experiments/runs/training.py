@@ -1,7 +1,4 @@
-"""What the training commands share: open or resume a run, train with a bar and estimates, and end it.
-
-Independent of what is trained and measured.
-"""
+"""What the training commands share: open or resume a run, train with a bar and estimates, and end it."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
     from cgan.loop import Diverged, Estimate, Progress
     from cgan.networks import Discriminator, Generator
     from cgan.settings import StoppingSettings
-    from cgan.specs import DiscriminatorSpec, GeneratorSpec, NetworkSpec
+    from cgan.specs import DiscriminatorSpec, GeneratorSpec
     from cgan.trainer import Trainer
 
 Settings = TypeVar("Settings")
@@ -47,8 +44,7 @@ class Run:
     folder: RunFolder
     config: RunConfig
     stopping: StoppingSettings
-    before: RunConfig | None
-    """``config.json`` of the earlier session that is resumed."""
+    before: RunConfig | None  # ``config.json`` of the earlier session that is resumed.
 
 
 def earlier_config(folder: RunFolder, experiment: Experiment, resume: bool) -> RunConfig | None:
@@ -64,10 +60,7 @@ def earlier_config(folder: RunFolder, experiment: Experiment, resume: bool) -> R
 
 
 def prepare_compute(command: Options, before: RunConfig | None) -> dict[str, Any]:
-    """Prepare the processor; return device in words, precision and threads as ``RunConfig`` takes them.
-
-    What the command line leaves open is taken from ``before``, an earlier session.
-    """
+    """Prepare the processor; return device in words, precision and threads, those of ``before`` if not given."""
     import torch
 
     from cgan.devices import prepare_cpu, resolve_device, resolve_precision
@@ -104,10 +97,7 @@ def open_run(
     stopping = settings.stopping
     if before is not None:
         given = {f.name for f in fields(stopping) if f"stopping.{f.name}" in command.given}
-        try:
-            earlier = convert_record(before.settings.get("stopping"), type(stopping), f"{folder.config_path}: stopping")
-        except CganError as error:  # A number out of range.
-            raise UsageError(f"{folder.config_path}: stopping: {error}; restore the file") from None
+        earlier = convert_record(before.settings.get("stopping"), type(stopping), f"{folder.config_path}: stopping")
         stopping = replace(earlier, **{name: getattr(stopping, name) for name in given})
     settings = replace(settings, stopping=stopping)
     own = flat(command.preset_settings)
@@ -141,24 +131,24 @@ def finished_result(run: Run) -> Result | None:
     Going on is asked for by more --stopping.max-updates than it was trained for, or more --stopping.patience. Raises
     ``UsageError`` if it cannot go on.
     """
-    if run.before is None:
+    folder, before, stopping = run.folder, run.before, run.stopping
+    if before is None:
         return None
-    if run.folder.result_path.exists():
-        result = run.folder.read_result()
+    if folder.result_path.exists():
+        result = folder.read_result()
         if isinstance(result, DivergedResult):
             return result
-        more_patience = run.stopping.patience > run.before.settings["stopping"].get("patience", math.inf)
-        longer = run.stopping.max_updates > result.updates
-        if not longer or (result.stopped_by == "patience" and not more_patience):
-            if run.stopping.max_updates < result.updates:
+        patient = stopping.patience > before.settings["stopping"].get("patience", math.inf)
+        if stopping.max_updates <= result.updates or (result.stopped_by == "patience" and not patient):
+            if stopping.max_updates < result.updates:
                 print(
-                    f"NOTE: {run.folder} was trained for {result.updates:,} updates, more than the "
-                    f"{run.stopping.max_updates:,} asked for; this is its result for all of them."
+                    f"NOTE: {folder} was trained for {result.updates:,} updates, more than the "
+                    f"{stopping.max_updates:,} asked for; this is its result for all of them."
                 )
             return result
-    if run.before.numerics != NUMERICS:
+    if before.numerics != NUMERICS:
         raise UsageError(
-            f"{run.folder}: trained by an older revision of this package, whose checkpoints cannot be resumed; start a "
+            f"{folder}: trained by an older revision of this package, whose checkpoints cannot be resumed; start a "
             "run of another --name"
         )
     return None
@@ -194,12 +184,11 @@ def train(
         ) from None
     diverged = {}
     for run, trainer, end in zip(runs, trainers, ends, strict=True):
-        if end is None:
-            continue
-        diverged[run.folder.path] = str(end)
-        same = {name: getattr(run.config, name) for name in ("experiment", "preset", "dataset", "seed", "sessions")}
-        result = DivergedResult(reason=str(end), updates=trainer.t, environment=environment(), **same)
-        run.folder.write_result(result)
+        if end is not None:
+            diverged[run.folder.path] = str(end)
+            same = {name: getattr(run.config, name) for name in ("experiment", "preset", "dataset", "seed", "sessions")}
+            result = DivergedResult(reason=str(end), updates=trainer.t, environment=environment(), **same)
+            run.folder.write_result(result)
     return diverged
 
 
@@ -209,12 +198,34 @@ def _train(
     estimate: Callable[[Trainer], Estimate],
     after_estimate: Callable[[Trainer, RunFolder], list[str]],
 ) -> list[Diverged | None]:
+    """Train, and return for each run the error that it diverged with, or None."""
     from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
     from cgan.loop import Diverged, TrainingRun
 
-    reports = [_Report(run, len(runs) > 1, after_estimate) for run in runs]
+    def reporter(run: Run) -> Callable[[Trainer, Estimate, Progress], None]:
+        """Return what an estimate of ``run`` calls: print its line, write ``metrics.csv`` and TensorBoard's events."""
+
+        def report(trainer: Trainer, measured: Estimate, progress: Progress) -> None:
+            latest = progress.history[-1]
+            clock = time.strftime("%H:%M:%S", time.gmtime(progress.seconds))
+            seed = f"seed {trainer.seed}  " if len(runs) > 1 else ""
+            losses = f"loss D {latest['d_loss']:.3f} G {latest['g_loss']:.3f}"
+            best = "  best" if progress.best_t == trainer.t else ""
+            at = f"update {trainer.t:>7,} (epoch {trainer.epoch:.0f})"
+            lines = [f"{clock}  {seed}{at}  {measured.line}  {losses}{best}"]
+            lines += [f"          {line}" for line in after_estimate(trainer, run.folder)]
+            bar.write("\n".join(lines), file=sys.stdout)
+            sys.stdout.flush()
+            name = run.config.dataset.name
+            run.folder.write_metrics([{**row, "dataset": name} for row in progress.history])
+            for column, value in latest.items():
+                writers[run.folder.path].add_scalar(column, value, trainer.t)
+            writers[run.folder.path].flush()
+
+        return report
+
     training = [
         TrainingRun(
             trainer,
@@ -223,9 +234,9 @@ def _train(
             run.folder.path,
             identity=identity(run.config),
             resume=run.before is not None,
-            on_estimate=report,
+            on_estimate=reporter(run),
         )
-        for run, trainer, report in zip(runs, trainers, reports, strict=True)
+        for run, trainer in zip(runs, trainers, strict=True)
     ]
     for run, trainer in zip(runs, trainers, strict=True):
         if trainer.t > 0:
@@ -236,11 +247,11 @@ def _train(
             print(f"the result and the figures of update {trainer.t:,} are kept in {aside}")
         run.folder.write_config(run.config)
     start, total = min(t.t for t in trainers), max(run.stopping.max_updates for run in runs)
-    bar = tqdm(total=total, initial=start, unit="update", dynamic_ncols=True, smoothing=0.05, disable=None)
     with contextlib.ExitStack() as opened:
-        opened.enter_context(bar)
-        for report in reports:
-            report.bar, report.writer = bar, opened.enter_context(SummaryWriter(report.run.folder.path))
+        bar = opened.enter_context(
+            tqdm(total=total, initial=start, unit="update", dynamic_ncols=True, smoothing=0.05, disable=None)
+        )
+        writers = {run.folder.path: opened.enter_context(SummaryWriter(run.folder.path)) for run in runs}
         try:
             if len(runs) > 1:
                 from cgan.fast.seeds import fit_seeds
@@ -252,34 +263,6 @@ def _train(
     return [None]
 
 
-@dataclass
-class _Report:
-    """Called at each estimate: print its line, write ``metrics.csv`` and TensorBoard's events."""
-
-    run: Run
-    one_of_many: bool
-    after_estimate: Callable[[Trainer, RunFolder], list[str]]
-    bar: Any = None
-    writer: Any = None
-
-    def __call__(self, trainer: Trainer, measured: Estimate, progress: Progress) -> None:
-        latest = progress.history[-1]
-        lines = [
-            f"{time.strftime('%H:%M:%S', time.gmtime(progress.seconds))}  "
-            f"{f'seed {trainer.seed}  ' if self.one_of_many else ''}"
-            f"update {trainer.t:>7,} (epoch {trainer.epoch:.0f})  {measured.line}  "
-            f"loss D {latest['d_loss']:.3f} G {latest['g_loss']:.3f}{'  best' * (progress.best_t == trainer.t)}"
-        ]
-        lines += [f"          {line}" for line in self.after_estimate(trainer, self.run.folder)]
-        self.bar.write("\n".join(lines), file=sys.stdout)
-        sys.stdout.flush()
-        name = self.run.config.dataset.name
-        self.run.folder.write_metrics([{**row, "dataset": name} for row in progress.history])
-        for column, value in latest.items():
-            self.writer.add_scalar(column, value, trainer.t)
-        self.writer.flush()
-
-
 @dataclass(frozen=True)
 class TrainingEnd:
     """How a run's training ended, from its last checkpoint."""
@@ -287,11 +270,9 @@ class TrainingEnd:
     updates: int
     best_update: int
     best_epoch: float
-    seconds: float
-    """Wall time of training, estimates included."""
+    seconds: float  # Wall time of training, estimates included.
     stopped_by: Literal["patience", "max_updates"]
-    history: list[dict[str, float]]
-    """The rows of ``metrics.csv``, one an estimate."""
+    history: list[dict[str, float]]  # The rows of ``metrics.csv``, one an estimate.
 
 
 def training_end(folder: RunFolder, stopping: StoppingSettings) -> TrainingEnd:
@@ -326,10 +307,7 @@ def read_settings(folder: RunFolder, config: RunConfig, parse: Callable[[dict[st
 def load_networks(
     folder: RunFolder, config: RunConfig, generator: GeneratorSpec, discriminator: DiscriminatorSpec
 ) -> tuple[Generator, Discriminator, int]:
-    """Return the run's networks at its best estimate, in evaluation mode on the CPU, and the update of that estimate.
-
-    Raises ``UsageError`` or ``CganError`` naming the file if it is missing, damaged, or of another run.
-    """
+    """Return the run's networks at its best estimate, in evaluation mode on the CPU, and its update; or raise."""
     import torch
 
     from cgan.checkpoint import load_into, subset
@@ -339,7 +317,8 @@ def load_networks(
     path = folder.best_path
     tensors, update = folder.load_best(config)
     held = sum(tensor.numel() for tensor in tensors.values())
-    described = count_weights(generator) + count_weights(discriminator)
+    maps = [sizes for spec in (generator, discriminator) for _, sizes in spec.linear_maps()]
+    described = sum((inputs + 1) * outputs for inputs, outputs in maps)
     if described > held:  # Before memory is taken for them.
         raise UsageError(f"{path}: holds {held:,} numbers, but config.json describes nets of {described:,} weights")
     # The mean does not matter: the stored weights replace it.
@@ -348,8 +327,3 @@ def load_networks(
     load_into(G, subset(tensors, "G."), path)
     load_into(D, subset(tensors, "D."), path)
     return G.eval(), D.eval(), update
-
-
-def count_weights(spec: NetworkSpec) -> int:
-    """Return the number of weights and biases of the linear maps of ``spec``."""
-    return sum((inputs + 1) * outputs for _, (inputs, outputs) in spec.linear_maps())

