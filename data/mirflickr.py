@@ -110,10 +110,8 @@ def load_photos(dataset: str | Path = "auto", root: str | Path | None = None) ->
             )
         return load_mirflickr(dataset)
     base = data_root(root)
-    if dataset in ("auto", "mirflickr") and (folder := find_mirflickr(base)):
-        return load_mirflickr(folder, "mirflickr")
-    if dataset == "mirflickr":
-        return load_mirflickr(download_mirflickr(base), "mirflickr")
+    if dataset == "mirflickr" or (dataset == "auto" and find_mirflickr(base)):
+        return load_mirflickr(find_mirflickr(base) or download_mirflickr(base), "mirflickr")
     if dataset in ("auto", CAPTIONED) and (folder := find_captioned(base)):
         return load_mirflickr(folder, CAPTIONED)
     if dataset == CAPTIONED:
@@ -171,12 +169,9 @@ def origin(folder: Path) -> str | None:
 def label_words(label: str) -> tuple[str, ...]:
     """Return the single words that an annotation's label gives as extra tags: its parts between "_".
 
-    The paper's vocabulary is of single words, and of MIRFLICKR's labels only ``plant_life`` has two. It gives
-    "plant": "life" alone says nothing about a photo.
+    Of MIRFLICKR's labels only ``plant_life`` has two; "life" alone says nothing about a photo.
     """
-    if label == "plant_life":
-        return ("plant",)
-    return tuple(part for part in label.split("_") if part)
+    return ("plant",) if label == "plant_life" else tuple(filter(None, label.split("_")))
 
 
 def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:

@@ -95,12 +95,7 @@ def mean_and_se(values: Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def log_likelihoods(
-    queries: Tensor,
-    samples: Tensor,
-    sigmas: Sequence[float],
-    *,
-    memory_mib: int = 256,
-    progress: bool = False,
+    queries: Tensor, samples: Tensor, sigmas: Sequence[float], *, memory_mib: int = 256, progress: bool = False
 ) -> Tensor:
     """Return each query's log density under isotropic Gaussians of width sigma on the samples, for every sigma.
 

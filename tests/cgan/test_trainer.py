@@ -376,10 +376,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_killed(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_the_run_continues_from_there(
-    number: signal.Signals,
-    processes: ForkServerContext,
-    uninterrupted: Path,
-    tmp_path: Path,
+    number: signal.Signals, processes: ForkServerContext, uninterrupted: Path, tmp_path: Path
 ) -> None:
     running = started(processes, tmp_path, False, math.inf, 0.02)
     wait(tmp_path, running)
