@@ -8,34 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cgan.batches import TrainingSet as TrainingSet
-    from cgan.devices import seeded as seeded
-    from cgan.loop import Estimate as Estimate
-    from cgan.loop import Progress as Progress
-    from cgan.loop import fit as fit
-    from cgan.networks import Discriminator as Discriminator
-    from cgan.networks import Generator as Generator
-    from cgan.settings import StoppingSettings as StoppingSettings
-    from cgan.settings import TrainingSettings as TrainingSettings
-    from cgan.specs import DiscriminatorSpec as DiscriminatorSpec
-    from cgan.specs import GeneratorSpec as GeneratorSpec
-    from cgan.specs import Init as Init
-    from cgan.specs import Layer as Layer
-    from cgan.trainer import Diverged as Diverged
-    from cgan.trainer import Trainer as Trainer
+    from cgan.batches import TrainingSet
+    from cgan.devices import seeded
+    from cgan.loop import Estimate, Progress, fit
+    from cgan.networks import Discriminator, Generator
+    from cgan.settings import StoppingSettings, TrainingSettings
+    from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer
+    from cgan.trainer import Diverged, Trainer
 
-#: Names imported on first use, by module.
-_NAMES = {
-    "batches": ["TrainingSet"],
-    "devices": ["seeded"],
-    "loop": ["Estimate", "Progress", "fit"],
-    "networks": ["Discriminator", "Generator"],
-    "settings": ["StoppingSettings", "TrainingSettings"],
-    "specs": ["DiscriminatorSpec", "GeneratorSpec", "Init", "Layer"],
-    "trainer": ["Diverged", "Trainer"],
-}
-
-__all__ = ["CganError", *(name for names in _NAMES.values() for name in names)]
+__all__ = ["CganError", "Discriminator", "DiscriminatorSpec", "Diverged", "Estimate", "Generator", "GeneratorSpec"]
+__all__ += ["Init", "Layer", "Progress", "StoppingSettings", "Trainer", "TrainingSet", "TrainingSettings", "fit"]
+__all__ += ["seeded"]
 
 
 class CganError(Exception):
@@ -46,9 +29,10 @@ class CganError(Exception):
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _NAMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    if name in __all__:
+        for module in ("specs", "settings", "devices", "networks", "batches", "trainer", "loop"):  # The lightest first.
+            if hasattr(found := import_module(f"{__name__}.{module}"), name):
+                return getattr(found, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

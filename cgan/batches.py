@@ -28,7 +28,7 @@ class TrainingSet:
     def __init__(
         self, x: ArrayLike, y: ArrayLike | None = None, x_index: Tensor | None = None, y_index: Tensor | None = None
     ) -> None:
-        self.x, self.y = _as_floats(x), None if y is None else _as_conditions(y)
+        self.x, self.y = _held(x), None if y is None else _held(y, labels=True)
         self.x_index, self.y_index = x_index, y_index
         if self.x.ndim != 2:
             raise CganError(f"x has the shape {tuple(self.x.shape)}: give a row for each datum, x.reshape(len(x), -1)")
@@ -106,11 +106,8 @@ def draw_batch(
     return Batch(x, y, z, y_fake, y_wrong)
 
 
-def _as_floats(values: ArrayLike) -> Tensor:
+def _held(values: ArrayLike, labels: bool = False) -> Tensor:
     tensor = torch.as_tensor(values)
+    if labels and not tensor.is_floating_point():
+        return tensor.long()
     return tensor if tensor is values and tensor.is_floating_point() else tensor.float()
-
-
-def _as_conditions(values: ArrayLike) -> Tensor:
-    tensor = torch.as_tensor(values)
-    return _as_floats(values) if tensor.is_floating_point() else tensor.long()

@@ -180,17 +180,9 @@ class TrainingRun:
             )
         rate, momentum = trainer.rates()
         progress.seconds = time.monotonic() - self._started
-        row = {
-            "update": trainer.t,
-            "epoch": trainer.epoch,
-            "seconds": round(progress.seconds, 3),
-            "learning_rate": rate,
-            **({"momentum": momentum} if trainer.settings.optimiser == "sgd" else {}),
-            "d_loss": d_loss,
-            "g_loss": g_loss,
-            **measured.columns,
-        }
-        progress.history.append(row)
+        row = {"update": trainer.t, "epoch": trainer.epoch, "seconds": round(progress.seconds, 3)}
+        row |= {"learning_rate": rate, **({"momentum": momentum} if trainer.settings.optimiser == "sgd" else {})}
+        progress.history.append({**row, "d_loss": d_loss, "g_loss": g_loss, **measured.columns})
         trainer.reset_losses()
         if measured.score > progress.best_score or self.settings.keep == "last":
             progress.best_score, progress.best_t, progress.without_best = measured.score, trainer.t, 0
@@ -201,9 +193,9 @@ class TrainingRun:
             self.on_estimate(trainer, measured, progress)
 
     def _save_best(self, score: float) -> None:
-        G, D, record = self.trainer.sampler, self.trainer.D, BestRecord(self.trainer.t, score, self.identity)
-        weights = {f"G.{name}": value for name, value in G.state_dict().items()}
-        weights |= {f"D.{name}": value for name, value in D.state_dict().items()}
+        weights = {f"G.{name}": value for name, value in self.trainer.sampler.state_dict().items()}
+        weights |= {f"D.{name}": value for name, value in self.trainer.D.state_dict().items()}
+        record = BestRecord(self.trainer.t, score, self.identity)
         checkpoint.save(self.folder / "best.safetensors", weights, asdict(record))
 
 

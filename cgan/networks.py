@@ -172,11 +172,7 @@ class Discriminator(ConditionalMLP):
 
 def sample_noise(kind: NoiseKind, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     """Return noise z of ``shape``: U(0, 1), U(-sqrt 3, sqrt 3) (mean 0, variance 1) or N(0, 1), on ``rng``'s device."""
-    return fill_noise_(torch.empty(shape, device=rng.device), kind, rng)
-
-
-def fill_noise_(z: Tensor, kind: NoiseKind, rng: torch.Generator) -> Tensor:
-    """Fill ``z`` in place as ``sample_noise`` draws it, and return it."""
+    z = torch.empty(shape, device=rng.device)
     if kind == "normal":
         return z.normal_(generator=rng)
     low, high = (0.0, 1.0) if kind == "uniform" else (-math.sqrt(3), math.sqrt(3))

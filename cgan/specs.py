@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -59,13 +59,15 @@ class Layer:
         check_probability(self.dropout, f"dropout of layer {self}")
 
     @classmethod
-    def parse(cls, text: str) -> Layer:
-        """Return the layer that ``text`` spells; raises ``CganError`` with the expected form."""
+    def parse(cls, text: str | Layer) -> Layer:
+        """Return the layer that ``text`` spells, or is; raises ``CganError`` with the expected form."""
+        if isinstance(text, Layer):
+            return text
         form = rf"(relu|leaky_relu|linear|maxout):(\d{{1,15}})(?:x(\d{{1,15}}))?((?:,batch_norm|,dropout={_NUMBER})*)"
-        match = re.fullmatch(form, text.replace(" ", ""))
+        match = re.fullmatch(form, text.replace(" ", "")) if isinstance(text, str) else None
         if match is None:
             raise CganError(
-                f"layer {text!r}: expected ACTIVATION:UNITS, such as relu:1200, maxout:240x5 or "
+                f"layer {text!r:.200}: expected ACTIVATION:UNITS, such as relu:1200, maxout:240x5 or "
                 "leaky_relu:512,batch_norm,dropout=0.4"
             )
         activation, units, pieces, options = match.groups()
@@ -81,9 +83,13 @@ class Layer:
         return f"{text},dropout={self.dropout}" if self.dropout else text
 
 
-def parse_layers(*texts: str) -> tuple[Layer, ...]:
-    """Return the layers that ``texts`` spell, such as ``relu:1200,dropout=0.5``."""
+def parse_layers(*texts: str | Layer) -> tuple[Layer, ...]:
+    """Return the layers that ``texts`` spell, such as ``relu:1200,dropout=0.5``, or are."""
     return tuple(Layer.parse(text) for text in texts)
+
+
+def _several(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 @dataclass(frozen=True)
@@ -104,11 +110,16 @@ class Init:
             raise CganError(f"initialisation {self}: the scale must be positive")
 
     @classmethod
-    def parse(cls, text: str) -> Init:
-        """Return the initialisation that ``text`` spells; raises ``CganError`` with the expected form."""
-        match = re.fullmatch(rf"(uniform|normal|fan_in|torch)(?::({_NUMBER}))?", text.strip())
+    def parse(cls, text: str | Init) -> Init:
+        """Return the initialisation that ``text`` spells, or is; raises ``CganError`` with the expected form."""
+        if isinstance(text, Init):
+            return text
+        form = rf"(uniform|normal|fan_in|torch)(?::({_NUMBER}))?"
+        match = re.fullmatch(form, text.strip()) if isinstance(text, str) else None
         if match is None or (match[1] in ("uniform", "normal") and match[2] is None):
-            raise CganError(f"initialisation {text!r}: expected uniform:0.05, normal:0.02, fan_in[:1] or torch[:1]")
+            raise CganError(
+                f"initialisation {text!r:.200}: expected uniform:0.05, normal:0.02, fan_in[:1] or torch[:1]"
+            )
         return cls(match[1], float(match[2] or 1))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
@@ -169,9 +180,9 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         for name in LAYER_FIELDS:  # Past the guard of a frozen dataclass, which holds from here on.
-            object.__setattr__(self, name, _as_layers(getattr(self, name), name))
+            object.__setattr__(self, name, parse_layers(*_several(getattr(self, name))))
         for name in INIT_FIELDS:
-            object.__setattr__(self, name, _as_init(getattr(self, name), name))
+            object.__setattr__(self, name, Init.parse(getattr(self, name)))
         check_choices(self)
         if self.input_dim < 1:
             raise CganError(f"input_dim is {self.input_dim}: a network needs at least one input")
@@ -214,14 +225,16 @@ class NetworkSpec:
     def from_dict(cls: type[Spec], record: Any) -> Spec:
         """Return the spec that ``as_dict`` wrote; raises ``CganError`` if a field is missing, unknown or malformed."""
         known = {item.name for item in fields(cls)}
+        if isinstance(record, dict) and "pack" in known:
+            record = {"pack": 1, **record}  # Older records have none.
         if not isinstance(record, dict) or record.keys() != known:
             found = sorted(record) if isinstance(record, dict) else record
             raise CganError(f"a {cls.__name__} is an object with the fields {sorted(known)}, not {found!r}"[:500])
         values = dict(record)
         for name in LAYER_FIELDS:
-            values[name] = [asdict(layer) for layer in _as_layers(record[name], name)]
+            values[name] = [asdict(layer) for layer in parse_layers(*_several(record[name]))]
         for name in INIT_FIELDS:
-            values[name] = asdict(_as_init(record[name], name))
+            values[name] = asdict(Init.parse(record[name]))
         try:
             return msgspec.convert(values, cls)
         except msgspec.ValidationError as error:
@@ -278,25 +291,3 @@ class DiscriminatorSpec(NetworkSpec):
     def input_width(self) -> int:
         """Numbers that enter the input branch: those of a pack."""
         return self.input_dim * self.pack
-
-    @classmethod
-    def from_dict(cls: type[Spec], record: Any) -> Spec:
-        """Return the spec that ``as_dict`` wrote; one from before there were packs has packs of 1."""
-        return super().from_dict({"pack": 1, **record} if isinstance(record, dict) else record)  # type: ignore[misc]
-
-
-def _as_layers(value: Any, field: str) -> tuple[Layer, ...]:
-    """Return layers given as text, as values or as a sequence of either."""
-    layers = (value,) if isinstance(value, str | Layer) else value
-    if not isinstance(layers, Sequence) or not all(isinstance(layer, str | Layer) for layer in layers):
-        raise CganError(
-            f"{field} is {value!r}: give a layer such as 'relu:64', or several as ('relu:64', 'maxout:32x2')"[:500]
-        )
-    return tuple(Layer.parse(layer) if isinstance(layer, str) else layer for layer in layers)
-
-
-def _as_init(value: Any, field: str) -> Init:
-    """Return an initialisation given as text or as a value."""
-    if not isinstance(value, str | Init):
-        raise CganError(f"{field} is {value!r}: give an initialisation such as 'uniform:0.05' or 'fan_in'"[:500])
-    return Init.parse(value) if isinstance(value, str) else value

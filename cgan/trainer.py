@@ -55,6 +55,8 @@ class Trainer:
         _check(generator, discriminator, training_set, settings)
         self.G, self.D, self.training_set, self.settings = generator, discriminator, training_set, settings
         self.seed, self.precision, self.fast = seed, precision, fast
+        #: Type of the matrix products; None leaves them in the weights' own type.
+        self.product_dtype = torch.bfloat16 if precision == "bfloat16" else None
         self.device = training_set.x.device
         self.updates_per_epoch = training_set.count // settings.batch_size
         #: Updates made so far.
@@ -85,11 +87,6 @@ class Trainer:
     def epoch(self) -> float:
         """Passes over the training set so far."""
         return self.t / self.updates_per_epoch
-
-    @property
-    def product_dtype(self) -> torch.dtype | None:
-        """Type of the matrix products; None leaves them in the weights' own type."""
-        return torch.bfloat16 if self.precision == "bfloat16" else None
 
     def train(self, updates: int, *, progress: bool = False) -> None:
         """Make ``updates`` updates, with a bar if ``progress``; estimates, a stopping point and files are ``fit``'s.
@@ -265,10 +262,12 @@ def _check(G: Generator, D: Discriminator, data: TrainingSet, settings: Training
                 f"on {data.x.device}: move one of them with .to(...)"
             )
     width = data.x.shape[1]
-    for name, size in (("generator.output_dim", g.output_dim), ("discriminator.input_dim", d.input_dim)):
+    for name, spec, field, size in (
+        ("generator", g, "output_dim", g.output_dim),
+        ("discriminator", d, "input_dim", d.input_dim),
+    ):
         if size != width:
-            raise CganError(f"{name} is {size}, but each datum has {width} numbers: set it to {width}")
-    for name, spec in (("generator", g), ("discriminator", d)):
+            raise CganError(f"{name}.{field} is {size}, but each datum has {width} numbers: set it to {width}")
         if spec.condition == "none":
             continue
         if y is None:

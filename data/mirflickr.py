@@ -113,10 +113,8 @@ def load_photos(dataset: str | Path = "auto", root: str | Path | None = None) ->
             )
         return load_mirflickr(dataset)
     base = data_root(root)
-    if dataset in ("auto", "mirflickr") and (folder := find_mirflickr(base)):
-        return load_mirflickr(folder, "mirflickr")
-    if dataset == "mirflickr":
-        return load_mirflickr(download_mirflickr(base), "mirflickr")
+    if dataset == "mirflickr" or (dataset == "auto" and find_mirflickr(base)):
+        return load_mirflickr(find_mirflickr(base) or download_mirflickr(base), "mirflickr")
     if dataset in ("auto", CAPTIONED) and (folder := find_captioned(base)):
         return load_mirflickr(folder, CAPTIONED)
     if dataset == CAPTIONED:
@@ -184,12 +182,9 @@ def flickr_ids(folder: Path) -> frozenset[str]:
 def label_words(label: str) -> tuple[str, ...]:
     """Return the single words that an annotation's label gives as extra tags: its parts between "_".
 
-    The paper's vocabulary is of single words, and of MIRFLICKR's labels only ``plant_life`` has two. It gives
-    "plant": "life" alone says nothing about a photo.
+    Of MIRFLICKR's labels only ``plant_life`` has two; "life" alone says nothing about a photo.
     """
-    if label == "plant_life":
-        return ("plant",)
-    return tuple(part for part in label.split("_") if part)
+    return ("plant",) if label == "plant_life" else tuple(filter(None, label.split("_")))
 
 
 def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
@@ -214,7 +209,11 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
     sizes = {number: path.stat().st_size for number, path in sorted(images.items())}
     labels = _read_annotations(folder, sizes)
     tags = _read_tags(folder, sizes, dropped)
-    annotations, relevant = _by_image(sizes, labels, relevant=False), _by_image(sizes, labels, relevant=True)
+    annotations = tuple(tuple(label for label in of if not label.endswith(RELEVANT_SUFFIX)) for of in labels)
+    relevant = tuple(
+        tuple(sorted(label.removesuffix(RELEVANT_SUFFIX) for label in of if label.endswith(RELEVANT_SUFFIX)))
+        for of in labels
+    )
     digest = hashlib.sha256()
     for (number, size), *words in zip(sizes.items(), tags, annotations, relevant, strict=True):
         digest.update(json.dumps([number, size, *words]).encode() + b"\n")
@@ -294,50 +293,32 @@ def _parse_tags(content: bytes, dropped: Counter[str]) -> tuple[str, ...]:
     return tuple(tags)
 
 
-def _read_annotations(folder: Path, sizes: Mapping[int, int]) -> dict[str, set[int]]:
-    """Return the image numbers of every label; those of the relevant kind end in ``RELEVANT_SUFFIX``."""
-    annotations = folder / ANNOTATIONS
+def _read_annotations(folder: Path, sizes: Mapping[int, int]) -> tuple[tuple[str, ...], ...]:
+    """Return the labels of each image in alphabetical order; those of the relevant kind end in ``RELEVANT_SUFFIX``."""
+    annotations, labels = folder / ANNOTATIONS, dict[str, set[int]]()
     if not annotations.is_dir():
-        return {}
-    labels: dict[str, set[int]] = {}
+        return ((),) * len(sizes)
     for path in sorted(annotations.iterdir()):
         listed = path.suffix.lower() == ".txt" and path.is_file() and not path.name.startswith(".")
-        if listed and path.stem.lower() != "readme":
-            label = "_".join(path.stem.lower().split())
-            labels.setdefault(label, set()).update(_read_label(path, sizes))
+        if not listed or path.stem.lower() == "readme":
+            continue
+        found = labels.setdefault("_".join(path.stem.lower().split()), set())
+        for line, text in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
+            content = text.strip()
+            if content and (not re.fullmatch(rb"[0-9]{1,18}", content) or int(content) not in sizes):
+                shown = ascii(content[:40].decode("utf-8", "replace"))
+                raise DataError(
+                    f"{path}, line {line}: {shown} is not the number of one of the {len(sizes):,} images: correct or "
+                    "delete the line, or restore the image"
+                )
+            if content:
+                found.add(int(content))
     if not labels:
         raise DataError(
             f"{annotations} holds no annotation (sky.txt and the like): put the files there, or delete the folder to "
             "do without"
         )
-    return labels
-
-
-def _read_label(path: Path, sizes: Mapping[int, int]) -> set[int]:
-    """Return the image numbers that one annotation file lists."""
-    found: set[int] = set()
-    for line, content in enumerate(
-        map(bytes.strip, path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()), start=1
-    ):
-        if not content:
-            continue
-        if not re.fullmatch(rb"[0-9]{1,18}", content) or int(content) not in sizes:
-            shown = ascii(content[:40].decode("utf-8", "replace"))
-            raise DataError(
-                f"{path}, line {line}: {shown} is not the number of one of the {len(sizes):,} images: correct or "
-                "delete the line, or restore the image"
-            )
-        found.add(int(content))
-    return found
-
-
-def _by_image(
-    numbers: Mapping[int, int], labels: Mapping[str, set[int]], relevant: bool
-) -> tuple[tuple[str, ...], ...]:
-    """Return the labels of one kind of each image in alphabetical order, from the images of each label."""
-    kind = [(label, of) for label, of in sorted(labels.items()) if label.endswith(RELEVANT_SUFFIX) == relevant]
-    named = [(label.removesuffix(RELEVANT_SUFFIX), of) for label, of in kind]
-    return tuple(tuple(sorted(label for label, of in named if number in of)) for number in numbers)
+    return tuple(tuple(sorted(label for label, images in labels.items() if number in images)) for number in sizes)
 
 
 def download_mirflickr(root: str | Path, archives: Sequence[Archive] = ARCHIVES) -> Path:

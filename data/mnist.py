@@ -42,14 +42,9 @@ class IdxFile(NamedTuple):
     shape: tuple[int, ...]
 
     @property
-    def header_size(self) -> int:
-        """Return the bytes before the array: two zeros, the type, the dimensions, and four bytes for each of them."""
-        return 4 + 4 * len(self.shape)
-
-    @property
     def size(self) -> int:
-        """Return the bytes of the whole uncompressed file."""
-        return self.header_size + math.prod(self.shape)
+        """Return the bytes of the whole uncompressed file: four, four for each dimension, and the array."""
+        return 4 + 4 * len(self.shape) + math.prod(self.shape)
 
 
 FILES = (
@@ -110,7 +105,7 @@ def load_mnist(root: str | Path, download: bool = True) -> ImageDataset:
     for file in missing:
         content[file] = download_file(root, file)
     images, labels, test_images, test_labels = (
-        np.frombuffer(content[file], dtype=np.uint8, offset=file.header_size).reshape(file.shape) for file in FILES
+        np.frombuffer(content[file], dtype=np.uint8)[-math.prod(file.shape) :].reshape(file.shape) for file in FILES
     )
     pixels, targets = scale(images), labels.astype(np.int64)
     return ImageDataset(

@@ -78,10 +78,8 @@ def find_shards(sources: Iterable[str | Path]) -> list[Path]:
 
 def default_shards(root: Path) -> list[Path]:
     """Return the shards of the first of ``root``, ``root/yfcc100m``, ``root/yfcc-mini`` that holds any; [] if none."""
-    for name in FOLDERS:
-        if shards := _published(root / name):
-            return sorted(shards, key=_natural)
-    return []
+    found = (_published(root / name) for name in FOLDERS)
+    return next((sorted(shards, key=_natural) for shards in found if shards), [])
 
 
 def _published(folder: Path) -> list[Path]:
@@ -174,9 +172,7 @@ def _parse_rows(rows: list[bytes], tally: Tally) -> list[Record]:
 
 def _url_decode(text: str) -> str:
     text = text.replace("+", " ")
-    if "%" not in text:
-        return text
-    return unquote(text, encoding="utf-8", errors="strict")
+    return unquote(text, encoding="utf-8", errors="strict") if "%" in text else text
 
 
 def _is_number(text: str) -> bool:
@@ -205,13 +201,11 @@ def _unpacked(path: Path, tally: Tally, block: int) -> Iterator[bytes]:
             try:
                 # read1 hands over what one step gave: read would lose it when the next step meets the damage.
                 data = packed.read1(block)
-            except EOFError:
-                tally.damage = f"the packed data ends early, after {tally.rows:,} usable rows"
-                return
-            except (OSError, zlib.error) as error:
+            except (EOFError, OSError, zlib.error) as error:
                 if isinstance(error, OSError) and error.errno is not None:
                     raise
-                tally.damage = f"the packed data is broken after {tally.rows:,} usable rows ({error})"
+                what = "ends early" if isinstance(error, EOFError) else "is broken"
+                tally.damage = f"the packed data {what}, after {tally.rows:,} usable rows ({error})"
                 return
             if not data:
                 return

@@ -84,13 +84,6 @@ def strip_markup(text: str) -> str:
     return _TAG.sub(" ", text) if "<" in text else text
 
 
-def _strip_urls(text: str) -> str:
-    if "://" in text or "ww." in text or "WW." in text or "ailto:" in text:
-        text = _URL.sub(" ", text)
-    # Ordinary full stops are followed by a space; only the others can be host names.
-    return _HOST.sub(" ", text) if _INNER_DOT.search(text) else text
-
-
 def _fold(text: str) -> str:
     for joiner in _JOINERS:
         text = text.replace(joiner, "")
@@ -104,8 +97,10 @@ def _has_letter(word: str) -> bool:
 def _word_line(text: str) -> str:
     if "<" in text or "&" in text:
         text = strip_markup(text)
-    if "." in text or ":" in text:
-        text = _strip_urls(text)
+    if "://" in text or "ww." in text or "WW." in text or "ailto:" in text:
+        text = _URL.sub(" ", text)
+    if "." in text and _INNER_DOT.search(text):  # Full stops are followed by a space; only others can be host names.
+        text = _HOST.sub(" ", text)
     if text.isascii():
         return _plain_line(text.encode("ascii").translate(_WORDS))
     found = _word_pattern().findall(_fold(text).replace("_", " "))

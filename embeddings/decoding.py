@@ -49,22 +49,11 @@ def decode(
 
     For each sample the nearest words by cosine are found, exactly; of the words of all of an item's samples those
     stand first that occur most often, of equally common ones that of the larger summed cosine, then the more
-    frequent one.
+    frequent one. Words seen rarely crowd out the common ones near a sample: see ``restrict``.
 
-    Args:
-        vocabulary: the words that can come out. Words seen rarely crowd out the common ones near a sample, so that
-            its minimum count decides the result: see :func:`restrict`.
-        vectors: (n, samples, d), or blocks (b, samples, d) of it one after the other, so that a whole split need
-            never be in memory.
-        neighbours: words taken of each sample, 1 to all of the vocabulary.
-        words: words kept of each item.
-        device: where the nearest words are searched.
-        progress: show a bar on standard error.
-
-    Raises:
-        EmbeddingError: vectors of another shape or dimension, without samples, not finite or zero (their cosines
-            would be NaN, and NaN decodes to the vocabulary's first words, which look like good ones), or settings
-            out of range.
+    ``vectors`` is (n, samples, d), or blocks (b, samples, d) of it one after the other, so that a whole split need
+    never be in memory. Raises ``EmbeddingError`` for vectors of another shape, without samples, not finite or zero
+    (NaN would decode to the vocabulary's first words, which look like good ones), and ``neighbours`` out of range.
     """
     if not 1 <= neighbours <= len(vocabulary):
         raise EmbeddingError(
@@ -73,14 +62,8 @@ def decode(
         )
     whole, dimension = hasattr(vectors, "ndim"), vocabulary.vectors.shape[1]  # else an iterable of blocks
     parts = [Decoded(np.empty((0, words), np.int64), *np.empty((2, 0, words), np.float32))]
-    first = 0
-    with tqdm(
-        total=len(vectors) if whole else None,  # type: ignore[arg-type]
-        desc="decoding",
-        unit="image",
-        disable=None if progress else True,
-        leave=False,
-    ) as bar:
+    total, first = len(vectors) if whole else None, 0  # type: ignore[arg-type]
+    with tqdm(total=total, desc="decoding", unit="image", disable=None if progress else True, leave=False) as bar:
         for block in [vectors] if whole else vectors:
             block = np.asarray(block)
             if block.ndim != 3 or block.shape[1] == 0 or block.shape[2] != dimension:
@@ -123,11 +106,7 @@ def commonest(ranks: np.ndarray, cosines: np.ndarray, vocabulary_size: int, word
     place = np.arange(len(order)) - np.searchsorted(item, np.arange(items))[item]
     kept = place < words
     order, at = order[kept], (item[kept], place[kept])
-    result = Decoded(
-        np.full((items, words), -1, dtype=np.int64),
-        np.zeros((items, words), dtype=np.float32),
-        np.zeros((items, words), dtype=np.float32),
-    )
+    result = Decoded(np.full((items, words), -1, dtype=np.int64), *np.zeros((2, items, words), dtype=np.float32))
     result.ranks[at] = rank[order]
     result.shares[at] = counts[order] / samples
     result.similarity[at] = sums[order]
@@ -151,6 +130,4 @@ def restrict(vocabulary: Vocabulary, min_count: int) -> Vocabulary:
             f"no word was seen {min_count:,} times, the commonest ({vocabulary.words[0]!r}) "
             f"{vocabulary.counts[0]:,} times: lower the minimum count"
         )
-    if kept == len(vocabulary):
-        return vocabulary
-    return vocabulary.subset(range(kept))  # The most frequent stand first.
+    return vocabulary if kept == len(vocabulary) else vocabulary.subset(range(kept))  # The most frequent stand first.

@@ -120,25 +120,20 @@ def train(
         )
         model.build_vocab_from_freq(counts, corpus_count=sum(file.lines for file in files))
         total = settings.epochs * sum(file.tokens for file in files)
-        done = 0
-        for _ in range(settings.epochs):
-            for file in files:
-                model.workers = max(1, min(workers, math.ceil(file.tokens / TOKENS_PER_WORKER)))
-                start, done = done, done + file.tokens
-                model.train(
-                    corpus_file=str(folder / file.name),
-                    total_words=file.tokens,
-                    epochs=1,
-                    start_alpha=_falling(settings, start / total),
-                    end_alpha=_falling(settings, done / total),
-                )
-                training(file.tokens)
+        rate, done = settings.alpha, 0
+        for file in list(files) * settings.epochs:
+            model.workers = max(1, min(workers, math.ceil(file.tokens / TOKENS_PER_WORKER)))
+            done += file.tokens
+            start, rate = rate, settings.alpha + (settings.min_alpha - settings.alpha) * (done / total)
+            model.train(
+                corpus_file=str(folder / file.name),
+                total_words=file.tokens,
+                epochs=1,
+                start_alpha=start,
+                end_alpha=rate,
+            )
+            training(file.tokens)
     return Vocabulary.from_arrays(list(counts), model.wv.vectors, list(counts.values()))
-
-
-def _falling(settings: SkipGram, progress: float) -> float:
-    """Return the learning rate after the given share of the training."""
-    return settings.alpha + (settings.min_alpha - settings.alpha) * progress
 
 
 @contextlib.contextmanager

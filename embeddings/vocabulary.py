@@ -6,7 +6,6 @@ gensim reads and writes the files; what it reads wrongly or lets pass is checked
 from __future__ import annotations
 
 import bz2
-import contextlib
 import difflib
 import gzip
 import logging
@@ -15,7 +14,7 @@ import shutil
 import tempfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +22,7 @@ import msgspec
 import numpy as np
 
 from embeddings import EmbeddingError
+from embeddings.skipgram import quiet_gensim
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -136,8 +136,8 @@ class Vocabulary:
         """Return the ``k`` words nearest by cosine to each row of ``queries`` (m, d), exactly, the nearest first.
 
         Frequency ranks (m, k) int64 and cosines (m, k) float32; of equally near words the more frequent comes first.
-        The first call prepares the vectors and keeps the result (1,000 to 1,600 bytes a word at 200-d); beside it at
-        most 256 MiB are held, whatever m is. Raises ``EmbeddingError`` when k is not from 1 to V, the dimension does
+        The first call prepares the vectors and keeps the result (1,600 bytes a word at 200-d); beside it at most
+        256 MiB are held, whatever m is. Raises ``EmbeddingError`` when k is not from 1 to V, the dimension does
         not fit, a query is zero or not finite, or the device is missing.
         """
         import torch
@@ -166,20 +166,14 @@ class Vocabulary:
         The JSON holds counts, ``info`` and the other file's checksum, so that files of two different times are never
         taken for a pair. Each appears whole or not at all.
         """
-        path = Path(path)
+        path, (words, dimension) = Path(path), self.vectors.shape
         if path.suffix != ".bin":
             raise EmbeddingError(f"{path}: word vectors are saved in word2vec's binary format: end the name in .bin")
         temporary, described = (path.with_name(f".{path.name}.{os.getpid()}.{kind}.tmp") for kind in ("bin", "json"))
-        record = {
-            "format": FORMAT,
-            "words": len(self),
-            "dimension": self.vectors.shape[1],
-            "sha256": "",
-            **(info or {}),
-        }
+        record = {"format": FORMAT, "words": words, "dimension": dimension, "sha256": "", **(info or {})}
         record["counts"] = None if self.counts is None else self.counts.tolist()
         try:
-            with _collected("not present in"):  # Words stand in their order already.
+            with quiet_gensim(logging.ERROR):  # It would warn that words stand in their order already.
                 self.keyed_vectors.save_word2vec_format(str(temporary), binary=True, sort_attr="none")
             record["sha256"] = _sha256(temporary)
             described.write_bytes(msgspec.json.encode(record) + b"\n")
@@ -199,11 +193,8 @@ class Vocabulary:
         Words that no vocabulary can hold are left out (``left_out``). Raises ``EmbeddingError`` when the file is
         damaged or of another kind, ``OSError`` when it cannot be read.
         """
-        path = Path(path)
-        left_out: LeftOut = defaultdict(list)
-        with _plain(path) as plain:
-            keyed_vectors = _read(plain, path, left_out)
-        keyed_vectors.expandos.pop("count", None)  # gensim makes counts up where a file has none.
+        path, left_out = Path(path), LeftOut(list)
+        keyed_vectors = _read(path, left_out)
         described = path.with_suffix(".json")
         is_described = path.suffix == ".bin" and described.is_file()
         counts, info = _read_description(described, path) if is_described else (None, {})
@@ -249,10 +240,7 @@ def _keyed(words: list[str], vectors: np.ndarray, counts: np.ndarray | None) -> 
 
 def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
     """Return ``keyed`` without odd words and sorted by count; the object itself where nothing changes."""
-    words, known = keyed.index_to_key, keyed.expandos.get("count")
-    if known is not None and len(words) > 1 and np.array_equal(known, np.arange(len(words), 0, -1)):
-        known = None  # Made up by gensim's reader.
-    kept = []
+    words, counts, kept = keyed.index_to_key, keyed.expandos.get("count"), list[int]()
     for rank, word in enumerate(words):
         if word is None:  # Where gensim ignored a repeated word.
             continue
@@ -262,13 +250,11 @@ def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
             kept.append(rank)
     if not kept:
         raise EmbeddingError("the vocabulary holds no word: give at least one word with its vector")
-    counts = None
-    if known is not None:
-        kept.sort(key=lambda rank: -known[rank])
-        counts = np.asarray(known, dtype=np.int64)[kept]
-    whole = kept == list(range(len(keyed.vectors))) and keyed.vectors.dtype == np.float32
-    if not whole or (counts is None and "count" in keyed.expandos):
-        keyed = _keyed([words[rank] for rank in kept], np.asarray(keyed.vectors[kept], dtype=np.float32), counts)
+    if counts is not None:
+        kept.sort(key=lambda rank: -counts[rank])
+    if kept != list(range(len(words))) or keyed.vectors.dtype != np.float32:
+        vectors = np.asarray(keyed.vectors[kept], dtype=np.float32)
+        keyed = _keyed([words[rank] for rank in kept], vectors, None if counts is None else np.asarray(counts)[kept])
     if (bad := unusable_row(keyed.vectors)) is not None:
         raise EmbeddingError(f"the vector of the word {keyed.index_to_key[bad[0]]!r} {bad[1]}: leave the word out")
     if (largest := float(np.abs(keyed.vectors).max())) > LARGEST:
@@ -281,49 +267,65 @@ def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
 
 def _fault(word: str) -> str | None:
     """Return why no vocabulary can hold ``word``; None if one can."""
-    if not word:
-        return "empty"
-    if word != "".join(word.split()):
-        return "with white space"
-    try:
-        word.encode("utf-8")
-    except UnicodeEncodeError:  # What was not UTF-8 in a file, read with surrogates in its place.
-        return "not UTF-8"
-    return None
+    if not word or word != "".join(word.split()):
+        return "with white space" if word else "empty"
+    # What was not UTF-8 in a file was read with surrogates in its place.
+    return "not UTF-8" if any("\ud800" <= character <= "\udfff" for character in word) else None
 
 
 # ---- reading files
 
 
-@contextlib.contextmanager
-def _plain(path: Path) -> Iterator[Path]:
-    """Yield the file unpacked and without a byte order mark: itself where it is so already, else a temporary one."""
+def _read(path: Path, left_out: LeftOut) -> KeyedVectors:
+    """Let gensim read a file of any format and packing, and check what gensim does not."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        plain = _unpacked(path, folder)
+        size = plain.stat().st_size
+        with open(plain, "rb") as file:
+            first, second = file.readline(_BLOCK), file.readline(_BLOCK)
+        header = _header(first)
+        fields = (second if header else first).split()
+        count, dimension = header or (None, len(fields) - 1)
+        text = len(fields) > dimension > 0 and _are_numbers(fields[-dimension:])
+        if count is None and not text:
+            raise EmbeddingError(f"{path} holds no word vectors in word2vec's or GloVe's format: name another file")
+        if count is not None and (not count or not dimension or count * ((2 if text else 4) * dimension + 1) > size):
+            raise EmbeddingError(
+                f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes; {_AGAIN}"
+            )
+        if text:
+            return _load(_cleaned(plain, folder, path, count, dimension, left_out), path, False, left_out)
+        keyed = _load(plain, path, True, left_out)
+        _check_size(plain, path, [*filter(None, keyed.index_to_key), *left_out.get("repeated", ())], dimension)
+        return keyed
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """Return the file without packing and byte order mark: itself where it has neither, else a copy in ``folder``."""
     with open(path, "rb") as file:
         head = file.read(3)
     opener: Any = bz2.open if head == b"BZh" else gzip.open if head[:2] == b"\x1f\x8b" else open
     if opener is open and head != _BOM:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "vectors"
-        try:
-            with opener(path, "rb") as packed, open(plain, "wb") as unpacked:
-                data = packed.read(_BLOCK).removeprefix(_BOM)
-                header = _header(data.partition(b"\n")[0])
-                # A generous bound, so that a small packed file cannot fill the disk.
-                room = shutil.disk_usage(folder).free
-                if header is not None:
-                    room = min(room, header[0] * (header[1] * 32 + 4096) + 4096)
-                while data:
-                    if unpacked.tell() + len(data) > room:
-                        raise EmbeddingError(f"{path}: unpacks to more than its header promises; {_AGAIN}")
-                    unpacked.write(data)
-                    data = packed.read(_BLOCK)
-        except (EOFError, OSError, zlib.error) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise EmbeddingError(f"{path}: the packed file is damaged ({error}); {_AGAIN}") from None
-        yield plain
+        return path
+    plain = folder / "vectors"
+    try:
+        with opener(path, "rb") as packed, open(plain, "wb") as unpacked:
+            data = packed.read(_BLOCK).removeprefix(_BOM)
+            # A generous bound, so that a small packed file cannot fill the disk.
+            room = shutil.disk_usage(folder).free
+            if header := _header(data.partition(b"\n")[0]):
+                room = min(room, header[0] * (header[1] * 32 + 4096) + 4096)
+            while data:
+                if unpacked.tell() + len(data) > room:
+                    raise EmbeddingError(f"{path}: unpacks to more than its header promises; {_AGAIN}")
+                unpacked.write(data)
+                data = packed.read(_BLOCK)
+    except (EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise EmbeddingError(f"{path}: the packed file is damaged ({error}); {_AGAIN}") from None
+    return plain
 
 
 def _header(first: bytes) -> tuple[int, int] | None:
@@ -336,114 +338,75 @@ def _header(first: bytes) -> tuple[int, int] | None:
     return count, dimension
 
 
-def _read(plain: Path, path: Path, left_out: LeftOut) -> KeyedVectors:
-    """Let gensim read an unpacked file; ``path`` names it in errors."""
-    size = plain.stat().st_size
-    with open(plain, "rb") as file:
-        first, second = file.readline(_BLOCK), file.readline(_BLOCK)
-    header = _header(first)
-    if header is None:
-        if len(first.split()) < 2 or not _are_numbers(first.split()[1:]):
-            raise EmbeddingError(f"{path} holds no word vectors in word2vec's or GloVe's format: name another file")
-        return _read_text(plain, path, None, len(first.split()) - 1, left_out)
-    count, dimension = header
-    fields = second.split()
-    text = len(fields) > dimension > 0 and _are_numbers(fields[-dimension:])
-    if not count or not dimension or count * ((2 if text else 4) * dimension + 1) > size:
-        raise EmbeddingError(
-            f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes; {_AGAIN}"
-        )
-    if text:
-        return _read_text(plain, path, count, dimension, left_out)
-    return _read_binary(plain, path, count, dimension, left_out)
-
-
 def _are_numbers(fields: Sequence[bytes]) -> bool:
     try:
-        for field in fields:
-            float(field)
+        return bool([float(field) for field in fields])
     except ValueError:
         return False
-    return True
 
 
-def _read_binary(plain: Path, path: Path, count: int, dimension: int, left_out: LeftOut) -> KeyedVectors:
-    """Let gensim read vectors in binary, and compare the bytes that it should have read with the file's."""
-    keyed, repeated = _load(plain, path, True, left_out)
-    words = [word.encode("utf-8", "surrogateescape") for word in [*filter(None, keyed.index_to_key), *repeated]]
+def _check_size(plain: Path, path: Path, words: Sequence[str], dimension: int) -> None:
+    """Raise ``EmbeddingError`` unless the words that gensim read, and their vectors, make up the whole binary file."""
+    spelt = [word.encode("utf-8", "surrogateescape") for word in words]
     with open(plain, "rb") as file:
-        rest = plain.stat().st_size - len(file.readline()) - sum(map(len, words)) - count * (4 * dimension + 1)
+        read = len(file.readline()) + sum(map(len, spelt)) + len(words) * (4 * dimension + 1)
+        rest = plain.stat().st_size - read
         if 0 < rest < 100:  # White space at the end is nobody's fault.
             file.seek(-rest, os.SEEK_END)
             rest = len(file.read().strip())
     # Some writers end each vector with a newline, and then perhaps not the last.
-    if rest not in (0, count, count - 1) or any(character < 32 for word in words for character in word):
+    if rest not in (0, len(words), len(words) - 1) or any(character < 32 for word in spelt for character in word):
         raise EmbeddingError(
-            f"{path} holds {rest:,} bytes more than the {count:,} words it promises: its header is wrong, some word "
-            f"holds a blank, or it is damaged; {_AGAIN}"
+            f"{path} holds {rest:,} bytes more than the {len(words):,} words it promises: its header is wrong, some "
+            f"word holds a blank, or it is damaged; {_AGAIN}"
         )
-    return keyed
 
 
-def _read_text(plain: Path, path: Path, count: int | None, dimension: int, left_out: LeftOut) -> KeyedVectors:
-    """Let gensim read lines of ``word number ...``, after a pass that leaves out odd ones and counts the rest."""
-    with tempfile.TemporaryDirectory() as folder:
-        cleaned = Path(folder) / "vectors.txt"
-        lines = 0
-        with open(plain, "rb") as source, open(cleaned, "wb") as target:
-            if count is not None:
-                source.readline()
-            for number, line in enumerate(source, start=1 if count is None else 2):
-                fields = line.split()
-                if not fields:
-                    continue
-                lines += 1
-                if len(fields) < dimension or not _are_numbers(fields[-dimension:]):
-                    fault = "decimal commas; write points" if b"," in line else f"not a word with {dimension:,} numbers"
-                    raise EmbeddingError(f"{path}, line {number:,}: {fault}; {_AGAIN}")
-                if len(fields) == dimension + 1:
-                    target.write(b" ".join(fields) + b"\n")
-                else:
-                    word = b" ".join(fields[:-dimension]).decode("utf-8", "surrogateescape")
-                    left_out["with white space" if word else "empty"].append(word)
-        if count not in (None, lines):
-            raise EmbeddingError(f"{path} holds {lines:,} words where it promises {count:,}; {_AGAIN}")
-        if not cleaned.stat().st_size:
-            raise EmbeddingError(f"{path} holds no word: name another file")
-        return _load(cleaned, path, False, left_out)[0]
+def _cleaned(plain: Path, folder: Path, path: Path, count: int | None, dimension: int, left_out: LeftOut) -> Path:
+    """Write the lines of a text file with a word and its numbers to ``folder``, leaving odd words out."""
+    cleaned, lines = folder / "cleaned", 0
+    with open(plain, "rb") as source, open(cleaned, "wb") as target:
+        if count is not None:
+            source.readline()
+        for number, line in enumerate(source, start=1 if count is None else 2):
+            fields = line.split()
+            if not fields:
+                continue
+            lines += 1
+            if len(fields) < dimension or not _are_numbers(fields[-dimension:]):
+                fault = "decimal commas; write points" if b"," in line else f"not a word with {dimension:,} numbers"
+                raise EmbeddingError(f"{path}, line {number:,}: {fault}; {_AGAIN}")
+            if len(fields) == dimension + 1:
+                target.write(b" ".join(fields) + b"\n")
+            else:
+                word = b" ".join(fields[:-dimension]).decode("utf-8", "surrogateescape")
+                left_out["with white space" if word else "empty"].append(word)
+    if count not in (None, lines):
+        raise EmbeddingError(f"{path} holds {lines:,} words where it promises {count:,}; {_AGAIN}")
+    if not cleaned.stat().st_size:
+        raise EmbeddingError(f"{path} holds no word: name another file")
+    return cleaned
 
 
-def _load(file: Path, path: Path, binary: bool, left_out: LeftOut) -> tuple[KeyedVectors, list[str]]:
-    """Read by gensim; return the vectors and the words that it ignored because they came again, which are noted."""
+def _load(file: Path, path: Path, binary: bool, left_out: LeftOut) -> KeyedVectors:
+    """Let gensim read ``file``; words that it ignores because they come again are noted."""
     from gensim.models import KeyedVectors
 
-    with _collected("duplicate word") as records:
-        try:
-            keyed = KeyedVectors.load_word2vec_format(
-                str(file), binary=binary, no_header=not binary, unicode_errors="surrogateescape"
-            )
-        except (EOFError, ValueError) as error:
-            raise EmbeddingError(f"{path}: ends early or is damaged ({error}); {_AGAIN}") from None
-    repeated = [str(record.args[0]) for record in records if isinstance(record.args, tuple)]
-    if repeated:
-        left_out["repeated"] += repeated
-    return keyed, repeated
-
-
-@contextlib.contextmanager
-def _collected(text: str) -> Iterator[list[logging.LogRecord]]:
-    """Collect gensim's log records that contain ``text``, and keep all of them off the terminal."""
-    records: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: records.append(record) if text in str(record.msg) else None  # type: ignore[method-assign]
-    logger = logging.getLogger("gensim.models.keyedvectors")
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
+    ignored: list[logging.LogRecord] = []
+    logger, note = logging.getLogger("gensim.models.keyedvectors"), ignored.append
+    logger.addFilter(note)  # It returns None, so that nothing is shown.
     try:
-        yield records
+        keyed = KeyedVectors.load_word2vec_format(
+            str(file), binary=binary, no_header=not binary, unicode_errors="surrogateescape"
+        )
+    except (EOFError, ValueError) as error:
+        raise EmbeddingError(f"{path}: ends early or is damaged ({error}); {_AGAIN}") from None
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
+        logger.removeFilter(note)
+    keyed.expandos.pop("count", None)  # gensim makes counts up where a file has none.
+    if repeated := [str(each.args[0]) for each in ignored if "duplicate word '" in each.msg and each.args]:
+        left_out["repeated"] += repeated
+    return keyed
 
 
 def _read_description(described: Path, path: Path) -> tuple[list[int] | None, dict[str, Any]]:

@@ -1,14 +1,17 @@
-"""The order of the test files: those that last longest start first, so that no worker ends long after the other."""
+"""The order of the test files, and processes that start at once."""
 
 from __future__ import annotations
 
+import multiprocessing
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent
 
-#: Folders and files that start whole runs, kill them or start Ray; the longest first.
+#: Folders and files that start whole runs, kill them or start Ray; the longest first, so that no worker of
+#: ``make test`` ends long after the other.
 LONG = (
     "experiments/runs/test_engines.py",
     "experiments/search/test_command.py",
@@ -26,3 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((place for place, start in enumerate(LONG) if name.startswith(start)), len(LONG))
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Return the context of real processes that start at once: they are forked from one that has imported PyTorch."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cgan.loop"])
+    return context

@@ -76,12 +76,10 @@ class _AccumulatingLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         to_x = None
         if ctx.needs_input_grad[0]:
-            part = gradient[..., ctx.rows, :].to(weight.dtype) @ weight
-            to_x = part.to(gradient.dtype)
-            if part.shape[-2] != x.shape[-2]:
-                whole = torch.zeros(x.shape, dtype=gradient.dtype, device=x.device)
-                whole[..., ctx.rows, :] = part
-                to_x = whole
+            to_x = (gradient[..., ctx.rows, :].to(weight.dtype) @ weight).to(gradient.dtype)
+            if to_x.shape[-2] != x.shape[-2]:
+                part, to_x = to_x, torch.zeros(x.shape, dtype=gradient.dtype, device=x.device)
+                to_x[..., ctx.rows, :] = part
         ctx.accumulator.add(ctx.layer, gradient, x)
         return to_x, None, None, None, None, None
 

@@ -59,12 +59,7 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = NEIGHBOURS, block: int
 
 
 def density_coverage_by_class(
-    real: Tensor,
-    real_labels: Tensor,
-    fake: Tensor,
-    fake_labels: Tensor | None,
-    classes: int,
-    k: int = NEIGHBOURS,
+    real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor | None, classes: int, k: int = NEIGHBOURS
 ) -> dict[str, Any]:
     """Return ``density_coverage`` of all points as ``overall``, and within each class as the list ``per_class``.
 

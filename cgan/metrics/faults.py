@@ -32,10 +32,7 @@ CROWDED_SHARE = 0.5
 
 
 def describe_faults(
-    fidelity: LabelFidelity | None,
-    diversity: IntraClassDiversity,
-    classes: int,
-    predicted: Tensor,
+    fidelity: LabelFidelity | None, diversity: IntraClassDiversity, classes: int, predicted: Tensor
 ) -> list[str]:
     """Return what is wrong with samples, one sentence per fault; an empty list when they are healthy.
 
@@ -53,26 +50,20 @@ def _diversity_faults(diversity: IntraClassDiversity) -> list[str]:
     few = ~constant & (twins > TWIN_SHARE)
     narrow = ~constant & ~few & (deviations < NARROW_DEVIATION)
     wide = ~few & (deviations > NOISE_DEVIATION)
-
-    def whose(found: Tensor) -> str:
-        return "the samples" if len(found) == 1 else f"the samples of {_labels_in_words(found)}"
-
-    def times(found: Tensor) -> str:
-        return f"{float(deviations[found].mean()):.2f}"
-
+    images = max(2, round(1 / float(twins[few].mean()))) if few.any() else 0
     faults = []
-    if constant.any():
-        faults.append(f"constant images: {whose(constant)} are nearly alike (deviation {times(constant)} of real ones)")
-    if few.any():
-        images = max(2, round(1 / float(twins[few].mean())))
-        faults.append(f"few images: {whose(few)} repeat about {images} images")
-    if narrow.any():
-        faults.append(f"little diversity: {whose(narrow)} vary {times(narrow)} times as much as real ones")
-    if wide.any():
-        faults.append(
-            f"too much diversity: {whose(wide)} vary {times(wide)} times as much as real ones, as noise or images of "
-            "other labels would"
-        )
+    for found, fault in (
+        (constant, "constant images: {} are nearly alike (deviation {:.2f} of real ones)"),
+        (few, f"few images: {{}} repeat about {images} images"),
+        (narrow, "little diversity: {} vary {:.2f} times as much as real ones"),
+        (
+            wide,
+            "too much diversity: {} vary {:.2f} times as much as real ones, as noise or images of other labels would",
+        ),
+    ):
+        if found.any():
+            whose = "the samples" if len(found) == 1 else f"the samples of {_labels_in_words(found)}"
+            faults.append(fault.format(whose, float(deviations[found].mean())))
     return faults
 
 

@@ -33,13 +33,7 @@ def label_fidelity(predicted: Tensor, asked: Tensor, classes: int) -> LabelFidel
 
 
 def train_on_generated(
-    samples: Tensor,
-    labels: Tensor,
-    test_images: Tensor,
-    test_labels: Tensor,
-    *,
-    seed: int,
-    max_train: int = 10_000,
+    samples: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor, *, seed: int, max_train: int = 10_000
 ) -> float:
     """Return the accuracy on real test images of a classifier trained on samples, in [0, 1].
 

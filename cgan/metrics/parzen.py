@@ -95,12 +95,7 @@ def mean_and_se(values: Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def log_likelihoods(
-    queries: Tensor,
-    samples: Tensor,
-    sigmas: Sequence[float],
-    *,
-    memory_mib: int = 256,
-    progress: bool = False,
+    queries: Tensor, samples: Tensor, sigmas: Sequence[float], *, memory_mib: int = 256, progress: bool = False
 ) -> Tensor:
     """Return each query's log density under isotropic Gaussians of width sigma on the samples, for every sigma.
 
@@ -112,7 +107,7 @@ def log_likelihoods(
 
     All sigmas share one pass over the distances. These come from float32 products, |s|^2/2 - x.s, of vectors
     centred on the samples' mean, which shortens them and so keeps digits; TF32 and bfloat16 are off.
-    Sums of tiles are float64 (float32 on MPS, which has no other). On MNIST at sigma 0.1, where errors weigh
+    Sums of tiles are float64. On MNIST at sigma 0.1, where errors weigh
     most, every result is within 3e-3 nats of a float64 computation; at sigma 1 within 1e-4.
 
     Raises ``CganError`` on shapes that do not fit, nothing to score, values that are not finite or too large for
@@ -120,23 +115,22 @@ def log_likelihoods(
     """
     _check(queries, samples, sigmas)
     (m, d), n = queries.shape, len(samples)
-    device = samples.device
-    wide = torch.float32 if device.type == "mps" else torch.float64
+    device = torch.device("cpu") if samples.device.type == "mps" else samples.device  # MPS has no float64.
     workers = torch.get_num_threads() if device.type == "cpu" else 1
     sample_rows, query_rows, tile_columns = _plan(m, n, d, device.type, workers, memory_mib)
 
     weights = [1 / sigma**2 for sigma in sigmas]  # of half the squared distance
-    columns = torch.tensor(weights, dtype=wide, device=device)[:, None]
+    columns = torch.tensor(weights, dtype=torch.float64, device=device)[:, None]
     # Of each query: half the squared distance to the nearest sample, and the kernels relative to its kernel.
-    nearest = torch.full((m,), math.inf, dtype=wide, device=device)
-    sums = torch.zeros(len(weights), m, dtype=wide, device=device)
+    nearest = torch.full((m,), math.inf, dtype=torch.float64, device=device)
+    sums = torch.zeros(len(weights), m, dtype=torch.float64, device=device)
 
     @torch.no_grad()
     def add_kernels(s: Tensor, s_norms: Tensor, centre: Tensor, top: int) -> None:
         rows = slice(top, top + query_rows)
-        q, q_norms = _centred(queries[rows], centre, device, wide)
+        q, q_norms = _centred(queries[rows].to(device), centre)
         lowest, part_sums = _sum_kernels(q, s, s_norms, weights, columns, tile_columns)
-        distance = (lowest.to(wide) + q_norms).clamp_(min=0)
+        distance = (lowest.double() + q_norms).clamp_(min=0)
         least = torch.minimum(nearest[rows], distance)
         sums[:, rows] *= torch.exp((least - nearest[rows]) * columns)
         sums[:, rows] += part_sums * torch.exp((least - distance) * columns)
@@ -146,13 +140,13 @@ def log_likelihoods(
     bar = tqdm(total=blocks, desc="Parzen", unit="block", disable=None if progress else True, leave=False)
     with bar, _full_float32(device.type), _mapping(workers) as each:
         for first in range(0, n, sample_rows):
-            part = samples[first : first + sample_rows]
-            centre = part.to(_working_dtype(part, device)).mean(0)
-            s, s_norms = _centred(part, centre, device, wide)
+            part = samples[first : first + sample_rows].to(device)
+            centre = part.to(torch.promote_types(part.dtype, torch.float32)).mean(0)
+            s, s_norms = _centred(part, centre)
             for _ in each(partial(add_kernels, s, s_norms.float(), centre), range(0, m, query_rows)):
                 bar.update()
 
-    nearest, sums, columns = nearest.cpu().double(), sums.cpu().double(), columns.cpu().double()
+    nearest, sums, columns = nearest.cpu(), sums.cpu(), columns.cpu()
     result = sums.log_() - nearest * columns - math.log(n) - d / 2 * torch.log(2 * math.pi / columns)
     if not result.isfinite().all():
         raise CganError(
@@ -231,15 +225,11 @@ def _sum_kernels(
     return lowest, sums
 
 
-def _centred(rows: Tensor, centre: Tensor, device: torch.device, wide: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return ``rows - centre`` in float32 (k, d), and half its squared norms in ``wide`` (k,)."""
-    shifted = rows.to(device, _working_dtype(rows, device), copy=True).sub_(centre).float()
-    return shifted, shifted.to(wide, copy=True).square_().sum(1).div_(2)
-
-
-def _working_dtype(rows: Tensor, device: torch.device) -> torch.dtype:
-    """Return the type to centre rows in: float64 rows stay float64, so that a large offset costs no digits."""
-    return torch.float64 if rows.dtype is torch.float64 and device.type != "mps" else torch.float32
+def _centred(rows: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``rows - centre`` in float32 (k, d), and half its squared norms in float64 (k,)."""
+    # Float64 rows are centred as they are, so that a large offset costs no digits.
+    shifted = rows.to(torch.promote_types(rows.dtype, torch.float32), copy=True).sub_(centre).float()
+    return shifted, shifted.double().square_().sum(1).div_(2)
 
 
 def _plan(m: int, n: int, d: int, device_type: str, workers: int, memory_mib: int) -> tuple[int, int, int]:
@@ -296,23 +286,14 @@ def _mapping(workers: int) -> Iterator[Callable[[Callable[[int], None], Iterable
 
 @contextmanager
 def _full_float32(device_type: str) -> Iterator[None]:
-    """Keep TF32, bfloat16 and autocast out of matrix products within.
-
-    PyTorch keeps them twice: a legacy word for all backends, which cannot be read while the two disagree, and one per
-    backend.
-    """
+    """Keep TF32, bfloat16 and autocast out of matrix products within."""
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
-    try:
-        legacy = torch.get_float32_matmul_precision()
-    except RuntimeError:
-        legacy = ""
-    torch.set_float32_matmul_precision("highest")
+    for backend in backends:
+        backend.fp32_precision = "ieee"
     try:
         with torch.autocast(device_type, enabled=False):
             yield
     finally:
-        if legacy:
-            torch.set_float32_matmul_precision(legacy)
         for backend, precision in zip(backends, before, strict=True):
             backend.fp32_precision = precision

@@ -49,18 +49,13 @@ class FeatureCache:
             try:
                 contents = path.read_bytes()
                 arrays = load(contents) if hashlib.sha256(contents).hexdigest() == path.stem else {}
+                images, vectors = arrays["images"], arrays["vectors"].reshape(-1, self.dim)
+                found |= {key: row for key, row in zip(map(bytes, images), vectors, strict=True) if key in wanted}
             except FileNotFoundError:  # Another process removed it.
                 continue
-            except SafetensorError:
-                arrays = {}
-            images, vectors = arrays.get("images", np.empty(0)), arrays.get("vectors", np.empty(0))
-            if images.shape != (len(images), 32) or vectors.shape != (len(images), self.dim):
-                print(
-                    f"note: {path}: damaged; removed, and its features are computed again", file=sys.stderr, flush=True
-                )
+            except (SafetensorError, KeyError, ValueError):
+                print(f"note: {path}: damaged; removed, and its features are computed again", file=sys.stderr)
                 path.unlink(missing_ok=True)
-                continue
-            found |= {key: vector for key, vector in zip(map(bytes, images), vectors, strict=True) if key in wanted}
         return found
 
     def add(self, images: Sequence[bytes], vectors: np.ndarray) -> None:

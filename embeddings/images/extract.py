@@ -95,7 +95,7 @@ class Passes:
             yield self._forward([(number, pixels.result()) for number, pixels in images])
 
     def _forward(self, opened: Sequence[tuple[int, Tensor | str]]) -> Found:
-        """Make one pass of the images that could be opened; one whose vector is not finite fails."""
+        """Make one pass of the images that could be opened."""
         failures = {number: reason for number, reason in opened if isinstance(reason, str)}
         good = [(number, pixels) for number, pixels in opened if isinstance(pixels, Tensor)]
         if not good:
@@ -106,10 +106,7 @@ class Passes:
             batch = torch.stack([pixels for _, pixels in good]).to(self.device)
             batch = self.network.preprocessing.normalise(batch).contiguous(memory_format=torch.channels_last)
             vectors = self.network.module(batch).float().cpu().numpy()
-        finite = np.isfinite(vectors).all(1)
-        numbers = [number for number, _ in good]
-        failures |= {numbers[i]: "its features are not finite" for i in np.flatnonzero(~finite)}
-        return [numbers[i] for i in np.flatnonzero(finite)], vectors[finite], failures
+        return [number for number, _ in good], vectors, failures
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:

@@ -78,9 +78,7 @@ class Preprocessing:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Map (..., 3, h, w) uint8 to float32: (pixels / 255 - mean) / std."""
-        shape = (3, 1, 1)
-        mean = torch.tensor(self.mean, device=pixels.device).view(shape)
-        std = torch.tensor(self.std, device=pixels.device).view(shape)
+        mean, std = (torch.tensor(each, device=pixels.device).view(3, 1, 1) for each in (self.mean, self.std))
         return pixels.float().div_(255).sub_(mean).div_(std)
 
 
@@ -110,17 +108,10 @@ class FrozenNetwork:
 
     def describe(self) -> dict[str, Any]:
         """Return all that decides the vectors of a photo, ready for JSON."""
+        own = {key: value for key, value in vars(self).items() if key not in ("module", "preprocessing", "settings")}
         preprocessing = asdict(self.preprocessing)
         lists = {key: list(value) for key, value in preprocessing.items() if isinstance(value, tuple)}
-        return {
-            "name": self.name,
-            "dim": self.dim,
-            "grid": self.grid,
-            "weights": self.weights,
-            "checksum": self.checksum,
-            "settings": dict(self.settings),
-            "preprocessing": preprocessing | lists,
-        }
+        return {**own, "settings": dict(self.settings), "preprocessing": preprocessing | lists}
 
 
 def load_network(
@@ -129,17 +120,14 @@ def load_network(
     """Return the frozen network ``name``, on the CPU.
 
     ``name``: "torchvision/alexnet", "torchvision/vgg16" (these two also without their library's name), or any model
-    of timm, with or without "timm/" and its tag: "timm/vgg16", "resnetv2_152x2_bit.goog_in21k", "mobilenetv1_100".
-    The vector is the network's last one before its classes, after the activation: fc7 (4096) of AlexNet and VGG, the
-    pooled features of the others. ``grid`` g average-pools the feature map before that pooling to g x g places and
-    lays them out as channel, row, column: 1024 x 2 x 2 = 4096 for mobilenetv1_100.
+    of timm, with or without "timm/" and its tag. The vector is the network's last one before its classes, after the
+    activation: fc7 (4096) of AlexNet and VGG, the pooled features of the others. ``grid`` g average-pools the feature
+    map before that pooling to g x g places and lays them out as channel, row, column.
 
     ``weights`` is a safetensors file of the network's own state dict, in any precision, with or without the
     classifier; None downloads the library's, and "package" takes those of tf_efficientnet_lite0 that come with the
     extra ``photos`` (trained on ImageNet-1k; Apache 2.0). "pad_type" in a file's metadata ("same" for weights from
-    TensorFlow) goes to timm's builder. The preprocessing is that of the model's configuration in its library.
-    ``random_weights`` takes the library's initialisation with a fixed seed: for tests, and to see what training adds.
-
+    TensorFlow) goes to timm's builder. ``random_weights`` takes the library's initialisation with a fixed seed.
     Raises ``EmbeddingError`` for an unknown name, weights that do not fit, a failed download, or a grid for a network
     without a feature map.
     """
@@ -153,7 +141,9 @@ def load_network(
     settings = {"pad_type": metadata["pad_type"]} if "pad_type" in metadata else {}
     build = _from_torchvision if library == "torchvision" else _from_timm
     try:
-        model, preprocessing, classifier = build(model_name, weights is None and not random_weights, settings)
+        with torch.random.fork_rng(devices=[]):  # Random weights are the same each time, and the generator as it was.
+            torch.manual_seed(0)
+            model, preprocessing, classifier = build(model_name, weights is None and not random_weights, settings)
     except Exception as error:  # Of the hub's client and of builders: many, and of no common kind.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         what = "the weights of " if weights is None else ""
@@ -228,7 +218,7 @@ def _from_torchvision(
     from torchvision import models
 
     published = models.get_model_weights(name).DEFAULT
-    model: Any = _seeded(lambda: models.get_model(name, weights=None, **settings))
+    model: Any = models.get_model(name, weights=None, **settings)
     if download:
         model.load_state_dict(published.get_state_dict(progress=True, check_hash=True, weights_only=True))
     model.classifier[6] = nn.Identity()
@@ -255,18 +245,11 @@ def _from_timm(
     if download:
         _notice_no_network()
     arguments: dict[str, Any] = dict(settings)
-    model: Any = _seeded(lambda: timm.create_model(name, pretrained=download, num_classes=0, **arguments))
+    model: Any = timm.create_model(name, pretrained=download, num_classes=0, **arguments)
     wanted = resolve_model_data_config(model)
     preprocessing = Preprocessing(**{field.name: wanted[field.name] for field in fields(Preprocessing)})
     classifier = model.pretrained_cfg.get("classifier") or ()
     return model, preprocessing, (classifier,) if isinstance(classifier, str) else tuple(classifier)
-
-
-def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
-    """Build with the same random numbers each time, and leave the generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build()
 
 
 def _notice_no_network() -> None:
@@ -317,19 +300,17 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor], classifier: tuple
 
     Leaves out the layers ``classifier``, and BatchNorm's count of batches, which nothing here reads.
     """
-    expected = model.state_dict()
     for key, tensor in state.items():
-        if key not in expected:
-            if not key.startswith(tuple(f"{layer}." for layer in classifier)):
-                return f"the network has no {key}"
-        elif tensor.shape != expected[key].shape:
-            return f"{key} is {list(tensor.shape)} in the file and {list(expected[key].shape)} in the network"
-        elif tensor.is_floating_point() and not tensor.isfinite().all():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
             return f"{key} holds numbers that are not finite"
-    if missing := [key for key in expected if key not in state and not _is_count(key)]:
-        return f"{missing[0]} is missing"
-    model.load_state_dict({key: state.get(key, tensor) for key, tensor in expected.items()})
-    return None
+    try:
+        missing, more = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # Of shapes, over several lines.
+        return " ".join(str(error).split())
+    if unknown := [key for key in more if not key.startswith(tuple(f"{layer}." for layer in classifier))]:
+        return f"the network has no {unknown[0]}"
+    lacking = [key for key in missing if not _is_count(key)]
+    return f"{lacking[0]} is missing" if lacking else None
 
 
 def _is_count(key: str) -> bool:

@@ -72,9 +72,7 @@ def packs(pair: tuple[GeneratorSpec, DiscriminatorSpec], size: int) -> tuple[Gen
 
 #: Dropout in every place that has it.
 DROPPED = specs(
-    dropout=0.5,
-    generator={"input_dropout": 0.5, "condition_dropout": 0.25},
-    discriminator={"input_dropout": 0.2},
+    dropout=0.5, generator={"input_dropout": 0.5, "condition_dropout": 0.25}, discriminator={"input_dropout": 0.2}
 )
 EMBEDDED = specs(
     condition="embedding",

@@ -1,4 +1,4 @@
-"""Training by hand in NumPy float64: forward pass, backward pass and update of a conditional MLP.
+"""Training by hand in float64: forward passes, losses and updates of a conditional MLP, gradients by autograd.
 
 Shares no arithmetic with ``cgan``: of the package it uses the specs, and ``seeded``, which says where a stream of
 random numbers starts. Every random number of a trainer is replayed.
@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from cgan.devices import seeded
-from cgan.specs import Layer, NetworkSpec
+from cgan.specs import NetworkSpec
 from cgan.trainer import Trainer
 
 
-def sigmoid(a: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0, -a))
-
-
-def softplus(a: np.ndarray) -> np.ndarray:
-    return np.logaddexp(0, a)
+def softplus(a: Tensor) -> Tensor:
+    return torch.logaddexp(torch.zeros_like(a), a)
 
 
 class Replay:
@@ -31,107 +27,67 @@ class Replay:
         """``bits``: masks are cut from random bits (the fast update); else one uniform number an entry (the plain)."""
         self.rng, self.bits = torch.Generator().set_state(rng.get_state()), bits
 
-    def noise(self, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    def noise(self, kind: str, shape: tuple[int, int]) -> Tensor:
         if kind == "normal":
-            return torch.empty(shape).normal_(0, 1, generator=self.rng).double().numpy()
+            return torch.empty(shape).normal_(0, 1, generator=self.rng).double()
         low, high = {"uniform": (0, 1), "centred_uniform": (-math.sqrt(3), math.sqrt(3))}[kind]
-        return torch.empty(shape).uniform_(low, high, generator=self.rng).double().numpy()
+        return torch.empty(shape).uniform_(low, high, generator=self.rng).double()
 
-    def integers(self, low: int, high: int, n: int) -> np.ndarray:
-        return torch.randint(low, high, (n,), generator=self.rng).numpy()
+    def integers(self, low: int, high: int, n: int) -> Tensor:
+        return torch.randint(low, high, (n,), generator=self.rng)
 
-    def mask(self, shape: tuple[int, ...], p: float) -> np.ndarray:
+    def mask(self, shape: torch.Size, p: float) -> Tensor:
         if not p:
-            return np.ones(shape)
+            return torch.ones(shape, dtype=torch.float64)
         if not self.bits:
-            return (torch.rand(shape, generator=self.rng).numpy() >= np.float32(p)) * float(np.float32(1 / (1 - p)))
-        bits = 8 if (p * 256) % 1 == 0 else 16
-        count = math.prod(shape)
-        words = torch.empty(math.ceil(count * bits / 64), dtype=torch.int64)
+            return (torch.rand(shape, generator=self.rng) >= torch.tensor(p)) * torch.tensor(1 / (1 - p)).double()
+        bits, kind = (8, torch.int8) if (p * 256) % 1 == 0 else (16, torch.int16)
+        words = torch.empty(math.ceil(shape.numel() * bits / 64), dtype=torch.int64)
         words.random_(-(2**63), None, generator=self.rng)
-        entries = words.numpy().view(f"i{bits // 8}")[:count].reshape(shape).astype(int) + 2 ** (bits - 1)
+        entries = words.view(kind)[: shape.numel()].reshape(shape).int() + 2 ** (bits - 1)
         dropped = round(p * 2**bits)
-        return (entries >= dropped) * float(np.float32(2**bits / (2**bits - dropped)))
+        return (entries >= dropped) * torch.tensor(2**bits / (2**bits - dropped)).double()
 
 
 class Mlp:
-    """A network's spec and weights, as a function whose gradients are written out."""
+    """A network's spec, parameters and buffers, as a function."""
 
     def __init__(self, spec: NetworkSpec, module: torch.nn.Module) -> None:
         self.spec = spec
-        self.weights = {name: value.double().numpy().copy() for name, value in module.state_dict().items()}
+        self.weights = {name: value.double().clone() for name, value in module.state_dict().items()}
+        self.parameters = {name: self.weights[name].requires_grad_() for name, _ in module.named_parameters()}
 
-    def forward(self, x: np.ndarray, y: np.ndarray | None, replay: Replay) -> tuple[np.ndarray, list]:
-        """(n, inputs) to (n, outputs) before the output's non-linearity, and what ``backward`` needs."""
-        spec = self.spec
-        mask = replay.mask(x.shape, spec.input_dropout)
-        h, tapes = self._forward(x * mask, "input_branch", spec.input_branch, replay)
-        width, condition_mask, condition_tapes = h.shape[1], None, []
+    def __call__(self, x: Tensor, y: Tensor | None, replay: Replay) -> Tensor:
+        """(n, inputs) to (n, outputs) before the output's non-linearity."""
+        spec, w = self.spec, self.weights
+        h = self._branch("input_branch", x * replay.mask(x.shape, spec.input_dropout), replay)
         if spec.condition != "none":
-            c = {"one_hot": lambda: np.eye(spec.condition_dim)[y], "real": lambda: y}.get(
-                spec.condition, lambda: self.weights["condition_encoder.weight"][y]
-            )()
-            condition_mask = replay.mask(c.shape, spec.condition_dropout)
-            c, condition_tapes = self._forward(c * condition_mask, "condition_branch", spec.condition_branch, replay)
-            h = np.concatenate([h, c], 1)
-        h, joint_tapes = self._forward(h, "joint", spec.joint, replay)
-        a = h @ self.weights["output.weight"].T + self.weights["output.bias"]
-        return a, [h, width, y, mask, tapes, condition_mask, condition_tapes, joint_tapes]
+            if spec.condition == "one_hot":
+                c = torch.eye(spec.condition_dim, dtype=torch.float64)[y]
+            else:
+                c = y if spec.condition == "real" else w["condition_encoder.weight"][y]
+            c = self._branch("condition_branch", c * replay.mask(c.shape, spec.condition_dropout), replay)
+            h = torch.cat([h, c], 1)
+        return self._branch("joint", h, replay) @ w["output.weight"].T + w["output.bias"]
 
-    def backward(self, g: np.ndarray, tape: list) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The gradients by parameter name and that of the input, from that of the output."""
-        h, width, y, mask, tapes, condition_mask, condition_tapes, joint_tapes = tape
-        gradients = {"output.weight": g.T @ h, "output.bias": g.sum(0)}
-        g = self._backward(g @ self.weights["output.weight"], "joint", joint_tapes, gradients)
-        if self.spec.condition != "none":
-            c = self._backward(g[:, width:], "condition_branch", condition_tapes, gradients)
-            if self.spec.condition == "embedding":
-                table = np.zeros_like(self.weights["condition_encoder.weight"])
-                np.add.at(table, y, c * condition_mask)
-                gradients["condition_encoder.weight"] = table
-        return gradients, self._backward(g[:, :width], "input_branch", tapes, gradients) * mask
-
-    def _forward(self, h: np.ndarray, branch: str, layers: tuple[Layer, ...], replay: Replay) -> tuple:
-        tapes = []
-        for i, layer in enumerate(layers):
-            h, tape = self._layer(h, f"{branch}.{i}", layer, replay)
-            tapes.append(tape)
-        return h, tapes
-
-    def _layer(self, x: np.ndarray, name: str, layer: Layer, replay: Replay) -> tuple[np.ndarray, list]:
+    def _branch(self, branch: str, h: Tensor, replay: Replay) -> Tensor:
         w = self.weights
-        a = x @ w[f"{name}.linear.weight"].T + w[f"{name}.linear.bias"]
-        normal = deviation = None
-        if layer.batch_norm:
-            mean, variance, n = a.mean(0), a.var(0), len(a)
-            deviation = np.sqrt(variance + 1e-5)
-            normal = (a - mean) / deviation
-            a = normal * w[f"{name}.norm.weight"] + w[f"{name}.norm.bias"]
-            for statistic, value in (("mean", mean), ("var", variance * n / (n - 1))):
-                w[f"{name}.norm.running_{statistic}"] += 0.1 * (value - w[f"{name}.norm.running_{statistic}"])
-            w[f"{name}.norm.num_batches_tracked"] = w[f"{name}.norm.num_batches_tracked"] + 1
-        if layer.activation == "maxout":
-            pieces = a.reshape(len(a), layer.pieces, layer.units)
-            h = pieces.max(1)
-            largest = pieces == h[:, None]  # Equal pieces share the gradient evenly.
-            slope = (largest / largest.sum(1, keepdims=True)).reshape(a.shape)
-        else:
-            slope = np.where(a > 0, 1.0, {"relu": 0.0, "leaky_relu": 0.2, "linear": 1.0}[layer.activation])
-            h = a * slope
-        mask = replay.mask(h.shape, layer.dropout)
-        return h * mask, [x, layer, normal, deviation, slope, mask]
-
-    def _backward(self, g: np.ndarray, branch: str, tapes: list, gradients: dict) -> np.ndarray:
-        for i in reversed(range(len(tapes))):
-            name, (x, layer, normal, deviation, slope, mask) = f"{branch}.{i}", tapes[i]
-            g = np.tile(g * mask, layer.pieces) * slope
+        for i, layer in enumerate(getattr(self.spec, branch)):
+            linear, norm = f"{branch}.{i}.linear", f"{branch}.{i}.norm"
+            a = h @ w[f"{linear}.weight"].T + w[f"{linear}.bias"]
             if layer.batch_norm:
-                gradients[f"{name}.norm.weight"], gradients[f"{name}.norm.bias"] = (g * normal).sum(0), g.sum(0)
-                g = g * self.weights[f"{name}.norm.weight"]
-                g = (g - g.mean(0) - normal * (g * normal).mean(0)) / deviation
-            gradients[f"{name}.linear.weight"], gradients[f"{name}.linear.bias"] = g.T @ x, g.sum(0)
-            g = g @ self.weights[f"{name}.linear.weight"]
-        return g
+                mean, variance = a.mean(0), a.var(0, correction=0)
+                with torch.no_grad():
+                    for name, value in (("mean", mean), ("var", a.var(0))):
+                        w[f"{norm}.running_{name}"] += 0.1 * (value - w[f"{norm}.running_{name}"])
+                    w[f"{norm}.num_batches_tracked"] += 1
+                a = (a - mean) / (variance + 1e-5).sqrt() * w[f"{norm}.weight"] + w[f"{norm}.bias"]
+            if layer.activation == "maxout":
+                a = a.reshape(len(a), layer.pieces, layer.units).amax(1)
+            else:
+                a = torch.where(a > 0, a, {"relu": 0.0, "leaky_relu": 0.2, "linear": 1.0}[layer.activation] * a)
+            h = a * replay.mask(a.shape, layer.dropout)
+        return h
 
 
 class Training:
@@ -139,123 +95,93 @@ class Training:
 
     def __init__(self, trainer: Trainer) -> None:
         self.s, self.t, self.seed = trainer.settings, trainer.t, trainer.seed
-        self.x = trainer.training_set.x.double().numpy()
-        self.y = None if trainer.training_set.y is None else trainer.training_set.y.numpy()
+        self.x, self.y = trainer.training_set.x.double(), trainer.training_set.y
         self.nets = {"G": Mlp(trainer.G.spec, trainer.G), "D": Mlp(trainer.D.spec, trainer.D)}
+        self.pack = trainer.D.spec.pack
         self.replay = Replay(trainer.rng, bits=trainer.fast)
-        self.velocities: dict[str, dict[str, np.ndarray]] = {"G": {}, "D": {}}
-        self.adams: dict[str, torch.optim.Adam] = {}
+        self.velocities: dict[str, dict[str, Tensor]] = {"G": {}, "D": {}}
+        betas = (self.s.adam_beta1, self.s.adam_beta2)
+        self.adams = {
+            name: torch.optim.Adam(net.parameters.values(), betas=betas, foreach=False, fused=False)
+            for name, net in self.nets.items()
+        }
         self.losses: list[tuple[float, float]] = []
 
     def step(self) -> None:
-        s, n = self.s, self.s.batch_size
+        s, n, y_fake, y_wrong = self.s, self.s.batch_size, None, None
         epoch, position = divmod(self.t, len(self.x) // n)
-        rows = torch.randperm(len(self.x), generator=seeded(self.seed, "order", epoch)).numpy()
+        rows = torch.randperm(len(self.x), generator=seeded(self.seed, "order", epoch))
         rows = rows[position * n : (position + 1) * n]
-        x, pack = self.x[rows], self.nets["D"].spec.pack
-        if pack > 1:
-            x = np.stack([self._pack(row, draws) for row, draws in zip(rows, self._draws(n, pack), strict=True)])
-        y_fake = y = None if self.y is None else self.y[rows]
-        if y is not None and s.fake_conditions == "fresh":
-            y_fake = self.y[self.replay.integers(0, len(self.x), n)]
-        g = self.nets["G"].spec
-        z = self.replay.noise(g.noise, (n * pack, g.input_dim))
-        y_wrong = self._wrong(y) if s.discriminator_loss == "matching_aware" else None
-        update = self._simultaneous if s.update == "simultaneous" else self._alternating
-        self.losses.append(update(x, y, z, y_fake, y_wrong))
+        x, y = self._packs(rows), None if self.y is None else self.y[rows]
+        if y is not None:
+            y_fake = self.y[self.replay.integers(0, len(self.x), n)] if s.fake_conditions == "fresh" else y
+        g, d = self.nets["G"].spec, self.nets["D"].spec
+        z = self.replay.noise(g.noise, (n * self.pack, g.input_dim))
+        if s.discriminator_loss == "matching_aware":
+            real = d.condition == "real"
+            y_wrong = y.roll(1, 0) if real else (y + self.replay.integers(1, d.condition_dim, n)) % d.condition_dim
+        a = self.nets["G"](z, None if y_fake is None else y_fake.repeat_interleave(self.pack, 0), self.replay)
+        fake = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "linear": torch.clone}[g.output](a).reshape(n, -1)
+        if s.update == "alternating":
+            g_loss = self._generator_loss(self.nets["D"](fake, y_fake, self.replay))
+            self._move("G", g_loss)
+            d_loss, _ = self._discriminate(x, y, fake.detach(), y_fake, y_wrong)
+            self._move("D", d_loss)
+        else:
+            d_loss, logits = self._discriminate(x, y, fake, y_fake, y_wrong)
+            g_loss = self._generator_loss(logits)
+            d_gradients = self._gradients("D", d_loss)
+            self._move("G", g_loss)
+            self._move("D", d_loss, d_gradients)
+        self.losses.append((d_loss.item(), g_loss.item()))
         self.t += 1
 
-    def _draws(self, n: int, pack: int) -> np.ndarray:
-        return self.replay.integers(0, 2**40, n * (pack - 1)).reshape(n, pack - 1)
+    def _packs(self, rows: Tensor) -> Tensor:
+        """Return each row's data beside those of others of its condition: none twice while there are others."""
+        if self.pack == 1:
+            return self.x[rows]
+        packs, draws = [], self.replay.integers(0, 2**40, len(rows) * (self.pack - 1)).view(len(rows), -1)
+        for row, own in zip(rows.tolist(), draws.tolist(), strict=True):
+            alike = list(range(len(self.x)))
+            if self.y is not None:  # Vectors without an index: none is shared.
+                alike = [row] if self.y.ndim == 2 else (self.y == self.y[row]).nonzero().flatten().tolist()
+            at = alike.index(row)
+            ring = alike[at:] + alike[:at]
+            left, members = ring[1:], [row]
+            for draw in own:
+                members.append(left.pop(draw % len(left)) if left else ring[draw % len(ring)])
+            packs.append(self.x[members].flatten())
+        return torch.stack(packs)
 
-    def _pack(self, row: int, draws: np.ndarray) -> np.ndarray:
-        """The row's data beside those of others of its condition: none twice while there are others."""
-        same = np.ones(len(self.x), bool) if self.y is None else self.y == self.y[row]
-        if same.ndim == 2:  # Vectors without an index: none is shared.
-            same = np.arange(len(self.x)) == row
-        alike = np.flatnonzero(same)
-        at = int(np.flatnonzero(alike == row)[0])
-        ring = [int(alike[(at + i) % len(alike)]) for i in range(len(alike))]  # From the row itself on.
-        left, members = ring[1:], [row]
-        for draw in draws.tolist():
-            members.append(left.pop(draw % len(left)) if left else ring[draw % len(ring)])
-        return self.x[members].ravel()
-
-    def _wrong(self, y: np.ndarray) -> np.ndarray:
-        spec = self.nets["D"].spec
-        if spec.condition == "real":
-            return np.roll(y, 1, 0)
-        return (y + self.replay.integers(1, spec.condition_dim, len(y))) % spec.condition_dim
-
-    def _simultaneous(self, x, y, z, y_fake, y_wrong) -> tuple[float, float]:
-        fake, slope, g_tape = self._generate(z, y_fake)
-        logits, d_tape, d_loss, g = self._discriminate(x, y, fake, y_fake, y_wrong)
-        n = len(x)
-        g_loss, derivative = self._generator_loss(logits[n : 2 * n])
-        to_logits = np.zeros_like(g)
-        to_logits[n : 2 * n] = derivative
-        _, to_x = self.nets["D"].backward(to_logits, d_tape)
-        g_gradients, _ = self.nets["G"].backward(self._rows(to_x[n : 2 * n] * slope), g_tape)
-        self._update("D", self.nets["D"].backward(g, d_tape)[0])
-        self._update("G", g_gradients)
-        return d_loss, g_loss
-
-    def _alternating(self, x, y, z, y_fake, y_wrong) -> tuple[float, float]:
-        fake, slope, g_tape = self._generate(z, y_fake)
-        logits, d_tape = self.nets["D"].forward(fake, y_fake, self.replay)
-        g_loss, derivative = self._generator_loss(logits)
-        _, to_x = self.nets["D"].backward(derivative, d_tape)
-        self._update("G", self.nets["G"].backward(self._rows(to_x * slope), g_tape)[0])
-        _, d_tape, d_loss, g = self._discriminate(x, y, fake, y_fake, y_wrong)
-        self._update("D", self.nets["D"].backward(g, d_tape)[0])
-        return d_loss, g_loss
-
-    def _rows(self, packs: np.ndarray) -> np.ndarray:
-        return packs.reshape(len(packs) * self.nets["D"].spec.pack, -1)
-
-    def _generate(self, z, y_fake) -> tuple[np.ndarray, np.ndarray, list]:
-        pack = self.nets["D"].spec.pack
-        a, tape = self.nets["G"].forward(z, None if y_fake is None else np.repeat(y_fake, pack, 0), self.replay)
-        a = a.reshape(-1, pack * a.shape[1])
-        output = self.nets["G"].spec.output
-        if output == "sigmoid":
-            return sigmoid(a), sigmoid(a) * sigmoid(-a), tape
-        return (np.tanh(a), 1 - np.tanh(a) ** 2, tape) if output == "tanh" else (a, np.ones_like(a), tape)
-
-    def _discriminate(self, x, y, fake, y_fake, y_wrong):
-        """D's logits of real, generated and mismatched rows, the tape, D's loss and its derivative."""
+    def _discriminate(self, x, y, fake, y_fake, y_wrong) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+        """Return D's loss, and its logits of the generated rows."""
         data, conditions = [x, fake], [y, y_fake]
-        if self.s.discriminator_loss == "matching_aware":
+        if y_wrong is not None:
             data, conditions = [*data, x], [*conditions, y_wrong]
-        stacked = None if y is None else np.concatenate(conditions)
-        logits, tape = self.nets["D"].forward(np.concatenate(data), stacked, self.replay)
-        n, kinds = len(x), len(data) - 1
-        real, rejected = logits[:n], logits[n:]
-        loss = (softplus(-real).mean() + softplus(rejected).mean()) / 2
-        return logits, tape, loss, np.concatenate([-sigmoid(-real), sigmoid(rejected) / kinds]) / (2 * n)
+        stacked = None if y is None else torch.cat(conditions)
+        logits, n = self.nets["D"](torch.cat(data), stacked, self.replay), len(x)
+        return (softplus(-logits[:n]).mean() + softplus(logits[n:]).mean()) / 2, logits[n : 2 * n]
 
-    def _generator_loss(self, fake: np.ndarray) -> tuple[float, np.ndarray]:
-        if self.s.generator_loss == "minimax":
-            return -softplus(fake).mean(), -sigmoid(fake) / len(fake)
-        return softplus(-fake).mean(), -sigmoid(-fake) / len(fake)
+    def _generator_loss(self, fake: Tensor) -> Tensor:
+        return -softplus(fake).mean() if self.s.generator_loss == "minimax" else softplus(-fake).mean()
 
-    def _update(self, player: str, gradients: dict[str, np.ndarray]) -> None:
-        s, weights = self.s, self.nets[player].weights
+    def _gradients(self, player: str, loss: Tensor) -> dict[str, Tensor]:
+        parameters = self.nets[player].parameters
+        found = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True)
+        return dict(zip(parameters, found, strict=True))
+
+    @torch.no_grad()
+    def _move(self, player: str, loss: Tensor, gradients: dict[str, Tensor] | None = None) -> None:
+        s, parameters, velocities = self.s, self.nets[player].parameters, self.velocities[player]
+        gradients = gradients or self._gradients(player, loss)
         rate = max(s.learning_rate / s.decay**self.t, s.min_learning_rate)
-        if s.optimiser == "adam":
-            if player not in self.adams:
-                parameters = [torch.nn.Parameter(torch.from_numpy(weights[name])) for name in sorted(gradients)]
-                betas = (s.adam_beta1, s.adam_beta2)
-                self.adams[player] = torch.optim.Adam(parameters, lr=rate, betas=betas, foreach=False, fused=False)
-            group = self.adams[player].param_groups[0]
-            group["lr"] = rate
-            for name, parameter in zip(sorted(gradients), group["params"], strict=True):
-                parameter.grad = torch.from_numpy(gradients[name])
-            self.adams[player].step()  # In place: the parameters are the arrays of ``weights``.
-            return
         share = min(self.t / s.momentum_ramp, 1.0) if s.momentum_ramp else 1.0
         momentum = s.momentum_start + (s.momentum_end - s.momentum_start) * share
-        for name, gradient in gradients.items():
-            velocity = momentum * self.velocities[player].get(name, 0.0) - rate * gradient
-            self.velocities[player][name] = velocity
-            weights[name] += velocity
+        for name, parameter in parameters.items():
+            parameter.grad = gradients[name]
+            if s.optimiser == "sgd":
+                velocities[name] = momentum * velocities.get(name, 0.0) - rate * gradients[name]
+                parameter += velocities[name]
+        if s.optimiser == "adam":
+            self.adams[player].param_groups[0]["lr"] = rate
+            self.adams[player].step()

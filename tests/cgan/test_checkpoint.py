@@ -22,6 +22,8 @@ TENSORS = {
     "half": torch.tensor([0.1], dtype=torch.bfloat16),
     "rng": torch.arange(7, dtype=torch.uint8),
     "nothing": torch.empty(0, 4),
+    "turned": torch.arange(12.0).view(3, 4).t(),
+    "parameter": torch.nn.Parameter(torch.arange(3.0)),
 }
 RECORD = {"t": 1500, "best": float("-inf"), "identity": {"seed": 1, "name": "ä"}, "history": [{"d_loss": 0.1}]}
 
@@ -32,26 +34,13 @@ def same(tensors: dict[str, torch.Tensor]) -> bool:
     )
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 def test_a_saved_file_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     digest = checkpoint.save(path, TENSORS, RECORD)
     tensors, record = checkpoint.load(path)
     assert same(tensors) and record == RECORD and checkpoint.tensors_sha256(tensors) == digest
-    assert names(tmp_path) == ["c.safetensors"]
+    assert [*tmp_path.iterdir()] == [path]
     assert same(load_file(path))  # A plain safetensors file, as any tool reads it.
-
-
-def test_views_and_parameters_are_saved_by_value(tmp_path: Path) -> None:
-    whole = torch.arange(12.0).view(3, 4)
-    parameter = torch.nn.Parameter(whole.clone())
-    checkpoint.save(tmp_path / "c", {"turned": whole.t(), "part": whole[:, 1:3], "parameter": parameter}, {})
-    tensors, _ = checkpoint.load(tmp_path / "c")
-    assert torch.equal(tensors["turned"], whole.t()) and torch.equal(tensors["part"], whole[:, 1:3])
-    assert not tensors["parameter"].requires_grad
 
 
 def test_any_truncation_is_refused(tmp_path: Path) -> None:
@@ -82,7 +71,7 @@ def test_any_flipped_bit_is_refused(tmp_path: Path) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
-    save_file(TENSORS, path)
+    save_file({"G.w": TENSORS["G.w"]}, path)
     with refused(str(path), "not a checkpoint of this project"):
         checkpoint.load(path)
     pickled = tmp_path / "weights.pth"
@@ -107,7 +96,7 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     assert same(checkpoint.load(path)[0])
-    assert names(tmp_path) == ["c.safetensors"]
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_weights_load_into_their_own_network_alone(tmp_path: Path) -> None:

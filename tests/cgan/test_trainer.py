@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import multiprocessing
 import os
 import random
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from cgan import checkpoint, loop
 from cgan.batches import TrainingSet
 from cgan.loop import Diverged, Estimate, Progress, fit, load_best, load_checkpoint
-from cgan.settings import StoppingSettings, TrainingSettings
+from cgan.settings import StoppingSettings
 from cgan.trainer import Trainer
 from tests.cgan import nets, process
 from tests.cgan.nets import ADAM, CASES, MATCHING, SGD, assert_one_sentence, assert_same_state, layers, refused, specs
@@ -110,18 +110,16 @@ def test_train_makes_the_same_updates_as_steps_and_shows_them(capsys: pytest.Cap
     trained.G.output.weight.data.fill_(math.nan)
     with pytest.raises(Diverged):
         trained.train(1)
-    defaults = Trainer(trained.G, trained.D, TrainingSet(torch.rand(200, 5), torch.arange(200) % 4))
-    assert defaults.settings == TrainingSettings() and defaults.seed == 1
 
 
 # ---- averaged weights
 
 
 def test_averaged_weights_follow_their_recursion_and_leave_training_alone() -> None:
-    decay, slow = 0.9, replace(SGD, learning_rate=0.05, min_learning_rate=0.05, momentum_end=0.5)
+    decay, slow = 0.6, replace(SGD, learning_rate=0.05, min_learning_rate=0.05, momentum_end=0.5)
     averaged, plain = nets.trainer(specs(), replace(slow, averaging=decay)), nets.trainer(specs(), slow)
     mean = {name: value.double().numpy() for name, value in averaged.G.state_dict().items()}
-    for t in range(1, 120):
+    for t in range(1, 30):
         averaged.step()
         plain.step()
         share = min(decay, (1 + t) / (10 + t))
@@ -148,14 +146,8 @@ def test_the_best_weights_are_those_of_the_best_estimate(tmp_path: Path) -> None
         return Estimate(next(scores), {"extra": trainer.t / 2}, "")
 
     seen: list[tuple[int, int]] = []
-    progress = fit(
-        trainer,
-        STOPPING,
-        estimate,
-        tmp_path,
-        identity={"seed": 3},
-        on_estimate=lambda trainer, _, so_far: seen.append((trainer.t, so_far.best_t)),
-    )
+    note = lambda trainer, _, so_far: seen.append((trainer.t, so_far.best_t))  # noqa: E731
+    progress = fit(trainer, STOPPING, estimate, tmp_path, identity={"seed": 3}, on_estimate=note)
     assert seen == [(3, 3), (10, 10), (20, 10), (30, 30), (40, 30), (50, 30)]  # An equal score is no new best.
     assert (progress.best_t, progress.best_score, progress.without_best, trainer.t) == (30, 7.0, 2, 50)
     tensors, record = load_best(tmp_path / "best.safetensors")
@@ -165,21 +157,13 @@ def test_the_best_weights_are_those_of_the_best_estimate(tmp_path: Path) -> None
     row = progress.history[1]
     assert row["update"] == 10 and row["epoch"] == row["extra"] == 5.0
     assert row["learning_rate"] == SGD.min_learning_rate and row["momentum"] == 0.9
-    assert 0 < row["d_loss"] < 2 and 0 < row["g_loss"] < 4 and row["seconds"] >= 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "checkpoint.safetensors"]
-
-
-def test_losses_are_means_since_the_last_estimate(tmp_path: Path) -> None:
-    trainer, other = nets.trainer(specs()), nets.trainer(specs())
-    progress = fit(trainer, replace(STOPPING, max_updates=10), scripted(1, 2), tmp_path, identity={})
-    each = []
+    other, losses = nets.trainer(specs(dropout=0.5)), []
     for _ in range(10):
         other.step()
-        each.append(other.losses())
+        losses.append(other.losses())
         other.reset_losses()
-    for row, part in zip(progress.history, (each[:3], each[3:]), strict=True):
-        assert row["d_loss"] == pytest.approx(sum(d for d, _ in part) / len(part), rel=1e-5)
-        assert row["g_loss"] == pytest.approx(sum(g for _, g in part) / len(part), rel=1e-5)
+    assert [row["d_loss"], row["g_loss"]] == pytest.approx(np.mean(losses[3:], 0), rel=1e-5)  # Since the last estimate.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "checkpoint.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -316,7 +300,6 @@ def test_a_restored_trainer_continues_to_the_bit(name: str, tmp_path: Path) -> N
     checkpoint.save(tmp_path / "c", tensors, record)
     other.step()
     other.load_state(checkpoint.load(tmp_path / "c")[0], record["t"], record["loss_count"], tmp_path / "c")
-    assert_same_state(one, other)
     for _ in range(3):
         one.step()
         other.step()
@@ -326,24 +309,14 @@ def test_a_restored_trainer_continues_to_the_bit(name: str, tmp_path: Path) -> N
 # ---- real processes, real signals
 
 
-@pytest.fixture(scope="module")
-def processes() -> multiprocessing.context.ForkServerContext:
-    """Processes that start at once, since they are forked from one that has imported PyTorch."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cgan.loop"])
-    return context
-
-
-def started(context: multiprocessing.context.ForkServerContext, *arguments: object) -> BaseProcess:
+def started(context: ForkServerContext, *arguments: object) -> BaseProcess:
     started = context.Process(target=process.train, args=arguments, daemon=True)
     started.start()
     return started
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(
-    processes: multiprocessing.context.ForkServerContext, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def uninterrupted(processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the training from start to end at one go."""
     folder = tmp_path_factory.mktemp("whole")
     to_its_end(started(processes, folder))
@@ -381,7 +354,7 @@ def assert_same_run(folder: Path, other: Path) -> None:
 
 
 def test_a_run_killed_at_random_moments_ends_as_if_never_killed(
-    processes: multiprocessing.context.ForkServerContext, uninterrupted: Path, tmp_path: Path
+    processes: ForkServerContext, uninterrupted: Path, tmp_path: Path
 ) -> None:
     # Saving after every update, a process spends most of its time in the middle of it.
     chance, kills, path = random.Random(), 0, tmp_path / "checkpoint.safetensors"
@@ -403,10 +376,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_killed(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_the_run_continues_from_there(
-    number: signal.Signals,
-    processes: multiprocessing.context.ForkServerContext,
-    uninterrupted: Path,
-    tmp_path: Path,
+    number: signal.Signals, processes: ForkServerContext, uninterrupted: Path, tmp_path: Path
 ) -> None:
     running = started(processes, tmp_path, False, math.inf, 0.02)
     wait(tmp_path, running)
@@ -419,9 +389,7 @@ def test_a_signal_saves_and_the_run_continues_from_there(
     assert_same_run(tmp_path, uninterrupted)
 
 
-def test_a_second_signal_ends_an_estimate_that_hangs(
-    processes: multiprocessing.context.ForkServerContext, tmp_path: Path
-) -> None:
+def test_a_second_signal_ends_an_estimate_that_hangs(processes: ForkServerContext, tmp_path: Path) -> None:
     running = started(processes, tmp_path, True)
     wait(tmp_path, running)
     os.kill(running.pid, signal.SIGINT)

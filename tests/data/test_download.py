@@ -113,10 +113,7 @@ def test_a_part_of_another_file_is_replaced(target: Path, kept: int, statuses: l
 
 
 def test_another_mirror_continues_what_the_first_began(target: Path) -> None:
-    with (
-        serve({"file.bin": CONTENT}, breaks=[300_000] + [0] * 3) as first,
-        serve({"file.bin": CONTENT}) as second,
-    ):
+    with serve({"file.bin": CONTENT}, breaks=[300_000] + [0] * 3) as first, serve({"file.bin": CONTENT}) as second:
         download([f"{first.url}file.bin", f"{second.url}file.bin"], target)
         assert is_whole(target) and second.sent <= len(CONTENT) - 300_000 + CHUNK
 

@@ -111,7 +111,7 @@ def test_mnist_under_other_names_is_found(tmp_path: Path, place: str, root: str)
 @needs_mnist
 def test_missing_files_are_downloaded_once_and_only_those(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Compressed again: other bytes than the published .gz, the same data.
-    packed = {f"{name}.gz": gzip.compress((REAL / name).read_bytes(), compresslevel=1) for name in NAMES}
+    packed = {f"{name}.gz": gzip.compress((REAL / name).read_bytes(), compresslevel=1) for name in NAMES[1:]}
     for name in NAMES[1:]:
         (root / "MNIST" / "raw" / name).unlink()
     with serve(packed) as site:
@@ -119,7 +119,8 @@ def test_missing_files_are_downloaded_once_and_only_those(root: Path, monkeypatc
         dataset = load_digit_images("auto", root)
         assert sorted(request.path for request in site.requests) == sorted(f"/{name}.gz" for name in NAMES[1:])
     assert (dataset.name, dataset.notice) == ("mnist", None)
-    same_as_torchvision(load_mnist(root, download=False))
+    again = load_mnist(root, download=False)
+    assert again.checksum == dataset.checksum and np.array_equal(again.test.images, dataset.test.images)
 
 
 def test_auto_takes_the_embedded_digits_where_mnist_cannot_be_had(tmp_path: Path) -> None:

@@ -76,12 +76,7 @@ def test_bad_rows_are_counted_and_skipped_in_every_packing(tmp_path: Path, pack:
 
 def test_an_endless_row_is_left_out_in_bounded_memory(tmp_path: Path) -> None:
     path = write(
-        tmp_path / "shard",
-        row("one"),
-        "x" * (3 * LONGEST_ROW),
-        row("two"),
-        row("y" * LONGEST_ROW),
-        row("three"),
+        tmp_path / "shard", row("one"), "x" * (3 * LONGEST_ROW), row("two"), row("y" * LONGEST_ROW), row("three")
     )
     for block in (1 << 16, 1 << 20, 1 << 23):
         tally = Tally()

@@ -115,10 +115,7 @@ def test_tokens_of_any_text_are_clean(title: str, description: str, tags: list[s
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.text(st.characters(codec="ascii"), max_size=80),
-    st.lists(st.text(st.characters(codec="ascii")), max_size=4),
-)
+@given(st.text(st.characters(codec="ascii"), max_size=80), st.lists(st.text(st.characters(codec="ascii")), max_size=4))
 def test_ascii_text_gives_the_same_tokens_as_any_other(text: str, tags: list[str]) -> None:
     # A letter beyond ASCII at the end sends the same text the other way.
     assert token_line(text + " ö", "", []).split() == [*token_line(text, "", []).split(), "ö"]

@@ -72,22 +72,6 @@ def test_the_protocol_word_by_word(seed, size, dimension, images, samples, neigh
     assert_same(decoded, transcription(vectors, drawn, neighbours, words), words)
 
 
-def test_the_protocol_at_the_papers_settings() -> None:
-    rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((600, 50)).astype(np.float32)
-    drawn = (vectors[rng.integers(600, size=3)][:, None] + 0.8 * rng.standard_normal((3, 100, 50))).astype(np.float32)
-    decoded = decode(vocabulary_of(vectors), drawn)
-    assert_same(decoded, transcription(vectors, drawn, 20, 10), 10)
-    assert decoded.rankings(vocabulary_of(vectors)) == [[f"w{rank}" for rank in row] for row in decoded.ranks]
-
-
-def test_ties_go_to_the_larger_sum_then_to_the_more_frequent() -> None:
-    """Words 0 and 1 point the same way, and so do 2 and 3; each of the four is near to one of two samples."""
-    vectors = np.array([[1, 0], [2, 0], [0, 1], [0, 3]], dtype=np.float32)
-    drawn = np.array([[[1, 0.1], [0, 1]]], dtype=np.float32)
-    assert decode(vocabulary_of(vectors), drawn, 2, 4).ranks.tolist() == [[2, 3, 0, 1]]
-
-
 def test_blocks_are_as_good_as_one_array() -> None:
     rng = np.random.default_rng(2)
     vocabulary = vocabulary_of(rng.standard_normal((300, 8)))

@@ -14,11 +14,7 @@ from embeddings.skipgram import SkipGram, train
 
 Corpus = tuple[Path, list[CorpusFile]]
 
-TOPICS = [
-    ["dog", "puppy", "bark", "leash"],
-    ["sea", "beach", "wave", "sand"],
-    ["car", "road", "wheel", "driver"],
-]
+TOPICS = [["dog", "puppy", "bark", "leash"], ["sea", "beach", "wave", "sand"], ["car", "road", "wheel", "driver"]]
 
 
 def lines(number: int) -> list[str]:
@@ -35,8 +31,7 @@ SMALL = {"vector_size": 16, "min_count": 2, "workers": 1, "epochs": 3}
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [*({name: 0} for name in ("vector_size", "min_count", "epochs", "alpha")), {"sample": 1.0}, {"seed": -1}],
+    "wrong", [*({name: 0} for name in ("vector_size", "min_count", "epochs", "alpha")), {"sample": 1.0}, {"seed": -1}]
 )
 def test_settings_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(EmbeddingError, match=next(iter(wrong))):
