@@ -136,8 +136,8 @@ class Vocabulary:
         """Return the ``k`` words nearest by cosine to each row of ``queries`` (m, d), exactly, the nearest first.
 
         Frequency ranks (m, k) int64 and cosines (m, k) float32; of equally near words the more frequent comes first.
-        The first call prepares the vectors and keeps the result (1,600 bytes a word at 200-d); beside it at most
-        256 MiB are held, whatever m is. Raises ``EmbeddingError`` when k is not from 1 to V, the dimension does
+        The first call prepares the vectors and keeps the result (1,000 to 1,600 bytes a word at 200-d); beside it at
+        most 256 MiB are held, whatever m is. Raises ``EmbeddingError`` when k is not from 1 to V, the dimension does
         not fit, a query is zero or not finite, or the device is missing.
         """
         import torch

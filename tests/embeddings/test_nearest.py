@@ -1,4 +1,4 @@
-"""The exact search against float64 by brute force, where rows nearly point the same way and where they tie."""
+"""The exact search against float64 by brute force, where cheap products err most and where all rows tie."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from embeddings.nearest import prepare, search
+from embeddings.nearest import Arithmetic, int8_is_fast, prepare, search
 from embeddings.vocabulary import unit_rows
 
+ARITHMETICS: list[Arithmetic] = ["float32", "int8"] if hasattr(torch, "_int_mm") and int8_is_fast() else ["float32"]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -38,7 +39,7 @@ def spread_evenly(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
 
 
 def crowded(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
-    """All nearly the same direction: neighbours differ by little more than rounding."""
+    """All nearly the same direction: neighbours differ by less than the cheap products' rounding."""
     return rng.standard_normal(d) + 0.003 * rng.standard_normal((n, d))
 
 
@@ -47,33 +48,45 @@ def clustered(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
     return centres[rng.integers(30, size=n)] + 0.02 * rng.standard_normal((n, d))
 
 
+def lopsided(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
+    """One number of each vector is far larger than the others, which the steps of integers then hardly resolve."""
+    vectors = rng.standard_normal((n, d))
+    vectors[:, 3] *= 40
+    return vectors
+
+
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("make", [spread_evenly, crowded, clustered])
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("make", [spread_evenly, crowded, clustered, lopsided])
 @pytest.mark.parametrize(("n", "d", "k"), [(12_001, 20, 10), (40, 7, 40), (5000, 16, 300), (1, 4, 1)])
-def test_as_by_brute_force(make, device: str, n: int, d: int, k: int) -> None:
+def test_as_by_brute_force(make, arithmetic: Arithmetic, device: str, n: int, d: int, k: int) -> None:
+    if device == "cuda" and arithmetic == "int8":
+        pytest.skip("integers are the processor's way")
     rng = np.random.default_rng(n + k)
     units = unit_rows(make(rng, n, d))
     queries = unit_rows(np.concatenate([make(rng, 40, d), rng.standard_normal((10, d)), units[: min(n, 14)]]))
-    assert_same(search(prepare(units, device), queries, k), brute_force(units, queries, k))
+    assert_same(search(prepare(units, device, arithmetic), queries, k), brute_force(units, queries, k))
 
 
-def test_ties_stand_in_the_order_of_the_rows() -> None:
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_ties_stand_in_the_order_of_the_rows(arithmetic: Arithmetic) -> None:
     rng = np.random.default_rng(0)
     few = unit_rows(rng.standard_normal((7, 30)))
     repeated = few[rng.integers(7, size=20_000)]
-    rows, cosines = search(prepare(repeated), few, 12)
+    rows, cosines = search(prepare(repeated, arithmetic=arithmetic), few, 12)
     for query in range(7):
         same = np.flatnonzero((repeated == few[query]).all(1))
         assert rows[query].tolist() == same[:12].tolist()
         assert np.unique(cosines[query]).size == 1
 
 
-def test_neighbours_against_the_query() -> None:
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_neighbours_against_the_query(arithmetic: Arithmetic) -> None:
     """All cosines negative: rows that fill up the last group must not pass for better ones."""
     rng = np.random.default_rng(2)
     units = unit_rows(rng.standard_normal((10_243, 12)) * 0.1 + np.eye(12)[0])
     queries = unit_rows(-units[:9])
-    assert_same(search(prepare(units), queries, 4), brute_force(units, queries, 4))
+    assert_same(search(prepare(units, arithmetic=arithmetic), queries, 4), brute_force(units, queries, 4))
 
 
 def test_a_lowered_matmul_precision_loses_no_neighbour() -> None:
@@ -83,7 +96,7 @@ def test_a_lowered_matmul_precision_loses_no_neighbour() -> None:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        found = search(prepare(units), queries, 10)
+        found = search(prepare(units, arithmetic="float32"), queries, 10)
     finally:
         torch.set_float32_matmul_precision(before)
     assert_same(found, brute_force(units, queries, 10))
