@@ -392,9 +392,15 @@ def _load(file: Path, path: Path, binary: bool, left_out: LeftOut) -> KeyedVecto
     """Let gensim read ``file``; words that it ignores because they come again are noted."""
     from gensim.models import KeyedVectors
 
-    ignored: list[logging.LogRecord] = []
-    logger, note = logging.getLogger("gensim.models.keyedvectors"), ignored.append
-    logger.addFilter(note)  # It returns None, so that nothing is shown.
+    repeated: list[str] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        if "duplicate word '" in record.msg and isinstance(record.args, tuple):
+            repeated.append(str(record.args[0]))
+        return False  # Nothing is shown.
+
+    logger = logging.getLogger("gensim.models.keyedvectors")
+    logger.addFilter(note)
     try:
         keyed = KeyedVectors.load_word2vec_format(
             str(file), binary=binary, no_header=not binary, unicode_errors="surrogateescape"
@@ -404,7 +410,7 @@ def _load(file: Path, path: Path, binary: bool, left_out: LeftOut) -> KeyedVecto
     finally:
         logger.removeFilter(note)
     keyed.expandos.pop("count", None)  # gensim makes counts up where a file has none.
-    if repeated := [str(each.args[0]) for each in ignored if "duplicate word '" in each.msg and each.args]:
+    if repeated:
         left_out["repeated"] += repeated
     return keyed
 

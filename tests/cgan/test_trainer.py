@@ -122,11 +122,11 @@ def test_averaged_weights_follow_their_recursion_and_leave_training_alone() -> N
     for t in range(1, 30):
         averaged.step()
         plain.step()
-        share = min(decay, (1 + t) / (10 + t))
+        share = min(decay, (1 + t) / (10 + t)) if t > 1 else 0.0  # The first average is of nothing before.
         for name, value in averaged.G.state_dict().items():
             mean[name] = share * mean[name] + (1 - share) * value.double().numpy()
-    for name, value in averaged.sampler.state_dict().items():
-        np.testing.assert_allclose(value, mean[name], rtol=1e-4, atol=1e-6)
+        for name, value in averaged.sampler.state_dict().items():
+            np.testing.assert_allclose(value, mean[name], rtol=1e-4, atol=1e-6)
     assert not torch.allclose(averaged.sampler.output.weight, averaged.G.output.weight, rtol=1e-4)
     assert not any(parameter.requires_grad for parameter in averaged.sampler.parameters())
     assert plain.sampler is plain.G
