@@ -241,6 +241,9 @@ def _keyed(words: list[str], vectors: np.ndarray, counts: np.ndarray | None) -> 
 def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
     """Return ``keyed`` without odd words and sorted by count; the object itself where nothing changes."""
     words, counts, kept = keyed.index_to_key, keyed.expandos.get("count"), list[int]()
+    made_up = counts is not None and len(words) > 1 and np.array_equal(counts, np.arange(len(words), 0, -1))
+    if made_up:  # By gensim's reader, for a file without counts.
+        counts = None
     for rank, word in enumerate(words):
         if word is None:  # Where gensim ignored a repeated word.
             continue
@@ -252,7 +255,7 @@ def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
         raise EmbeddingError("the vocabulary holds no word: give at least one word with its vector")
     if counts is not None:
         kept.sort(key=lambda rank: -counts[rank])
-    if kept != list(range(len(words))) or keyed.vectors.dtype != np.float32:
+    if made_up or kept != list(range(len(words))) or keyed.vectors.dtype != np.float32:
         vectors = np.asarray(keyed.vectors[kept], dtype=np.float32)
         keyed = _keyed([words[rank] for rank in kept], vectors, None if counts is None else np.asarray(counts)[kept])
     if (bad := unusable_row(keyed.vectors)) is not None:
