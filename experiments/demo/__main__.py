@@ -33,6 +33,18 @@ ADDRESS = "127.0.0.1"
 #: Bytes of a photo.
 MAX_PHOTO = 30_000_000
 
+#: What the browser is told of every answer; only the page's own script may run.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; img-src data: blob:"
+    ),
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
+
 #: Variables of the environment that tell of a screen, or of a browser for none.
 SCREENS = {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"}
 
@@ -90,7 +102,6 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 60
 
     def do_GET(self) -> None:
-        """Send the page, or the answer to one of its questions."""
         nets, text, number = self.server.nets, self.text, self.number
         self.answer(
             {
@@ -102,7 +113,6 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def do_POST(self) -> None:
-        """Send the tags of the photo that is the request's body."""
         self.answer({"/tags": lambda: self.server.nets.tags(self.text("net"), self.number("seed"), self.photo())})
 
     def answer(self, routes: dict[str, Callable[[], dict[str, Any] | str]]) -> None:
@@ -128,9 +138,9 @@ class Handler(BaseHTTPRequestHandler):
         from experiments.runs.photo_table import render
 
         nets, notes = find_nets(self.server.nets.runs)
-        kinds = {kind: [net for net in nets.values() if net.experiment == kind] for kind in ("mnist", "flickr-tags")}
-        about = {"digits": kinds["mnist"], "photos": kinds["flickr-tags"], "notes": notes}
-        return render("demo.html", **about, nonce=self.server.nonce, max_photo=MAX_PHOTO)
+        digits, photos = ([net for net in nets.values() if net.experiment == e] for e in ("mnist", "flickr-tags"))
+        about = {"digits": digits, "photos": photos, "notes": notes, "max_photo": MAX_PHOTO}
+        return render("demo.html", **about, nonce=self.server.nonce)
 
     def text(self, name: str) -> str:
         """Return a parameter of the request."""
@@ -159,19 +169,11 @@ class Handler(BaseHTTPRequestHandler):
         """Send a page, or a dictionary as JSON."""
         kind = "text/html" if isinstance(content, str) else "application/json"
         body = (content if isinstance(content, str) else json.dumps(content)).encode()
-        policy = f"script-src 'nonce-{self.server.nonce}'; style-src 'unsafe-inline'; img-src data: blob:"
-        limits = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         self.send_response(status)
-        for name, value in {
-            "Content-Type": f"{kind}; charset=utf-8",
-            "Content-Length": str(len(body)),
-            "Content-Security-Policy": f"{limits}; {policy}",
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Referrer-Policy": "no-referrer",
-        }.items():
-            self.send_header(name, value)
+        for name, value in HEADERS.items():
+            self.send_header(name, value.format(nonce=self.server.nonce))
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 

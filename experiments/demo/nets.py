@@ -12,21 +12,29 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
 
 from cgan import CganError
+from cgan.devices import seeded
+from cgan.metrics.neighbours import nearest_neighbours
+from cgan.networks import interpolate_noise, sample_noise
+from data.digits import load_digits_28
+from data.download import UnavailableError
+from data.labelled import ImageDataset
+from data.mnist import load_mnist
 from experiments import UsageError
+from experiments.flickr_tags.tag import load_tagger, tag_photos
 from experiments.generators import TrainedGenerator, load_generator, names
 from experiments.mnist.presets import MnistConfig
+from experiments.mnist.sampling import from_pixels, sample_images, to_pixels
 from experiments.runs.cli import USER_ERRORS, check_choice, sentence
 from experiments.runs.folder import CONFIG, RESULT, Experiment, RunFolder
 from experiments.runs.records import DatasetRecord
 from experiments.runs.training import read_settings
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from data.labelled import ImageDataset
 
 #: Images of a draw and of a walk, nearest training images, real images beside them, and tags of a photo.
 SAMPLES, STEPS, NEAREST, REAL, TAGS = 10, 33, 6, 100, 20
@@ -91,8 +99,6 @@ class Nets:
 
     def __init__(self, runs: Path, root: Path, weights: Path | None = None) -> None:
         """``root`` is the data root, ``weights`` the weights file of the tag nets' frozen network (None: their own)."""
-        from experiments.flickr_tags.tag import load_tagger
-
         self.runs, self.root, self.lock = runs, root, Lock()
         self._digits = lru_cache(4)(lambda net: load_generator(net.source, "mnist"))
         self._tagger = lru_cache(1)(lambda net: load_tagger(net.source, weights))
@@ -103,16 +109,10 @@ class Nets:
         """Return ten images of the label, and the update that the weights are of."""
         with self.lock:
             net, loaded = self._net(name, label)
-            return {"images": _png(self._draw(net, loaded, label, seed)), "update": loaded.weights.update}
+            return {"images": _png(_draw(net, loaded, label, seed)), "update": loaded.weights.update}
 
     def walk(self, name: str, label: int, seed: int) -> dict[str, Any]:
         """Return the images of the label on the way from one noise vector to another."""
-        import torch
-
-        from cgan.devices import seeded
-        from cgan.networks import interpolate_noise, sample_noise
-        from experiments.mnist.sampling import to_pixels
-
         with self.lock:
             net, loaded = self._net(name, label)
             spec = loaded.generator.spec
@@ -126,20 +126,21 @@ class Nets:
         """Return what is near to one of the ten images, and what D says to it; a sentence where one is not at hand."""
         with self.lock:
             net, loaded = self._net(name, label)
-            images = self._draw(net, loaded, label, seed).roll(-index, 0)
+            images = _draw(net, loaded, label, seed).roll(-index, 0)
             try:
-                near = self._nearest(net, images[:1], label)
+                train, real = self._images(net.dataset).train, self._real(net.dataset, label if net.classes else None)
             except USER_ERRORS as error:
-                near = {"missing": sentence(error)}
+                near: dict[str, Any] = {"missing": sentence(error)}
+            else:
+                indices, distances = nearest_neighbours(images[:1], torch.from_numpy(train.images), NEAREST)
+                shown, labels = torch.from_numpy(train.images)[indices[0]], train.labels[indices[0].numpy()].tolist()
+                near = {"images": _png(shown), "labels": labels, "distances": distances[0].tolist(), "real": real}
             return {"near": near, "judged": judge(loaded, images)}
 
     def tags(self, name: str, seed: int, photo: bytes) -> dict[str, Any]:
         """Return the commonest tags of the photo, each with the share of samples near it."""
-        from experiments.flickr_tags.tag import tag_photos
-
         with self.lock, tempfile.TemporaryDirectory() as folder:
-            net = self._find(name, "flickr-tags")
-            tagger = self._tagger(net)
+            tagger = self._tagger(self._find(name, "flickr-tags"))
             path = Path(folder, "photo")
             path.write_bytes(photo)
             found, skipped = tag_photos(tagger, [path], TAGS, seed)
@@ -158,45 +159,14 @@ class Nets:
             raise UsageError(f"label {label}: {name} knows 0 to {net.classes - 1}")
         return net, self._digits(net)
 
-    def _draw(self, net: Net, loaded: TrainedGenerator, label: int, seed: int) -> Tensor:
-        """Return ten images (10, pixels) in [0, 1]; the noise is the same for every label."""
-        from cgan.devices import seeded
-        from experiments.mnist.sampling import sample_images
-
-        return sample_images(loaded.generator, _labels(net, label, SAMPLES), SAMPLES, seeded(seed, "samples"))
-
-    def _nearest(self, net: Net, image: Tensor, label: int) -> dict[str, Any]:
-        """Return the training images nearest to ``image`` (1, pixels), and how near real test images come to theirs."""
-        import torch
-
-        from cgan.metrics.neighbours import nearest_neighbours
-
-        train = self._images(net.dataset).train
-        indices, distances = nearest_neighbours(image, torch.from_numpy(train.images), NEAREST)
-        rows = indices[0].numpy()
-        return {
-            "images": _png(torch.from_numpy(train.images[rows])),
-            "labels": train.labels[rows].tolist(),
-            "distances": distances[0].tolist(),
-            "real": self._real(net.dataset, label if net.classes else None),
-        }
-
     def _real_distance(self, record: DatasetRecord, label: int | None) -> float:
         """Return the median distance of real test images, of the label if there is one, from the training images."""
-        import torch
-
-        from cgan.metrics.neighbours import nearest_neighbours
-
         dataset = self._images(record)
         images = dataset.test.images if label is None else dataset.test.images[dataset.test.labels == label]
         _, distances = nearest_neighbours(torch.from_numpy(images[:REAL]), torch.from_numpy(dataset.train.images), 1)
         return distances.median().item()
 
     def _load_images(self, record: DatasetRecord) -> ImageDataset:
-        from data.digits import load_digits_28
-        from data.download import UnavailableError
-        from data.mnist import load_mnist
-
         try:
             dataset = load_digits_28() if record.embedded else load_mnist(self.root, download=False)
         except UnavailableError:
@@ -206,21 +176,11 @@ class Nets:
         return dataset
 
 
-def _labels(net: Net, label: int, n: int) -> Tensor | None:
-    import torch
-
-    return torch.full((n,), label) if net.classes else None
-
-
 def judge(loaded: TrainedGenerator, images: Tensor) -> dict[str, Any]:
     """Return D's probability that the first of ``images`` (n, pixels) is real, under every label.
 
     A D that judges packs is shown the images that follow as well.
     """
-    import torch
-
-    from experiments.mnist.sampling import from_pixels
-
     if (D := loaded.discriminator) is None:
         return {"missing": NO_D}
     pack = D.spec.pack
@@ -231,10 +191,17 @@ def judge(loaded: TrainedGenerator, images: Tensor) -> dict[str, Any]:
     return {"real": real, "labels": labels is not None, "pack": pack}
 
 
+def _draw(net: Net, loaded: TrainedGenerator, label: int, seed: int) -> Tensor:
+    """Return ten images (10, pixels) in [0, 1]; the noise is the same for every label."""
+    return sample_images(loaded.generator, _labels(net, label, SAMPLES), SAMPLES, seeded(seed, "samples"))
+
+
+def _labels(net: Net, label: int, n: int) -> Tensor | None:
+    return torch.full((n,), label) if net.classes else None
+
+
 def _png(images: Tensor) -> list[str]:
     """Return square images (n, pixels) in [0, 1] as data addresses of PNG files."""
-    from PIL import Image
-
     if not images.isfinite().all():
         raise CganError("this net gives numbers that are not finite: it has diverged; choose another")
     side = round(images.shape[1] ** 0.5)

@@ -89,11 +89,6 @@ class Page:
         node = self.call("DOM.querySelector", nodeId=self.call("DOM.getDocument")["root"]["nodeId"], selector=selector)
         self.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node["nodeId"])
 
-    def accessible(self) -> list[tuple[str, str]]:
-        """Return role and name of what a screen reader finds, in order."""
-        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
-        return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
-
 
 @contextmanager
 def new_page(profile: Path) -> Iterator[Page]:
