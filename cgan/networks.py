@@ -16,7 +16,7 @@ from torch.nn import functional
 from cgan import CganError
 from cgan.devices import seeded
 from cgan.layers import Dropout, HiddenLayer, linear
-from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer, NetworkSpec, NoiseKind
+from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer, NetworkSpec, NoiseKind, check_probability
 
 
 class OneHot(nn.Module):
@@ -140,6 +140,8 @@ class Generator(ConditionalMLP):
         if n is None or (y is not None and len(y) != n):
             given = "neither n nor y is given" if y is None else f"n is {n}, but y has {len(y)} rows"
             raise CganError(f"{given}: give one condition for each sample, or n to a generator without conditions")
+        if not isinstance(dropout, bool):
+            check_probability(dropout, "dropout")
         training, dropout_layers = self.training, self.dropout_layers()
         before = [(layer.generator, layer.p) for layer in dropout_layers]
         try:

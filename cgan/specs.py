@@ -88,8 +88,14 @@ def parse_layers(*texts: str | Layer) -> tuple[Layer, ...]:
     return tuple(Layer.parse(text) for text in texts)
 
 
-def _several(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else (value,)
+def _parse_field(name: str, value: Any) -> Any:
+    """Return the layers, or the initialisation, of the spec's field ``name``, which errors tell."""
+    try:
+        if name in INIT_FIELDS:
+            return Init.parse(value)
+        return parse_layers(*(value if isinstance(value, list | tuple) else (value,)))
+    except CganError as error:
+        raise CganError(f"{name}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -179,10 +185,8 @@ class NetworkSpec:
     """Probability that a number of the condition is dropped while training. Open in the paper."""
 
     def __post_init__(self) -> None:
-        for name in LAYER_FIELDS:  # Past the guard of a frozen dataclass, which holds from here on.
-            object.__setattr__(self, name, parse_layers(*_several(getattr(self, name))))
-        for name in INIT_FIELDS:
-            object.__setattr__(self, name, Init.parse(getattr(self, name)))
+        for name in (*LAYER_FIELDS, *INIT_FIELDS):  # Past the guard of a frozen dataclass, which holds from here on.
+            object.__setattr__(self, name, _parse_field(name, getattr(self, name)))
         check_choices(self)
         if self.input_dim < 1:
             raise CganError(f"input_dim is {self.input_dim}: a network needs at least one input")
@@ -232,9 +236,9 @@ class NetworkSpec:
             raise CganError(f"a {cls.__name__} is an object with the fields {sorted(known)}, not {found!r}"[:500])
         values = dict(record)
         for name in LAYER_FIELDS:
-            values[name] = [asdict(layer) for layer in parse_layers(*_several(record[name]))]
+            values[name] = [asdict(layer) for layer in _parse_field(name, record[name])]
         for name in INIT_FIELDS:
-            values[name] = asdict(Init.parse(record[name]))
+            values[name] = asdict(_parse_field(name, record[name]))
         try:
             return msgspec.convert(values, cls)
         except msgspec.ValidationError as error:

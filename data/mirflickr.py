@@ -174,8 +174,11 @@ def flickr_ids(folder: Path) -> frozenset[str]:
     sources = folder / SOURCES
     if not sources.is_file():
         return frozenset()
-    with sources.open(encoding="utf-8", errors="replace", newline="") as file:
-        names = [row.get("flickr8k_file") or "" for row in csv.DictReader(file)]
+    try:
+        with sources.open(encoding="utf-8-sig", newline="") as file:
+            names = [row.get("flickr8k_file") or "" for row in csv.DictReader(file)]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{sources} is not a table of photos ({error}): restore it, or delete it") from None
     return frozenset(name.partition("_")[0] for name in names if name)
 
 

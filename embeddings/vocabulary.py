@@ -255,9 +255,13 @@ def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
         raise EmbeddingError("the vocabulary holds no word: give at least one word with its vector")
     if counts is not None:
         kept.sort(key=lambda rank: -counts[rank])
-    if made_up or kept != list(range(len(words))) or keyed.vectors.dtype != np.float32:
+    if made_up or kept != list(range(len(keyed.vectors))) or keyed.vectors.dtype != np.float32:
         vectors = np.asarray(keyed.vectors[kept], dtype=np.float32)
-        keyed = _keyed([words[rank] for rank in kept], vectors, None if counts is None else np.asarray(counts)[kept])
+        keyed = _keyed(
+            [words[rank] for rank in kept],
+            vectors,
+            None if counts is None else np.asarray(counts, dtype=np.int64)[kept],
+        )
     if (bad := unusable_row(keyed.vectors)) is not None:
         raise EmbeddingError(f"the vector of the word {keyed.index_to_key[bad[0]]!r} {bad[1]}: leave the word out")
     if (largest := float(np.abs(keyed.vectors).max())) > LARGEST:

@@ -49,7 +49,9 @@ class FeatureCache:
             try:
                 contents = path.read_bytes()
                 arrays = load(contents) if hashlib.sha256(contents).hexdigest() == path.stem else {}
-                images, vectors = arrays["images"], arrays["vectors"].reshape(-1, self.dim)
+                images, vectors = arrays["images"], arrays["vectors"]
+                if images.ndim != 2 or vectors.shape != (len(images), self.dim) or vectors.dtype != np.float32:
+                    raise ValueError("not the features of this network")
                 found |= {key: row for key, row in zip(map(bytes, images), vectors, strict=True) if key in wanted}
             except FileNotFoundError:  # Another process removed it.
                 continue

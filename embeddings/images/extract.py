@@ -106,7 +106,9 @@ class Passes:
             batch = torch.stack([pixels for _, pixels in good]).to(self.device)
             batch = self.network.preprocessing.normalise(batch).contiguous(memory_format=torch.channels_last)
             vectors = self.network.module(batch).float().cpu().numpy()
-        return [number for number, _ in good], vectors, failures
+        numbers, finite = [number for number, _ in good], np.isfinite(vectors).all(1)
+        failures |= {numbers[row]: "its features are not finite" for row in np.flatnonzero(~finite)}
+        return [numbers[row] for row in np.flatnonzero(finite)], vectors[finite], failures
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:

@@ -305,8 +305,8 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor], classifier: tuple
             return f"{key} holds numbers that are not finite"
     try:
         missing, more = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # Of shapes, over several lines.
-        return " ".join(str(error).split())
+    except RuntimeError as error:  # Of shapes: a heading, then a line for each.
+        return str(error).splitlines()[1].strip().rstrip(".")
     if unknown := [key for key in more if not key.startswith(tuple(f"{layer}." for layer in classifier))]:
         return f"the network has no {unknown[0]}"
     lacking = [key for key in missing if not _is_count(key)]

@@ -156,6 +156,9 @@ def test_a_rate_of_dropout_while_sampling_is_that_of_a_network_with_it() -> None
     assert torch.equal(half.sample(y, dropout=0.75), most.sample(y, dropout=True))
     assert torch.equal(half.sample(y, dropout=True), most.sample(y, dropout=0.5))
     assert {layer.p for layer in half.dropout_layers()} == {0.5}
+    for rate in (1.0, -0.5, float("nan")):
+        with refused("dropout"):
+            half.sample(y, dropout=rate)
 
 
 def test_sampling_takes_conditions_of_any_form_and_leaves_the_mode_as_it_was() -> None:

@@ -23,10 +23,11 @@ def test_three_updates_equal_those_by_hand(name: str, fast: bool, dtype: torch.d
     close = {"rtol": 1e-9, "atol": 1e-8} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 3e-6}
     trainer = nets.trainer(*CASES[name], dtype=dtype, fast=fast)
     assert trainer.fast_update_supported == (fast and name in FAST)
-    by_hand = Training(trainer)
+    by_hand, of_pytorch = Training(trainer), torch.get_rng_state()
     for _ in range(3):  # Two updates are an epoch of 13 examples: the third comes from another permutation.
         trainer.step()
         by_hand.step()
+    assert torch.equal(torch.get_rng_state(), of_pytorch)
     for player, network in (("G", trainer.G), ("D", trainer.D)):
         for entry, value in network.state_dict().items():
             expected = by_hand.nets[player].weights[entry]

@@ -197,8 +197,12 @@ def test_the_ids_of_photos_are_those_of_their_sources(folder: Path) -> None:
     assert flickr_ids(folder) == frozenset()
     write(folder / "sources.csv", "im,flickr8k_file\n1,1000268201_693b08cb0e.jpg\n2\n3,17273391_55cfc7d3d4.jpg\n")
     assert flickr_ids(folder) == {"1000268201", "17273391"}
-    write(folder / "sources.csv", b"im,other\n1,\xff.jpg\n")
-    assert flickr_ids(folder) == frozenset()
+    write(folder / "sources.csv", "\ufeffflickr8k_file\n17273391_55cfc7d3d4.jpg\n")
+    assert flickr_ids(folder) == {"17273391"}
+    for broken in (b"im,other\n1,\xff.jpg\n", b"im,other\n1," + b"9" * 200_000):
+        write(folder / "sources.csv", broken)
+        with pytest.raises(DataError, match=r"sources.csv is not a table"):
+            flickr_ids(folder)
 
 
 def test_tags_from_captions_carry_their_notice_under_any_name(folder: Path) -> None:

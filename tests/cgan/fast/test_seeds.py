@@ -48,6 +48,30 @@ def test_each_seed_equals_its_training_alone(name: str) -> None:
     assert not torch.allclose(together[0].G.output.weight, together[1].G.output.weight, rtol=0.1)
 
 
+def test_bfloat16_products_equal_those_of_a_training_alone() -> None:
+    data = nets.training_set()
+    together = [nets.trainer(specs(), seed=seed, data=data, precision="bfloat16") for seed in SEEDS]
+    other = nets.trainer(specs(), seed=SEEDS[1], data=data, precision="bfloat16")
+    start = other.G.output.weight.detach().clone()
+    SeedsTrainer(together).step()
+    other.step()
+    moved, expected = together[1].G.output.weight - start, other.G.output.weight - start
+    assert expected.norm() > 0 and (moved - expected).norm() < 0.03 * expected.norm()
+
+
+def test_nan_in_one_seed_stays_there() -> None:
+    together, untouched = trainers("paper"), trainers("paper")
+    with torch.no_grad():
+        together[1].D.output.bias.fill_(math.nan)
+    at_once, other = SeedsTrainer(together), SeedsTrainer(untouched)
+    for _ in range(3):
+        at_once.step()
+        other.step()
+    assert together[1].loss_sums.isnan().all()
+    for i in (0, 2):
+        assert_same_state(together[i], untouched[i])
+
+
 @pytest.mark.parametrize(
     ("second", "parts"),
     [
@@ -126,6 +150,7 @@ def test_after_a_signal_seeds_continue_together_or_alone(tmp_path: Path) -> None
         assert (ours.best_t, len(ours.history)) == (theirs.best_t, len(theirs.history)) and len(ours.history) > 1
         for row, twin in zip(ours.history, theirs.history, strict=True):
             assert {**row, "seconds": 0} == pytest.approx({**twin, "seconds": 0})
-        best, expected = (checkpoint.load(each.folder / "best.safetensors")[0] for each in (run, other))
+        (best, record), (expected, _) = (checkpoint.load(each.folder / "best.safetensors") for each in (run, other))
+        assert (record["identity"], record["t"]) == ({"seed": run.trainer.seed}, ours.best_t)
         for name, value in best.items():
             torch.testing.assert_close(value, expected[name], rtol=1e-8, atol=1e-10)

@@ -13,6 +13,7 @@ import torch
 from sklearn.neighbors import KernelDensity
 
 from cgan import CganError
+from cgan.metrics import parzen
 from cgan.metrics.parzen import choose_sigma, default_sigmas, evaluate, log_likelihoods, sigma_grid
 
 
@@ -57,6 +58,8 @@ def test_neither_the_order_of_samples_nor_a_common_shift_matters() -> None:
 @pytest.mark.parametrize(("memory_mib", "threads"), [(1, 3), (2, 1), (16, 2)])
 def test_block_sizes_and_threads_do_not_change_the_result(memory_mib: int, threads: int) -> None:
     samples, queries = uniform(900, 784), uniform(130, 784, seed=1)
+    sample_rows, query_rows, _ = parzen._plan(130, 900, 784, "cpu", threads, memory_mib)
+    assert memory_mib == 16 or (sample_rows < 900 and query_rows < 130), "the blocks must really differ"
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
@@ -129,7 +132,7 @@ def needs_at_most(mebibytes: float) -> None:
     """Score many samples and many queries, and check how much more memory that took: in a process of its own."""
     torch.set_num_threads(2)
     log_likelihoods(torch.rand(600, 784), torch.rand(600, 784), [0.1], memory_mib=8)  # The libraries' own.
-    many, few = torch.rand(40_000, 784), torch.rand(100, 784)
+    many, few = torch.rand(40_000, 784), torch.rand(300, 784)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     log_likelihoods(few, many, [0.1], memory_mib=32)
     log_likelihoods(many, few, [0.1], memory_mib=32)

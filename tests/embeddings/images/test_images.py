@@ -12,6 +12,7 @@ import signal
 import time
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -361,6 +362,24 @@ def test_a_killed_run_is_continued(tmp_path: Path, network: FrozenNetwork, proce
 def weights_of(network: FrozenNetwork) -> dict[str, torch.Tensor]:
     state = network.module.model.state_dict()
     return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+
+
+def test_an_interrupt_keeps_what_was_computed(tmp_path: Path, network: FrozenNetwork, photos: list[Path]) -> None:
+    def interrupted(passes: images.Passes) -> Iterator[images.Found]:
+        yield from islice(images._compute(passes), 2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(network, photos, tmp_path, batch_size=3, progress=False, compute=interrupted)
+    assert counting(network, photos, cache=tmp_path)[1] == 6
+
+
+def test_features_that_are_not_finite_are_none(network: FrozenNetwork, photos: list[Path]) -> None:
+    broken = dataclasses.replace(network, module=torch.nn.Sequential(network.module, torch.nn.LogSigmoid()))
+    with torch.no_grad():
+        broken.module[1].register_forward_hook(lambda module, inputs, output: output.fill_(float("inf")))
+    found = extract(broken, photos, None, progress=False)
+    assert not len(found.vectors) and set(found.skipped.values()) == {"its features are not finite"}
 
 
 @pytest.mark.parametrize(
