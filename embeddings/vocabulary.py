@@ -304,7 +304,8 @@ def _read(path: Path, left_out: LeftOut) -> KeyedVectors:
         if text:
             return _load(_cleaned(plain, folder, path, count, dimension, left_out), path, False, left_out)
         keyed = _load(plain, path, True, left_out)
-        _check_size(plain, path, [*filter(None, keyed.index_to_key), *left_out.get("repeated", ())], dimension)
+        words = [word for word in keyed.index_to_key if word is not None]  # None where gensim ignored a repeated one.
+        _check_size(plain, path, [*words, *left_out.get("repeated", ())], dimension)
         return keyed
 
 

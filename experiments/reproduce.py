@@ -22,7 +22,7 @@ from typing import Any
 from cgan import CganError
 from experiments import UsageError
 from experiments.runs.cli import USER_ERRORS, clock, parse, printed_command, run, sentence
-from experiments.runs.files import flat, without_folders, write_bytes, write_text
+from experiments.runs.files import flat, read_record, without_folders, write_bytes, write_text
 from experiments.runs.folder import ADDED, RunFolder, is_of_the_run
 from experiments.runs.records import DivergedResult
 
@@ -133,7 +133,15 @@ class Step:
         """Return how much of the command is done, from 0 to 1: of a training by its last estimate."""
         if self.runs:
             return sum(self._share(folder) for folder in self.runs) / len(self.runs)
-        return float(self.product is not None and self.product.is_file())
+        if self.product is None or not self.product.is_file():
+            return 0.0
+        if self.module != "experiments.parzen":
+            return 1.0
+        command = shlex.join(["python", "-m", self.module, *self.arguments])  # A score holds its own.
+        try:
+            return float(read_record(self.product, dict[str, Any]).get("command") == command)
+        except UsageError:
+            return 0.0
 
     def _share(self, folder: RunFolder) -> float:
         try:
@@ -248,7 +256,8 @@ def trainings(module: str, arguments: list[str], command: Command) -> list[Step]
     from experiments.mnist.__main__ import parse as parse_mnist
     from experiments.mnist.presets import on_digits
 
-    seeds = next((word for option, word in pairwise(arguments) if option == "--seed"), "1")
+    missing = "" if "--seed" in arguments else "1"
+    seeds = next((word for option, word in pairwise(arguments) if option == "--seed"), missing)
     arguments = without(arguments, "--seed")
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", seeds)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)

@@ -38,7 +38,7 @@ PACKAGES = ("gensim", "timm", "pillow", "faiss-cpu")
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Time every path beside what one would use instead and beside its limit: a table, a JSON, ratios.
+    """Time every path beside what one would use instead and beside its limit: a table of ratios, a JSON of times.
 
     Candidates are timed in turn, and medians taken; those that would take too long are measured on a share of the work
     and their times scaled up, and the figures say so. All paths together take some ten minutes on two quiet cores.
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def job_makers() -> dict[PathName, Callable[[Context], Job]]:
-    """Return the function that prepares each path and compares its results."""
+    """Return the function that prepares each path."""
     from experiments.bench import images, training, words
 
     return {

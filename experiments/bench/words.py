@@ -78,9 +78,6 @@ def decoding(context: Context) -> Job:
     vectors = centres[:, None] + unit_vectors(images * SAMPLES, seed=3).reshape(images, SAMPLES, -1)
     few = vectors[: context.size(10, 1)]
 
-    def ours() -> object:
-        return decode(vocabulary, vectors, NEAREST, WORDS, device=device)
-
     def loop() -> list[list[int]]:
         return [decode_one(vocabulary, each) for each in few]
 

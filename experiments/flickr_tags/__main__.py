@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             what: dict[str, Any] = {"experiment": "flickr-tags", "preset": command.preset, "asked": command.config}
             return training.open_run(folder, command, config, dataset, before=before, compute=compute, **what, **more)
 
-        if before:  # What differs is said before anything long.
+        if before:  # What differs is said before words are trained and features computed.
             open_run(before.dataset)
         if photos.notice:
             print(f"NOTE: {photos.notice.rstrip('.')}.")

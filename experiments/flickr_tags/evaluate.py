@@ -174,7 +174,7 @@ def compare(
 def trade_off(
     generator: Generator, config: FlickrConfig, data: FlickrData, vocabulary: Vocabulary, seed: int
 ) -> list[DrawnAt]:
-    """Return what samples of the validation photos are at each of ``DROPOUT_RATES``; () of a net without dropout."""
+    """Return what samples of the validation photos are at each of ``DROPOUT_RATES``; none without dropout."""
     images, settings = data.splits.valid[: config.estimate_images], config.decoding
     tags = [data.tags[i] for i in images.tolist()]
     taggable_tags = [[tag for tag in of_image if tag in vocabulary] for of_image in tags]
@@ -260,7 +260,6 @@ def measure_run(this: Run, config: FlickrConfig, data: FlickrData) -> FlickrResu
         notice=record.notice,
         environment=environment(),
     )
-    drawn_words = one_to_many.nearest_word(drawn, vocabulary)
-    write_figures(this, config, data, decoded, vocabulary, drawn_words, result, end)
+    write_figures(this, config, data, decoded, vocabulary, drawn, result, end)
     folder.write_result(result)
     return result

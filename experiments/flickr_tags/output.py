@@ -38,12 +38,12 @@ def write_figures(
     data: FlickrData,
     decoded: Decoded,
     vocabulary: Vocabulary,
-    words: Sequence[Sequence[str]],
+    drawn: np.ndarray,
     result: FlickrResult,
     end: TrainingEnd,
 ) -> None:
-    """Write Table 2, learning curves, reliability, bars of precision, and photos beside their samples' ``words``."""
-    from experiments.flickr_tags import word_cloud
+    """Write Table 2, curves, bars, and photos beside the words of their samples ``drawn`` (n, samples, d)."""
+    from experiments.flickr_tags import one_to_many, word_cloud
     from experiments.runs import figures
     from experiments.runs.photo_table import PhotoRow, Table2, write_table2
 
@@ -75,9 +75,11 @@ def write_figures(
         weights=result.weights,
     )
     write_table2(folder, table)
+    shown = spread(len(test), CLOUD_PHOTOS)
+    words = one_to_many.nearest_word(drawn[shown], vocabulary)
     cloud = [
-        (photos.paths[int(data.rows[test[at]])], data.tags[test[at]], words[at])
-        for at in spread(len(test), CLOUD_PHOTOS)
+        (photos.paths[int(data.rows[test[at]])], data.tags[test[at]], of_photo)
+        for at, of_photo in zip(shown, words, strict=True)
     ]
     title = f"One photo, many words: {settings.samples} samples of each photo — {this.config.preset}, {name}"
     word_cloud.draw(cloud, folder / "words.png", title)
@@ -93,8 +95,8 @@ def write_figures(
     figures.curves(end.history, folder / "curves.png", chosen=end.best_epoch, panels=panels, title=title)
     bins = {SOURCES[source]: row.calibration for source, row in (result.one_to_many or {}).items() if row.calibration}
     figures.reliability(bins, folder / "reliability.png", title=f"Are words drawn often also right often? — {name}")
-    if rows_drawn := result.trade_off:
-        draw_trade_off(rows_drawn, folder / "trade_off.png", f"What do different samples cost? — {name}")
+    if result.trade_off:
+        draw_trade_off(result.trade_off, folder / "trade_off.png", f"What do different samples cost? — {name}")
     for measures, file, what in (
         (result.measures, "precision.png", "user tags and annotations"),
         (result.measures_user_tags, "precision_user_tags.png", "user tags alone"),

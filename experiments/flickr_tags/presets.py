@@ -116,7 +116,8 @@ class DecodingSettings:
             raise UsageError(f"decoding.min_photos is {self.min_photos}: it must not be negative")
         if self.dropout_rate is not None and not (self.dropout and 0 < self.dropout_rate < 1):
             raise UsageError(
-                f"decoding.dropout_rate is {self.dropout_rate}: give one between 0 and 1, with --decoding.dropout"
+                f"decoding.dropout_rate is {self.dropout_rate}: give one between 0 and 1, with --decoding.dropout, "
+                "or None to draw without"
             )
 
     @property

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 class Command:
     """Tags for photos by a trained generator of experiments.flickr_tags."""
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME|RUN")]
-    """Name of a generator that comes with this package, or a run's folder, such as
-    runs/flickr-tags/paper-flickr-mini-seed1."""
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """A run's folder, such as runs/flickr-tags/paper-flickr-mini-seed1."""
     photos: tyro.conf.Positional[tuple[Path, ...]]
     """Photos, or folders of photos."""
     json: Path | None = None
@@ -79,7 +78,7 @@ class ScaleRecord:
 
 
 def load_tagger(run: str | Path, weights: Path | None = None) -> Tagger:
-    """Return the tagger of this name, or of the run in this folder; ``weights`` are those of the frozen network.
+    """Return the tagger of the run in this folder; ``weights`` are those of the frozen network.
 
     Raises ``UsageError``, ``CganError`` or ``EmbeddingError``.
     """

@@ -70,7 +70,8 @@ def load_generator(run: str | Path, experiment: Experiment | None = None) -> Tra
     try:
         folder = RunFolder.existing(Path(run))
     except UsageError as error:
-        raise UsageError(f"{error}; generators by name: {', '.join(names())}") from None
+        named = "" if experiment == "flickr-tags" else f"; generators by name: {', '.join(names())}"
+        raise UsageError(f"{error}{named}") from None
     from experiments.runs.training import load_networks, read_settings
 
     config = folder.read_config(experiment)

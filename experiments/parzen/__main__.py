@@ -86,6 +86,10 @@ class Settings:
         for flag, name in (("--valid", self.valid), ("--test", self.test)):
             if name in (REAL, KMEANS):
                 raise UsageError(f"{flag} {name}: give mnist, digits or a file of images")
+        if self.samples in DATA_SETS:
+            raise UsageError(
+                f"--samples {self.samples}: give {REAL}, {KMEANS}, a file of samples, a generator's name or a run"
+            )
         if self.count is not None and Path(self.samples).is_file():
             raise UsageError("--count is for a generator or a control: a file is scored whole, leave it out")
         for name, least in {"count": 1, "seed": 0, "threads": 1}.items():

@@ -56,9 +56,8 @@ class Row:
     numerics: int = 0  # Revision of the numerics.
     status: str  # finished, diverged, unfinished, or trial (measured on validation data).
     ending: str  # How training ended, in words.
-    cut_short: bool = (
-        False  # Fewer updates were planned than the preset plans, and patience did not end training before.
-    )
+    # Fewer updates were planned than the preset plans, and patience did not end training before.
+    cut_short: bool = False
     started: str = ""  # When the last session started (UTC, ISO 8601).
     best_update: float = nan  # Update whose weights were kept.
     updates: float = nan  # Updates trained.

@@ -178,7 +178,7 @@ def run_passes(passes: Passes) -> Iterator[Found]:
                                 f"{passes.paths[image]} is here, but not on another machine of the Ray cluster: put "
                                 "the photos on a disk they share"
                             )
-                    yield images, vectors, failures
+                    yield images, vectors.copy(), failures  # A view would keep Ray's copy alive.
         finally:
             for each in pool:
                 ray.kill(each)

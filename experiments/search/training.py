@@ -43,7 +43,7 @@ def open_trial(places: Places, number: int) -> TrainingRun:
     prepare_cpu(plan.threads)
     device = resolve_device(plan.device)
     config = with_values(plan.config, values)
-    data, source, config = load_data(plan.asked, plan.dataset.images, config, places, plan.device)
+    data, source, config = load_data(plan.asked, plan.dataset.images, config, places, plan.device, download=False)
     if source.checksum != plan.dataset.checksum:
         raise UsageError(
             f"{source.name}: the data are not those that the search started with; restore them, or use another --name"
@@ -77,14 +77,16 @@ def failure(error: Exception, folder: Path) -> tuple[State, str]:
     return "crashed", f"{type(error).__name__}: {error} (see {TRACEBACK} in its folder)"
 
 
-def load_data(name: str, images: int | None, config: Config, places: Places, device: str) -> tuple[Any, Any, Config]:
+def load_data(
+    name: str, images: int | None, config: Config, places: Places, device: str, download: bool = True
+) -> tuple[Any, Any, Config]:
     """Return what the training command takes for ``--dataset name --images images``, with validation data as test data.
 
     Then follow its images or photos, which have a name and a checksum, and ``config`` with its network resolved. What
     is computed for photos is kept.
     """
     if isinstance(config, MnistConfig):
-        digits = load_digit_images(name, places.root)  # type: ignore[arg-type]
+        digits = load_digit_images(name, places.root, download)  # type: ignore[arg-type]
         return replace(digits, test=digits.valid), digits, config
     command = flickr_tags.Command(config=config, dataset=name, images=images, runs=places.cache.parent)
     photos = flickr_tags.find_photos(command, places.root)

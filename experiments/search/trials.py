@@ -26,7 +26,7 @@ OBJECTIVES = {
     "mnist": ("valid_log_likelihood", "validation log-likelihood", "nats"),
     "flickr-tags": ("valid_average_precision", "validation mean average precision", ""),
 }
-COLUMNS = {column for column, _, _ in OBJECTIVES.values()}
+COLUMNS = tuple(column for column, _, _ in OBJECTIVES.values())
 
 #: Other trials that must have come as far before a trial may be stopped early.
 ENOUGH = 3
@@ -139,7 +139,7 @@ def read_trials(places: Places) -> dict[int, Trial]:
     trials = {}
     for folder in sorted(path.parent for path in places.folder.glob("trials/*/trial.json")):
         record, rows = read_trial(folder), RunFolder(folder).read_metrics()
-        if len(rows) and ({"epoch", "seconds"} - set(rows) or not COLUMNS & set(rows)):
+        if len(rows) and ({"epoch", "seconds"} - set(rows) or not set(COLUMNS) & set(rows)):
             raise UsageError(f"{folder / METRICS}: not a table of estimates; delete the trial's folder")
         trials[record.number] = Trial(folder, record, rows.to_dict("records"))  # type: ignore[arg-type]
     return trials

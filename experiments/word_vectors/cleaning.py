@@ -125,6 +125,7 @@ def clean_shard(
         sizes = {shard: before.size, **{folder / file.name: file.size for file in before.files}}
         same = all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
         if same and pooch.file_hash(str(shard), alg="sha256") == before.sha256:
+            _count_bytes(before.size)
             return before
         for file in before.files:
             (folder / file.name).unlink(missing_ok=True)
@@ -134,10 +135,11 @@ def clean_shard(
         size = 0
         for batch in read_batches(shard, tally):
             kept = [record for record in batch if record.photo_id not in without]
+            if left_out := len(batch) - len(kept):
+                tally.skipped["of the photo set itself"] += left_out
+                tally.rows -= left_out
             yield [corpus.token_line(record.title, record.description, record.tags) for record in kept]
-            if _read is not None:
-                with _read:
-                    _read.value += tally.size - size
+            _count_bytes(tally.size - size)
             size = tally.size
 
     files = corpus.write_lines(batches(), folder, _stem(name))
@@ -180,36 +182,42 @@ def _on_ray(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, ShardReco
 
 
 #: In a process of ``_in_processes``: the bytes that all of them have read, shared with the command for its bar.
-_read: Any = None
+_bytes_read: Any = None
+
+
+def _count_bytes(size: int) -> None:
+    if _bytes_read is not None:
+        with _bytes_read:
+            _bytes_read.value += size
 
 
 def _in_processes(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, ShardRecord]]:
     """Do the same by at most ``workers`` processes of this machine (0: one per core), which end with this one."""
     # Spawned, not forked: the same on all systems, and no library's lock is inherited in a bad state.
     context = multiprocessing.get_context("spawn")
-    read = context.Value("q")
+    read, others = context.Value("q"), set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(jobs)), context, _start, (read,))
     try:
         working = {pool.submit(clean_shard, *job): name for name, job in jobs.items()}
         while working:
             for future in wait(working, 0.5, FIRST_COMPLETED).done:
                 yield working.pop(future), future.result()
-            bar.update(read.value - bar.n)
+            bar.update(read.get_obj().value - bar.n)  # Without its lock, which a killed process may hold.
     except BrokenProcessPool:
         raise UsageError(
             "a process that cleaned a file was stopped from outside (out of memory?): give the command again to "
             "continue, with fewer --workers if it stops again"
         ) from None
     finally:
-        for process in multiprocessing.active_children():
+        for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         pool.shutdown(cancel_futures=True)
 
 
 def _start(read: Any) -> None:
     """Prepare a process: it shares ``read``, and ends when the command ends it, or is no more."""
-    global _read
-    _read = read
+    global _bytes_read
+    _bytes_read = read
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

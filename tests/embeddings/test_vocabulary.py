@@ -178,7 +178,7 @@ def test_odd_words_are_left_out_and_counted(tmp_path: Path) -> None:
     for part in ("1 empty", "2 with white space (", "1 not UTF-8", "1 repeated ('the')"):
         assert part in loaded.describe_left_out()
     binary = tmp_path / "v.bin"
-    binary.write_bytes(b"3 2\ndog " + ONES + b"\xff\xfe " + ONES + b"dog " + ONES)
+    binary.write_bytes(b"4 2\ndog " + ONES + b"\xff\xfe " + ONES + b"dog " + ONES + b" " + ONES)
     loaded = Vocabulary.load(binary)
     assert loaded.words == ["dog"]
     assert "1 not UTF-8" in loaded.describe_left_out() and "1 repeated" in loaded.describe_left_out()

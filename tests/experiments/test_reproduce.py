@@ -19,7 +19,7 @@ from experiments import UsageError, reproduce
 from experiments.mnist.evaluate import CLASSIFIER
 from experiments.mnist.presets import paper
 from experiments.reproduce import PLANS, Command, Step, plan, to_do
-from experiments.runs.files import write_text
+from experiments.runs.files import write_json, write_text
 from experiments.runs.folder import RunFolder
 from experiments.runs.records import DivergedResult, MnistResult
 from tests.experiments import commands
@@ -138,6 +138,15 @@ def test_what_counts_as_done(tmp_path: Path) -> None:
     assert to_do(whole) == whole[2:]
     folder.result_path.unlink()
     assert to_do(whole) == whole, "samples of a run that is trained anew are drawn anew"
+
+
+def test_a_score_that_is_damaged_or_of_another_command_is_not_done(tmp_path: Path) -> None:
+    (step,) = steps(tmp_path, f"parzen --samples x.npy --json {tmp_path}/score.json").values()
+    typed = f"python -m experiments.parzen --samples x.npy --json {tmp_path}/score.json"
+    other = f"{typed} --density-coverage"
+    for record, done in (({"command": typed}, True), ({"command": other}, False), ({}, False), ([1], False)):
+        write_json(tmp_path / "score.json", record)
+        assert step.share() == done
 
 
 def test_finished_runs_are_published_without_folders_of_the_machine(

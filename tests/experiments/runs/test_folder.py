@@ -48,6 +48,17 @@ def test_config_and_result_come_back(tmp_path: Path) -> None:
         assert folder.read_result() == result
 
 
+def test_a_result_of_other_weights_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    made_from = Weights(update=200, sha256=save_weights(folder, CONFIG, 200))
+    assert folder.best_weights() == made_from
+    folder.write_result(result_of(made_from))
+    folder.read_result()
+    save_weights(folder, CONFIG, 500)
+    with pytest.raises(UsageError, match=r"update 200, but best\.safetensors holds others"):
+        folder.read_result()
+
+
 def test_weights_of_another_run_are_refused(tmp_path: Path) -> None:
     folder, config = RunFolder(tmp_path), replace(CONFIG, numerics=1)
     save_weights(folder, config, 7)
