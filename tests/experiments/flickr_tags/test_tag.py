@@ -110,7 +110,7 @@ def test_mistakes_are_one_sentence(flickr_run: FlickrRun, photos: Path, tmp_path
         ((tmp_path / "none", one), ("none", "no such folder")),
         ((tmp_path / "digits", one), ("a run of mnist, not of flickr-tags",)),
         ((tmp_path / "early", one), ("best.safetensors", "--resume")),
-        (("pape", one), ("no such folder", "generators by name: ")),
+        (("pape", one), ("pape: no such folder",)),
         (("paper", one), ("generator paper: of mnist, not of flickr-tags",)),
         ((run, tmp_path / "gone.jpg"), ("gone.jpg", "no such file or folder")),
         ((run, tmp_path / "empty"), ("empty", "no images in this folder")),
