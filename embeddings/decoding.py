@@ -52,8 +52,10 @@ def decode(
     frequent one. Words seen rarely crowd out the common ones near a sample: see ``restrict``.
 
     ``vectors`` is (n, samples, d), or blocks (b, samples, d) of it one after the other, so that a whole split need
-    never be in memory. Raises ``EmbeddingError`` for vectors of another shape, without samples, not finite or zero
-    (NaN would decode to the vocabulary's first words, which look like good ones), and ``neighbours`` out of range.
+    never be in memory. The search runs on ``device``; ``progress`` shows a bar on standard error.
+
+    Raises ``EmbeddingError`` for vectors of another shape or dimension, without samples, not finite or zero (NaN would
+    decode to the vocabulary's first words, which look like good ones), and ``neighbours`` out of range.
     """
     if not 1 <= neighbours <= len(vocabulary):
         raise EmbeddingError(

@@ -408,6 +408,8 @@ def _load(file: Path, path: Path, binary: bool, left_out: LeftOut) -> KeyedVecto
         return False  # Nothing is shown.
 
     logger = logging.getLogger("gensim.models.keyedvectors")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # What a quiet logger does not record would be missing from the count.
     logger.addFilter(note)
     try:
         keyed = KeyedVectors.load_word2vec_format(
@@ -417,6 +419,7 @@ def _load(file: Path, path: Path, binary: bool, left_out: LeftOut) -> KeyedVecto
         raise EmbeddingError(f"{path}: ends early or is damaged ({error}); {_AGAIN}") from None
     finally:
         logger.removeFilter(note)
+        logger.setLevel(level)
     keyed.expandos.pop("count", None)  # gensim makes counts up where a file has none.
     if repeated:
         left_out["repeated"] += repeated

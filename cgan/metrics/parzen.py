@@ -107,8 +107,8 @@ def log_likelihoods(
 
     All sigmas share one pass over the distances. These come from float32 products, |s|^2/2 - x.s, of vectors
     centred on the samples' mean, which shortens them and so keeps digits; TF32 and bfloat16 are off.
-    Sums of tiles are float64. On MNIST at sigma 0.1, where errors weigh
-    most, every result is within 3e-3 nats of a float64 computation; at sigma 1 within 1e-4.
+    Sums of tiles are float64. On MNIST at sigma 0.1, where errors weigh most, every result is within 3e-3 nats of a
+    float64 computation; at sigma 1 within 1e-4.
 
     Raises ``CganError`` on shapes that do not fit, nothing to score, values that are not finite or too large for
     float32, a sigma that is not positive, or ``memory_mib`` too small for rows of this length.

@@ -33,7 +33,7 @@ ADDRESS = "127.0.0.1"
 #: Bytes of a photo.
 MAX_PHOTO = 30_000_000
 
-#: What the browser is told of every answer; only the page's own script may run.
+#: Headers of every answer; only the page's own script may run.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "

@@ -38,7 +38,7 @@ from experiments.flickr_tags.measures import (
 from experiments.flickr_tags.output import write_figures
 from experiments.flickr_tags.presets import FlickrConfig
 from experiments.runs.folder import environment
-from experiments.runs.records import DrawnAt, FlickrResult, MethodMeasures
+from experiments.runs.records import FlickrResult, MethodMeasures, TradeOffPoint
 from experiments.runs.training import Run, load_networks, training_end
 
 #: Words of a ranking that average precision looks at.
@@ -173,15 +173,15 @@ def compare(
 
 def trade_off(
     generator: Generator, config: FlickrConfig, data: FlickrData, vocabulary: Vocabulary, seed: int
-) -> list[DrawnAt]:
-    """Return what samples of the validation photos are at each of ``DROPOUT_RATES``; none without dropout."""
+) -> list[TradeOffPoint]:
+    """Return the measures of samples of the validation photos at each of ``DROPOUT_RATES``; [] without dropout."""
     images, settings = data.splits.valid[: config.estimate_images], config.decoding
     tags = [data.tags[i] for i in images.tolist()]
     taggable_tags = [[tag for tag in of_image if tag in vocabulary] for of_image in tags]
     rows = []
     for rate in DROPOUT_RATES if generator.has_dropout else ():
         rng = seeded(seed, "samples")
-        blocks = sample_vectors(generator, data.features[images], settings.samples, rng, rate or False)
+        blocks = sample_vectors(generator, data.features[images], settings.samples, rng, rate)
         vectors = np.concatenate(list(blocks))
         words = one_to_many.nearest_word(vectors, vocabulary)
         found = one_to_many.measure(words, sample_diversity(vectors), taggable_tags)
@@ -189,7 +189,7 @@ def trade_off(
         if found.diversity is None or found.coverage is None or found.correctness is None:
             return []  # One sample a photo, or no photo with a tag that can be generated.
         rows.append(
-            DrawnAt(
+            TradeOffPoint(
                 dropout_rate=rate,
                 diversity=found.diversity.value,
                 coverage=found.coverage.value,

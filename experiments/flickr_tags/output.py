@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.flickr_tags.presets import FlickrConfig
 from experiments.runs.folder import Result
-from experiments.runs.records import METHODS, SOURCES, DivergedResult, DrawnAt, FlickrResult
+from experiments.runs.records import METHODS, SOURCES, DivergedResult, FlickrResult, TradeOffPoint
 from experiments.runs.training import Run, TrainingEnd
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def write_figures(
         figures.stamp(folder.glob("*.png"), result.weights)
 
 
-def draw_trade_off(rows: Sequence[DrawnAt], path: Path, title: str) -> None:
+def draw_trade_off(rows: Sequence[TradeOffPoint], path: Path, title: str) -> None:
     """Draw the measures of samples against their diversity, a point a rate of dropout while drawing."""
     from experiments.runs import figures
 

@@ -101,7 +101,7 @@ def _load_named(name: str, experiment: Experiment | None) -> TrainedGenerator:
     record = checkpoint.convert(metadata, GeneratorRecord, path)
     config = record.config
     if experiment not in (None, config.experiment):
-        raise UsageError(f"generator {name}: of {config.experiment}, not of {experiment}; give one of that, or a run")
+        raise UsageError(f"generator {name}: of {config.experiment}, not of {experiment}; give a run's folder")
     spec, _ = specs(config.settings)
     # The mean does not matter: the stored weights replace it.
     generator = Generator(spec, seeded(0, "G"), torch.full((spec.output_dim,), 0.5))

@@ -303,8 +303,8 @@ class OneToMany:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawnAt:
-    """What the samples of validation photos are with one rate of G's dropout while drawing; means over photos."""
+class TradeOffPoint:
+    """Measures of the samples of validation photos at one rate of G's dropout while drawing; means over photos."""
 
     dropout_rate: Share
     """0: dropout off."""
@@ -333,7 +333,7 @@ class FlickrResult(FinishedResult):
     measures_user_tags: dict[str, MethodMeasures]  # By method, against user tags alone.
     one_to_many: dict[str, OneToMany] | None = None
     """By source of words, on the test photos, against user tags and annotations that can be generated."""
-    trade_off: list[DrawnAt] = field(default_factory=list)
+    trade_off: list[TradeOffPoint] = field(default_factory=list)
     """What diversity costs: on validation photos, by rate of dropout while drawing."""
     baselines: dict[str, Number]  # Settings of the baselines, chosen on validation photos.
     notice: Text | None = None
