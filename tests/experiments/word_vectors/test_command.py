@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import json
 import shutil
@@ -223,8 +224,9 @@ def children_of(pid: int) -> list[int]:
     if not Path("/proc").is_dir():
         pytest.skip("needs /proc to see a process's children")
     children = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        children += map(int, (task / "children").read_text().split())
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # A thread that has just ended.
+            children += map(int, (task / "children").read_text().split())
     return children
 
 
