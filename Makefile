@@ -3,7 +3,7 @@
 #   make sample [RUN=runs/mnist/paper-seed1]               draw digits from a trained generator, or from a run
 #   make demo [RUNS=runs]                                  a page to play with trained nets, on this computer alone
 #   make flickr-tags [PRESET=paper] [DATASET=auto]         photos to tags, beside the baselines (section 4.2)
-#   make tag RUN=runs/flickr-tags/NAME PHOTOS="a.jpg b/"   tag your own photos with a trained run
+#   make tag PHOTOS="a.jpg b/" [RUN=runs/flickr-tags/NAME] tag your own photos by a trained generator, or by a run
 #   make word-vectors [MIN_COUNT=200] [WORDS="dog beach"]  YFCC100M metadata to word vectors and neighbours
 #   make parzen [SAMPLES=file.npy]                         Parzen log-likelihood of anybody's samples
 #   make tables [RUNS=runs]                                the paper's tables from all runs
@@ -27,7 +27,7 @@ RUNS   ?= runs
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
-# Ray and Optuna: only a search, --engine ray and the tests need them.
+# Ray and Optuna: only a search, --engine ray and the tests need them; ONNX: only the tests and experiments.export.
 CLUSTER := $(VENV)/.cluster
 
 .DEFAULT_GOAL := help
@@ -45,7 +45,7 @@ $(READY): setup.cfg pyproject.toml $(if $(LOCKED),requirements.lock)
 	@touch $@
 
 $(CLUSTER): $(READY)
-	$(PY) -m pip install --quiet $(if $(LOCKED),--constraint requirements.lock) --editable '.[cluster]'
+	$(PY) -m pip install --quiet $(if $(LOCKED),--constraint requirements.lock) --editable '.[cluster,export]'
 	@touch $@
 
 mnist: $(READY)
@@ -56,8 +56,8 @@ flickr-tags: $(READY)
 	$(PY) -m experiments.flickr_tags $(PRESET) --dataset $(or $(DATASET),auto) --seed $(SEED) --resume $(ARGS)
 
 tag: $(READY)
-	$(if $(and $(RUN),$(PHOTOS)),,$(error make tag needs RUN=runs/flickr-tags/NAME and PHOTOS="photo.jpg folder/"))
-	$(PY) -m experiments.tag $(RUN) $(PHOTOS) $(ARGS)
+	$(if $(PHOTOS),,$(error make tag needs PHOTOS="photo.jpg folder/"))
+	$(PY) -m experiments.tag $(or $(RUN),many-tags) $(PHOTOS) $(ARGS)
 
 demo: $(READY)
 	$(PY) -m experiments.demo --runs $(RUNS) $(ARGS)

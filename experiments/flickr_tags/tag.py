@@ -1,6 +1,6 @@
-"""Tag your own photos with a trained run: ``python -m experiments.tag RUN photo.jpg [more | folder]``.
+"""Tag your own photos: ``python -m experiments.tag many-tags photo.jpg [more | folder]``, or with a run of your own.
 
-Uses the run's own network, vocabulary and settings.
+Uses the network, vocabulary and settings that the generator was trained with.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 class Command:
     """Tags for photos by a trained generator of experiments.flickr_tags."""
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """A run's folder, such as runs/flickr-tags/paper-flickr-mini-seed1."""
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME|RUN")]
+    """Name of a generator that comes with this package (many-tags), or folder of a run, such as
+    runs/flickr-tags/paper-flickr-mini-seed1."""
     photos: tyro.conf.Positional[tuple[Path, ...]]
     """Photos, or folders of photos."""
     json: Path | None = None
@@ -59,7 +60,7 @@ class Command:
 
 @dataclass(frozen=True, eq=False)
 class Tagger:
-    """The parts of a run that tagging needs."""
+    """What tagging needs."""
 
     config: FlickrConfig
     record: RunConfig
@@ -78,10 +79,12 @@ class ScaleRecord:
 
 
 def load_tagger(run: str | Path, weights: Path | None = None) -> Tagger:
-    """Return the tagger of the run in this folder; ``weights`` are those of the frozen network.
+    """Return the tagger of this name, or of the run in this folder; ``weights`` are those of the frozen network.
 
     Raises ``UsageError``, ``CganError`` or ``EmbeddingError``.
     """
+    from cgan import checkpoint
+    from embeddings.vocabulary import Vocabulary
     from experiments.flickr_tags.dataset import Scale, decoding_vocabulary, load_frozen
     from experiments.generators import load_generator
 
@@ -90,9 +93,13 @@ def load_tagger(run: str | Path, weights: Path | None = None) -> Tagger:
     checksum = (record.network or {}).get("checksum")
     if not isinstance(checksum, str):
         raise UsageError(f"{file}: field network.checksum is missing; restore the file, or train again")
-    assert net.folder is not None  # The generators that come by name draw digits.
-    config = read_settings(net.folder, record, FlickrConfig.from_dict)
-    vocabulary, fitted = read_inputs(net.folder, config)
+    if net.folder is not None:
+        config = read_settings(net.folder, record, FlickrConfig.from_dict)
+        vocabulary, fitted = read_inputs(net.folder, config)
+    else:
+        assert net.record is not None
+        config, fitted = FlickrConfig.from_dict(record.settings), checkpoint.subset(net.tensors, "scale.")
+        vocabulary = Vocabulary.from_arrays(net.record.words, net.tensors["words"].float().numpy())
     if weights is not None:
         config = replace(config, features=replace(config.features, weights=str(weights)))
     features = config.features

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ from experiments.runs.folder import Experiment, RunFolder
 from experiments.runs.records import RunConfig, Text, Weights
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from cgan.networks import Discriminator, Generator
     from cgan.specs import DiscriminatorSpec, GeneratorSpec
 
@@ -37,6 +39,8 @@ class GeneratorRecord:
     dropout: bool  # Whether the run's estimates sampled with G's dropout on.
     rounding: Text  # What half precision changes.
     licence: Text
+    words: list[Text] = field(default_factory=list)
+    """flickr-tags: the words that can be generated, in the order of the rows of the tensor ``words``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,7 @@ class TrainedGenerator:
     discriminator: Discriminator | None = None  # None where it came by name: the files hold generators alone.
     folder: RunFolder | None = None  # None where it came by name.
     record: GeneratorRecord | None = None  # Of one that came by name: the file's metadata.
+    tensors: dict[str, Tensor] = field(default_factory=dict)  # Of one that came by name: all that its file holds.
 
     @property
     def classes(self) -> int | None:
@@ -70,8 +75,7 @@ def load_generator(run: str | Path, experiment: Experiment | None = None) -> Tra
     try:
         folder = RunFolder.existing(Path(run))
     except UsageError as error:
-        named = "" if experiment == "flickr-tags" else f"; generators by name: {', '.join(names())}"
-        raise UsageError(f"{error}{named}") from None
+        raise UsageError(f"{error}; generators by name: {', '.join(names())}") from None
     from experiments.runs.training import load_networks, read_settings
 
     config = folder.read_config(experiment)
@@ -101,10 +105,12 @@ def _load_named(name: str, experiment: Experiment | None) -> TrainedGenerator:
     record = checkpoint.convert(metadata, GeneratorRecord, path)
     config = record.config
     if experiment not in (None, config.experiment):
-        raise UsageError(f"generator {name}: of {config.experiment}, not of {experiment}; give a run's folder")
+        raise UsageError(
+            f"generator {name}: of {config.experiment}, not of {experiment}; name another, or a run's folder"
+        )
     spec, _ = specs(config.settings)
     # The mean does not matter: the stored weights replace it.
     generator = Generator(spec, seeded(0, "G"), torch.full((spec.output_dim,), 0.5))
     checkpoint.load_into(generator, checkpoint.subset(tensors, "G."), path)
     weights = Weights(update=record.weights.update, sha256=checkpoint.tensors_sha256(tensors))
-    return TrainedGenerator(f"generator {name}", config, generator.eval(), weights, record=record)
+    return TrainedGenerator(f"generator {name}", config, generator.eval(), weights, record=record, tensors=tensors)

@@ -29,11 +29,10 @@ def session(model: Any) -> Any:
     "spec",
     [
         GeneratorSpec(3, joint="maxout:4x3", output="tanh"),
-        GeneratorSpec(3, "one_hot", 4, condition_branch="relu:5,dropout=0.5", output_dim=7, noise="normal"),
         GeneratorSpec(3, "embedding", 4, 2, joint="leaky_relu:6,batch_norm", output_dim=7, output="linear"),
         GeneratorSpec(3, "real", 4, output_dim=7, input_branch="linear:2", output="linear", output_init="normal:100"),
     ],
-    ids=["none", "one_hot", "embedding", "real"],
+    ids=["none", "embedding", "real"],
 )
 def test_every_kind_of_generator(spec: GeneratorSpec) -> None:
     generator = Generator(spec, 1)

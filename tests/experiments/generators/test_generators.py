@@ -11,6 +11,8 @@ from safetensors import safe_open
 from sklearn.neighbors import KNeighborsClassifier
 
 from data.digits import load_digits_28
+from data.scenes import write_scenes
+from embeddings.images.networks import packaged_weights
 from experiments import generators
 from experiments.flickr_tags import tag
 from experiments.generators import __main__ as command
@@ -18,7 +20,7 @@ from experiments.mnist import sample
 from experiments.mnist.presets import MNIST_PRESETS
 from experiments.parzen import __main__ as parzen
 from tests.experiments.commands import assert_one_sentence
-from tests.experiments.conftest import Call
+from tests.experiments.conftest import Call, FlickrRun
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
@@ -42,6 +44,12 @@ def test_what_comes_with_the_package(name: str, call: Call, tmp_path: Path) -> N
         digits = load_digits_28()  # Other writers' digits than those that trained it.
         judge = KNeighborsClassifier(1).fit(digits.train.images, digits.train.labels)
         assert (judge.predict(np.load(npy)) == np.arange(10).repeat(10)).mean() > 0.5
+    if net.config.experiment == "flickr-tags" and packaged_weights():
+        write_scenes(tmp_path / "scenes", 2)
+        photo = next((tmp_path / "scenes" / "mirflickr").glob("*.jpg"))
+        done = call(tag.main, name, photo, "--json", "-")
+        assert done.returncode == 0, done.stderr
+        assert {word for word, _ in json.loads(done.stdout)[str(photo)]} < set(net.record.words)
 
 
 def test_a_run_becomes_a_generator(
@@ -78,3 +86,25 @@ def test_a_run_becomes_a_generator(
     assert_one_sentence(call(command.main, "small", "--name", "again"), "give the folder of a run")
     (tmp_path / "small.safetensors").write_bytes((tmp_path / "small.safetensors").read_bytes()[:-10])
     assert_one_sentence(call(sample.main, "small"), "small.safetensors", "not a readable safetensors file")
+
+
+def test_a_tagger_becomes_a_generator(
+    flickr_run: FlickrRun, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = call(command.main, flickr_run.folder, "--name", "tags", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((flickr_run.folder / "result.json").read_text())
+    _, record = read(tmp_path / "tags.safetensors")
+    assert record["figure"]["value"] == result["measures"]["cgan"]["precision_at_10"]["value"]
+    assert len(record["words"]) == result["vocabulary"]["decoding"]
+    assert "precision at 10" in (tmp_path / "tags.md").read_text()
+    photo = json.loads((flickr_run.folder / "table2.json").read_text())["photos"][0]["path"]
+    monkeypatch.setattr(generators, "FOLDER", tmp_path)
+    shares = []
+    for run in ("tags", flickr_run.folder):
+        done = call(tag.main, run, photo, "--json", "-")
+        assert done.returncode == 0, done.stderr
+        shares.append(dict(json.loads(done.stdout)[photo]))
+    both = shares[0].keys() & shares[1].keys()
+    assert len(both) >= 9 and all(abs(shares[0][word] - shares[1][word]) < 0.05 for word in both)
+    assert_one_sentence(call(sample.main, "tags"), "of flickr-tags, not of mnist")
