@@ -44,7 +44,10 @@ UNNAMED = ("--dataset", "--images", "--precision", "--replicas", "--words.vector
 NAMED = ("--stopping.keep", "--estimate.dropout", "--estimate.no-dropout")
 
 #: Settings that a preset leaves to what the command finds; they say nothing of whether a run is the one asked for.
-FOUND = ("features.network", "features.grid", "features.random_weights")
+FOUND = (
+    *("features.network", "features.grid", "features.random_weights"),
+    *("generator.condition_dim", "discriminator.condition_dim"),  # As many numbers a photo as the network gives.
+)
 
 #: Signals that end a plan as Ctrl-C does.
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))

@@ -100,6 +100,14 @@ def test_every_line_of_the_plans_is_a_command_that_exists(path: Path, tmp_path: 
         assert not end.value.code, module
 
 
+def test_a_run_whose_network_gives_other_sizes_counts_as_done(tmp_path: Path) -> None:
+    """The committed run on features of 1,280 numbers: no preset and no line of a plan says so."""
+    options = "--features.weights package --generator.condition-branch relu:1500,dropout=0.5 --name many-tags-lite0"
+    line = f"flickr_tags many-tags --dataset flickr-mini --precision float32 {options}"
+    (step,) = steps(tmp_path, line, runs=RESULT.parents[1]).values()
+    assert step.share() == 1
+
+
 CONFIG = replace(test_files.CONFIG, settings=paper().as_dict())
 
 
