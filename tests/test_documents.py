@@ -9,6 +9,7 @@ import re
 import runpy
 import shlex
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -60,7 +61,9 @@ def options(module: str) -> str:
         shown = io.StringIO()
         with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(shown):
             patched.setattr(sys, "argv", [module, *arguments, "--help-all"])
-            with pytest.raises(SystemExit) as end:
+            # That a module was imported before it is run again.
+            with warnings.catch_warnings(), pytest.raises(SystemExit) as end:
+                warnings.simplefilter("ignore", RuntimeWarning)
                 runpy.run_module(module, run_name="__main__", alter_sys=True)
         assert not end.value.code, (module, arguments)
         return shown.getvalue()
