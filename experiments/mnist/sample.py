@@ -33,6 +33,8 @@ class Command:
     """Seed of the noise."""
     dropout: bool = False
     """Leave G's dropout on, as in training: more diversity, lower likelihood. The paper does not say which it did."""
+    dropout_rate: float | None = None
+    """Leave G's dropout on at this rate instead of that of training: the higher, the more the images differ."""
     out: Path = Path("grid.png")
     """PNG to write."""
     npy: Path | None = None
@@ -41,6 +43,8 @@ class Command:
     def __post_init__(self) -> None:
         if not 1 <= self.per_label <= MAX_PER_LABEL:
             raise UsageError(f"--per-label is {self.per_label}: give 1 to {MAX_PER_LABEL:,}")
+        if self.dropout_rate is not None and not 0 < self.dropout_rate < 1:
+            raise UsageError(f"--dropout-rate is {self.dropout_rate}: give one between 0 and 1, or leave it out")
         check_output(self.out, "--out", ".png")
         check_output(self.npy, "--npy")
 
@@ -60,10 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = parse_labels(command.labels, net.classes)
     rows = len(labels) if labels else 10
     asked = torch.tensor(labels).repeat_interleave(command.per_label) if labels else None
-    if command.dropout and not net.generator.has_dropout:
-        raise UsageError(f"{net.source}: this generator has no dropout: leave --dropout out")
+    dropout = command.dropout_rate or command.dropout
+    if dropout and not net.generator.has_dropout:
+        raise UsageError(f"{net.source}: this generator has no dropout: leave --dropout and --dropout-rate out")
     rng = seeded(command.seed, "samples")
-    images = sample_images(net.generator, asked, rows * command.per_label, rng, command.dropout).numpy()
+    images = sample_images(net.generator, asked, rows * command.per_label, rng, dropout).numpy()
     dataset, side = net.config.dataset, round(images.shape[1] ** 0.5)
     figures.image_grid(
         images.reshape(rows, command.per_label, -1),
@@ -73,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         title=f"trained on {dataset.name}" if dataset.embedded else None,
     )
     figures.stamp([command.out], net.weights)
-    dropout = ", dropout on" if command.dropout else ""
+    rate = f" at a rate of {command.dropout_rate:g}" if command.dropout_rate else ""
     print(
         f"{command.out}: {len(images)} images by {net.source}, trained on {dataset.name}, "
-        f"update {net.weights.update:,}{dropout}"
+        f"update {net.weights.update:,}{f', dropout on{rate}' if dropout else ''}"
     )
     if command.npy:
         file = io.BytesIO()

@@ -23,9 +23,9 @@ def from_pixels(images: Tensor, output: str) -> Tensor:
 
 
 def sample_images(
-    generator: Generator, labels: Tensor | None, n: int, rng: torch.Generator, dropout: bool = False
+    generator: Generator, labels: Tensor | None, n: int, rng: torch.Generator, dropout: bool | float = False
 ) -> Tensor:
-    """Return ``n`` images (n, pixels) float32 in [0, 1] for labels (n,); ``dropout`` leaves G's on, by ``rng``."""
+    """Return ``n`` images (n, pixels) float32 in [0, 1] for labels (n,); ``dropout`` as for ``Generator.sample``."""
     return to_pixels(generator.sample(labels, n, rng, dropout=dropout), generator.spec.output)
 
 

@@ -61,6 +61,10 @@ def test_the_result_holds_what_dropout_left_on_does(mnist_run: Path, call: Call,
     ]
     assert on["diversity"]["per_class"] == pytest.approx(deviation, rel=1e-4)
     assert len(on["label_fidelity"]["per_class"]) == 10
+    done = call(sample.main, mnist_run, *arguments, "--dropout-rate", 0.5)  # That of training.
+    assert done.returncode == 0 and "at a rate of 0.5" in done.stdout and np.array_equal(np.load(npy), images)
+    assert call(sample.main, mnist_run, *arguments, "--dropout-rate", 0.05).returncode == 0
+    assert abs(np.load(npy) - plain).mean() < abs(images - plain).mean()
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,7 @@ def test_the_result_holds_what_dropout_left_on_does(mnist_run: Path, call: Call,
         (("--per-label", "1000000000"), "1 to 10,000"),
         (("--npy", "tests"), "that is a folder"),
         (("--out", "grid.jpg"), ".png"),
+        (("--dropout-rate", "1.0"), "between 0 and 1"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_written(
