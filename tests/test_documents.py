@@ -259,6 +259,11 @@ def rows_of_tags() -> Iterator[Row]:
         if "as it tags" in name or preset == "lite0":
             cells.append(f"{found[preset]['measures']['cgan']['precision_at_10']['value']:.3f}")
         yield "docs/one-to-many.md", name, 1, cells
+    digits = pd.read_csv(RESULTS / "search" / "many-digits" / "rates.csv").query("noise_scale == 1")
+    for rate, mean in digits.groupby("dropout_rate").mean().iterrows():
+        shares = [f"{mean[name]:.2f}" for name in ("diversity", "precision", "recall", "density", "coverage")]
+        cells = [f"{mean['log_likelihood']:.1f}", f"{100 * mean['labels_as_asked']:.1f}%", *shares]
+        yield "docs/one-to-many.md", f"rate {rate:g}" if rate else "dropout off", 1, cells
     rates = pd.read_csv(RESULTS / "search" / "many-tags" / "rates.csv").query("noise_scale == 1")
     for rate, both in rates.groupby("dropout_rate"):
         values = both.sort_values("settings")[["diversity", "coverage", "correctness", "precision_at_10"]].to_numpy()
@@ -351,6 +356,16 @@ def sentences() -> Iterator[tuple[str, str]]:
         "Precision at 10 is {} (`matching-aware`, dropout off) and {} (joint".format(*precision),
     )
     yield "docs/one-to-many.md", f"real tags' {trials['diversity'].iloc[-1]:.2f}"
+    first = pd.read_csv(RESULTS / "search" / "many-digits" / "rates.csv").query("seed == 1")
+    for condition, words in (
+        (
+            "noise_scale == 1.5",
+            "of {diversity:.2f}, {labels:.1f}% of the labels and {log_likelihood:.1f} nats;",
+        ),
+        ("dropout_rate == 0.1", "it has {diversity:.2f}, {labels:.1f}% and {log_likelihood:.1f}. By hand"),
+    ):
+        (row,) = first.query(condition).to_dict("records")
+        yield "docs/one-to-many.md", words.format(labels=100 * row["labels_as_asked"], **row)
     scaled = pd.read_csv(RESULTS / "search" / "many-tags" / "rates.csv").query("noise_scale == 4")["diversity"]
     yield "docs/one-to-many.md", "to a diversity of {:.2f} and {:.2f}.".format(*scaled)
 
@@ -368,6 +383,7 @@ CHECKED += (
     "path |",
     "without |",
     "settings | diversity",
+    "`conditional-best` |",
     "rate while",
     "on held-out photos",
 )
