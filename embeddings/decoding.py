@@ -47,12 +47,9 @@ def decode(
 ) -> Decoded:
     """Return the ``words`` commonest of the ``neighbours`` nearest words of each item's samples (section 4.2).
 
-    For each sample the nearest words by cosine are found, exactly; of the words of all of an item's samples those
-    stand first that occur most often, of equally common ones that of the larger summed cosine, then the more
-    frequent one. Words seen rarely crowd out the common ones near a sample: see ``restrict``.
-
-    ``vectors`` is (n, samples, d), or blocks (b, samples, d) of it one after the other, so that a whole split need
-    never be in memory. The search runs on ``device``; ``progress`` shows a bar on standard error.
+    Of the words of all of an item's samples those stand first that occur most often, of equally common ones that of
+    the larger summed cosine, then the more frequent one. ``vectors`` is (n, samples, d), or blocks (b, samples, d) of
+    it one after the other. The search runs on ``device``; ``progress`` shows a bar.
 
     Raises ``EmbeddingError`` for vectors of another shape or dimension, without samples, not finite or zero (NaN would
     decode to the vocabulary's first words, which look like good ones), and ``neighbours`` out of range.

@@ -83,7 +83,7 @@ def test_data_of_another_form_are_refused_and_arrays_held_as_networks_take_them(
         TrainingSet(torch.rand(3, 2), torch.arange(4))
     with refused("(3, 2, 2)", "reshape"):
         TrainingSet(torch.rand(3, 2, 2))
-    with refused("Generator is torch.float64", "data are torch.float32"):
+    with refused("generator is torch.float64", "data are torch.float32"):
         trainer = nets.trainer(specs())
         Trainer(trainer.G.double(), trainer.D, trainer.training_set, SGD)
     for y, held in ((np.arange(3, dtype=np.uint8), torch.int64), (np.zeros((3, 1)), torch.float32)):
