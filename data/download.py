@@ -130,9 +130,8 @@ def _complete(url: str, part: Path, verify: Callable[[Path], str | None], max_by
         part.unlink()
         if not continued:
             raise MirrorError(f"the file it sent {wrong}")
-        _download(
-            url, part, max_bytes, https_only
-        )  # The bytes that it continued may be of another version of the file.
+        # The bytes that it continued may be of another version of the file.
+        _download(url, part, max_bytes, https_only)
         continued = False
 
 

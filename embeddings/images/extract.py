@@ -249,7 +249,7 @@ def _pixels(path: Path, transform: Callable[[Image.Image], Tensor], scaled: int)
 
 
 def _precision(device: str) -> str:
-    """Return bfloat16 on GPUs that compute in it; on a processor, even one with instructions for it, it gains nothing."""
+    """Return bfloat16 on GPUs that compute in it; on a processor, even one that can, it gains nothing."""
     where = torch.device(device)
     if where.type == "cuda" and torch.cuda.is_available() and torch.cuda.get_device_capability(where)[0] >= 8:
         return "bfloat16"
