@@ -49,7 +49,7 @@ class Trainer:
 
         ``precision`` is the type of the matrix products; weights and losses stay float32. ``fast`` takes the update of
         ``cgan.fast`` instead of ``cgan.update``: the same, up to rounding and the dropout masks' random numbers.
-        On CUDA the fast update is captured as a graph. Raises ``CganError`` unless networks, data and settings fit.
+        Raises ``CganError`` unless networks, data and settings fit.
         """
         settings = settings or TrainingSettings()
         _check(generator, discriminator, training_set, settings)
@@ -71,7 +71,7 @@ class Trainer:
         if fast:
             from cgan.fast.update import is_supported  # Here, since the plain update needs nothing of ``cgan.fast``.
 
-            self.fast_update_supported = is_supported(generator, discriminator, settings)
+            self.fast_update_supported = is_supported((generator.spec, discriminator.spec), settings)
         self.use_graph = self.fast_update_supported and self.device.type == "cuda"
         self.fast_update: FastUpdate | None = None
         self._order: tuple[int, Tensor] | None = None
@@ -89,10 +89,7 @@ class Trainer:
         return self.t / self.updates_per_epoch
 
     def train(self, updates: int, *, progress: bool = False) -> None:
-        """Make ``updates`` updates, with a bar if ``progress``; estimates, a stopping point and files are ``fit``'s.
-
-        The bar shows the mean losses of D and G over the last updates. Raises ``Diverged`` if they are not finite.
-        """
+        """Make ``updates`` updates; ``progress`` shows the losses. Raises ``Diverged`` if these are not finite."""
         from tqdm import tqdm
 
         with tqdm(total=updates, unit="update", disable=not progress) as bar:
@@ -110,7 +107,7 @@ class Trainer:
                 from cgan.fast.update import FastUpdate
 
                 self.fast_update = FastUpdate(self)
-            self.fast_update(self.fast_update.draw(self.next_examples(), self.rng), *self.rates())
+            self.fast_update.update(self.fast_update.draw(self.next_examples(), self.rng), *self.rates())
         else:
             self._plain_update()
         self.count_update()

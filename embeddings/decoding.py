@@ -88,11 +88,7 @@ def decode(
 
 
 def commonest(ranks: np.ndarray, cosines: np.ndarray, vocabulary_size: int, words: int) -> Decoded:
-    """Count the neighbours of all samples of each item, and keep its ``words`` commonest.
-
-    ``ranks``: (n, samples, neighbours) integers from 0 to ``vocabulary_size`` - 1, no word twice in one sample;
-    ``cosines``: of the same shape.
-    """
+    """Return each item's ``words`` commonest neighbours; ``ranks`` and ``cosines`` are (n, samples, neighbours)."""
     items, samples = ranks.shape[:2]
     # Word w of item i has the key i V + w: one sort finds the different words of all items.
     keys = (np.arange(items)[:, None] * vocabulary_size + ranks.reshape(items, -1)).ravel()
@@ -113,20 +109,19 @@ def commonest(ranks: np.ndarray, cosines: np.ndarray, vocabulary_size: int, word
 
 
 def restrict(vocabulary: Vocabulary, min_count: int) -> Vocabulary:
-    """Return the words of ``vocabulary`` seen at least ``min_count`` times; frequency ranks stay the same.
+    """Return the words of ``vocabulary`` seen at least ``min_count`` times, itself if all were; ranks stay the same.
 
-    Vectors are shared, not copied; if every word stays, it is ``vocabulary`` itself.
     Raises ``EmbeddingError`` when the counts are not known or no word is left.
     """
-    if vocabulary.counts is None:
+    counts, commonest_word = vocabulary.counts, vocabulary.words[0]
+    if counts is None:
         raise EmbeddingError(
             f"a minimum count of {min_count:,} was asked for, but the vocabulary does not say how often its words "
             "were seen: use a vocabulary saved with its counts, or ask for no minimum"
         )
-    kept = int(np.count_nonzero(vocabulary.counts >= min_count))
-    if kept == 0:
+    if (kept := int(np.count_nonzero(counts >= min_count))) == 0:
         raise EmbeddingError(
-            f"no word was seen {min_count:,} times, the commonest ({vocabulary.words[0]!r}) "
-            f"{vocabulary.counts[0]:,} times: lower the minimum count"
+            f"no word was seen {min_count:,} times, the commonest ({commonest_word!r}) {counts[0]:,} times: lower the "
+            "minimum count"
         )
     return vocabulary if kept == len(vocabulary) else vocabulary.subset(range(kept))  # The most frequent stand first.

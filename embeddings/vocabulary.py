@@ -242,8 +242,10 @@ def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
     for rank, word in enumerate(words):
         if word is None:  # Where gensim ignored a repeated word.
             continue
-        if fault := _fault(word):
-            left_out[fault].append(word)
+        if not word or word != "".join(word.split()):
+            left_out["with white space" if word else "empty"].append(word)
+        elif any("\ud800" <= character <= "\udfff" for character in word):  # Bytes that could not be decoded.
+            left_out["not UTF-8"].append(word)
         else:
             kept.append(rank)
     if not kept:
@@ -262,14 +264,6 @@ def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
             "binary file holds a blank; write it again without such words, or as text"
         )
     return keyed
-
-
-def _fault(word: str) -> str | None:
-    """Return why no vocabulary can hold ``word``; None if one can."""
-    if not word or word != "".join(word.split()):
-        return "with white space" if word else "empty"
-    # What was not UTF-8 in a file was read with surrogates in its place.
-    return "not UTF-8" if any("\ud800" <= character <= "\udfff" for character in word) else None
 
 
 # ---- reading files
