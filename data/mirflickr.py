@@ -166,10 +166,10 @@ def flickr_ids(folder: Path) -> frozenset[str]:
         return frozenset()
     try:
         with sources.open(encoding="utf-8-sig", newline="") as file:
-            names = [row.get("flickr8k_file") or "" for row in csv.DictReader(file)]
+            names = filter(None, [row.get("flickr8k_file") for row in csv.DictReader(file)])
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{sources} is not a table of photos ({error}): restore it, or delete it") from None
-    return frozenset(name.partition("_")[0] for name in names if name)
+    return frozenset(name.partition("_")[0] for name in names)
 
 
 def label_words(label: str) -> tuple[str, ...]:
@@ -183,10 +183,9 @@ def label_words(label: str) -> tuple[str, ...]:
 def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
     """Return the photos of a ``folder`` that holds ``mirflickr/`` and ``mirflickr25k_annotations_v080/``.
 
-    ``mirflickr/imN.jpg`` are the images (any numbers, with gaps), ``mirflickr/meta/tags/tagsN.txt`` their tags, one
-    a line; a missing or empty tags file is an image without tags. Each ``*.txt`` of the annotations is a label and
-    names images by their numbers, one a line; without that folder there are no annotations, and the notice says so.
-    ``name``: else the folder's own, or that of the set that ``origin`` finds in it.
+    ``mirflickr/imN.jpg`` are the images (any numbers), ``mirflickr/meta/tags/tagsN.txt`` their tags, one a line. Each
+    ``*.txt`` of the annotations is a label and names images by their numbers, one a line; without that folder there are
+    none, and the notice says so. ``name``: else the set's that ``origin`` finds, or the folder's.
 
     Raises ``DataError`` when there is no image, when tags or an annotation belong to an image that is not there, when
     an annotation is not a number, and when no image has a tag.
@@ -199,8 +198,7 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
             f"folder above {IMAGES}/, in which {ANNOTATIONS}/ lies as well"
         )
     sizes = {number: path.stat().st_size for number, path in sorted(images.items())}
-    labels = _read_annotations(folder, sizes)
-    tags = _read_tags(folder, sizes, dropped)
+    labels, tags = _read_annotations(folder, sizes), _read_tags(folder, sizes, dropped)
     annotations = tuple(tuple(label for label in of if not label.endswith(RELEVANT_SUFFIX)) for of in labels)
     relevant = tuple(
         tuple(sorted(label.removesuffix(RELEVANT_SUFFIX) for label in of if label.endswith(RELEVANT_SUFFIX)))
@@ -317,9 +315,8 @@ def download_mirflickr(root: str | Path, archives: Sequence[Archive] = ARCHIVES)
     """Download MIRFLICKR-25000 to ``<root>/mirflickr25k`` and return that folder; what is there is not fetched again.
 
     From the base addresses in ``$CGAN_MIRFLICKR_MIRROR``, else from the collection's home; zips that lie in the folder
-    are used as they are, and stay. An interrupted download is continued; ``mirflickr/`` appears when it is whole.
-    Raises ``UnavailableError`` when no mirror has the files or the disk has no room for them, and ``DataError`` when
-    a zip is not the published one.
+    are used as they are, and stay. Raises ``UnavailableError`` when no mirror has the files or the disk has no room for
+    them, and ``DataError`` when a zip is not the published one.
     """
     from tqdm import tqdm
 

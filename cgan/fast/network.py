@@ -63,8 +63,8 @@ class FastNetwork:
         """Return what the plain network returns for (n, input_width) inputs and their conditions.
 
         ``condition_shifts``: the rows are so many equal blocks, and y holds the conditions of one block; block k takes
-        y rolled by condition_shifts[k] rows. The first condition layer then multiplies each condition once.
-        ``gradient_rows``: the rows of x that need a gradient; only they get one.
+        y rolled by condition_shifts[k] rows. The first condition layer then multiplies each condition once. Only the
+        rows ``gradient_rows`` of x get a gradient.
         """
         network, spec = self.network, self.network.spec
         take = masks or self._draw

@@ -59,10 +59,9 @@ Found = tuple[list[int], np.ndarray, dict[int, str]]
 
 @dataclass(frozen=True, eq=False)
 class Passes:
-    """Describe the forward passes that an extraction still has to make, for whoever makes them.
+    """The forward passes that an extraction still has to make; pass i is of ``batch_size`` images.
 
-    Pass i takes the images from ``i * batch_size`` on, ``batch_size`` of them. Who makes them the same way, on the
-    same kind of processor and in as many threads of torch, finds the same vectors to the bit.
+    On the same kind of processor and in as many threads of torch, they give the same vectors to the bit.
     """
 
     network: FrozenNetwork
@@ -221,7 +220,6 @@ def extract(
 
 
 def _compute(passes: Passes) -> Iterator[Found]:
-    """Make all passes in this process."""
     passes.network.module.to(passes.device)
     with ThreadPoolExecutor(os.cpu_count()) as openers:
         yield from passes.run(range(len(passes)), openers)

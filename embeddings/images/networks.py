@@ -117,6 +117,10 @@ class FrozenNetwork:
         return {**own, "settings": dict(self.settings), "preprocessing": preprocessing}
 
 
+#: A model without its classifier, its preprocessing, and the names of the classifier's layers.
+Built = tuple[nn.Module, Preprocessing, tuple[str, ...]]
+
+
 def load_network(
     name: str, weights: str | Path | None = None, grid: int | None = None, random_weights: bool = False
 ) -> FrozenNetwork:
@@ -163,16 +167,9 @@ def load_network(
         vector = module(torch.zeros(1, *preprocessing.input_size))
     if vector.ndim != 2:
         raise EmbeddingError(f"{full_name} gives no vector, but {vector.ndim - 1} dimensions: choose another network")
-    return FrozenNetwork(
-        name=full_name,
-        dim=vector.shape[1],
-        grid=grid,
-        module=module,
-        preprocessing=preprocessing,
-        weights="random" if random_weights else "downloaded" if weights is None else Path(weights).name,
-        checksum=_checksum(model),
-        settings=settings,
-    )
+    source = "random" if random_weights else "downloaded" if weights is None else Path(weights).name
+    dim, checksum = vector.shape[1], _checksum(model)
+    return FrozenNetwork(full_name, dim, grid, module, preprocessing, source, checksum, settings)
 
 
 class _Features(nn.Module):
@@ -211,10 +208,8 @@ def _resolve(name: str) -> tuple[str, str]:
     )
 
 
-def _from_torchvision(
-    name: str, download: bool, settings: Mapping[str, str]
-) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
-    """Return a torchvision model without its last layer, the preprocessing of its weights, and that layer's name."""
+def _from_torchvision(name: str, download: bool, settings: Mapping[str, str]) -> Built:
+    """Return a torchvision model whose last layer is cut off, with the preprocessing of its published weights."""
     from torchvision import models
 
     published = models.get_model_weights(name).DEFAULT
@@ -228,31 +223,22 @@ def _from_torchvision(
     return model, Preprocessing(shape, *colours, scale, size / wanted.resize_size[0], "center"), ("classifier.6",)
 
 
-def _from_timm(
-    name: str, download: bool, settings: Mapping[str, str]
-) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
-    """Return a timm model without its classifier, its own preprocessing, and the classifier's layers by name."""
+def _from_timm(name: str, download: bool, settings: Mapping[str, str]) -> Built:
+    """Return a timm model with its own preprocessing."""
     import timm
+    from huggingface_hub import constants
     from timm.data import resolve_model_data_config
 
-    if download:
-        _notice_no_network()
+    if download and not urllib.request.getproxies():
+        try:
+            socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
+        except OSError:
+            constants.HF_HUB_OFFLINE = True  # Its client would try for most of a minute.
     model: Any = timm.create_model(name, pretrained=download, num_classes=0, **settings)  # type: ignore[arg-type]
     wanted = resolve_model_data_config(model)
     preprocessing = Preprocessing(**{field.name: wanted[field.name] for field in fields(Preprocessing)})
     classifier = model.pretrained_cfg.get("classifier") or ()
     return model, preprocessing, (classifier,) if isinstance(classifier, str) else tuple(classifier)
-
-
-def _notice_no_network() -> None:
-    """Let the hub's client give up at once where there is no network: it would try for most of a minute."""
-    from huggingface_hub import constants
-
-    try:
-        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        if not urllib.request.getproxies():
-            constants.HF_HUB_OFFLINE = True
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
