@@ -19,10 +19,10 @@ from cgan.specs import DiscriminatorSpec, GeneratorSpec
 class TrainingSet:
     """Training examples held once, on the device: data x and conditions y.
 
-    x is (rows, d); y is labels (rows,), vectors (rows, k), or None. Tensors or arrays: held as float32 (tensors of
-    another float type as they are), labels as int64. ``x_index`` and ``y_index`` (examples,) name the rows of x and y
-    that make up each example, so that a row shared by many examples is stored once; without them example i is row i of
-    both. Raises ``CganError`` where x is no table, or where there is not a condition for each example.
+    x is (rows, d); y is labels (rows,), vectors (rows, k), or None; arrays are held as float32 and int64, tensors of
+    another float type as they are. ``x_index`` and ``y_index`` (examples,) name the rows of x and y that make up each
+    example; without them example i is row i of both. Raises ``CganError`` where x is no table, or where there is not a
+    condition for each example.
     """
 
     def __init__(
@@ -41,12 +41,11 @@ class TrainingSet:
     def groups(self) -> Groups:
         """The examples by condition."""
         if self.y is None:
-            key = torch.zeros(self.count, dtype=torch.int64, device=self.x.device)
-        elif self.y_index is not None:
-            key = self.y_index
-        else:  # A vector without an index is a condition of its own.
-            key = torch.arange(self.count, device=self.y.device) if self.y.is_floating_point() else self.y
-        return Groups(key)
+            return Groups(torch.zeros(self.count, dtype=torch.int64, device=self.x.device))
+        if self.y_index is not None:
+            return Groups(self.y_index)
+        # A vector without an index is a condition of its own.
+        return Groups(torch.arange(self.count, device=self.y.device) if self.y.is_floating_point() else self.y)
 
     def data(self, examples: Tensor, pack: int, rng: torch.Generator) -> Tensor:
         """Return x (n, pack * d) of the examples with the numbers ``examples`` (n,).
@@ -57,8 +56,7 @@ class TrainingSet:
         if pack > 1:
             choices = torch.randint(CHOICES, (len(examples), pack - 1), generator=rng, device=examples.device)
             rows = torch.cat([examples[:, None], self.groups.companions(examples, choices)], 1).flatten()
-        x = self.x.index_select(0, rows if self.x_index is None else self.x_index[rows])
-        return x.view(len(examples), -1)
+        return self.x.index_select(0, rows if self.x_index is None else self.x_index[rows]).view(len(examples), -1)
 
     def conditions(self, examples: Tensor) -> Tensor | None:
         """Return y of the examples with the numbers ``examples`` (n,), or None without conditions."""

@@ -22,11 +22,10 @@ Record = TypeVar("Record")
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
-    """Write ``tensors`` and the JSON-ready ``record`` to ``path`` and return the tensors' SHA-256.
+    """Write ``tensors`` and the JSON-ready ``record``, with their checksums, to ``path``; return the tensors' SHA-256.
 
-    The file appears whole or not at all: it is written beside ``path``, flushed to disk and renamed. Checksums of the
-    record and of the tensors go with it. Raises ``OSError`` naming ``path`` if it cannot be written; what was there
-    before then stays.
+    The file appears whole or not at all: it is written beside ``path``, flushed to disk and renamed. Raises ``OSError``
+    naming ``path`` if it cannot be written; what was there before then stays.
     """
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text, digest = json.dumps(record), tensors_sha256(held)
@@ -65,10 +64,10 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, f"not a readable safetensors file ({error})") from None
-    if "sha256" not in metadata or "record" not in metadata:
+    if not {"record", "record_sha256", "sha256"} <= metadata.keys():
         raise CganError(f"{path}: a safetensors file, but not a checkpoint of this project: give a run's own file")
     text = metadata["record"]
-    if metadata["sha256"] != tensors_sha256(tensors) or metadata.get("record_sha256") != _text_sha256(text):
+    if (metadata["sha256"], metadata["record_sha256"]) != (tensors_sha256(tensors), _text_sha256(text)):
         raise _unreadable(path, "the contents do not match their checksum")
     try:
         record = json.loads(text)  # Not msgspec, which knows no -Infinity: the best score before any estimate.
@@ -95,12 +94,12 @@ def load_into(target: torch.nn.Module | Mapping[str, Tensor], saved: Mapping[str
     """Copy ``saved`` into the state of a module, or into tensors by name; raises ``CganError`` unless they fit."""
     own = target.state_dict() if isinstance(target, torch.nn.Module) else target
     expected, found = ({name: tuple(value.shape) for name, value in tensors.items()} for tensors in (own, saved))
-    if expected != found:
-        name = next(name for name in [*expected, *found] if expected.get(name) != found.get(name))
-        raise CganError(
-            f"{path}: written by a network of another spec ({name}: {found.get(name, 'missing')} in the file, "
-            f"{expected.get(name, 'none')} expected): use the run's own config.json"
-        )
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            raise CganError(
+                f"{path}: written by a network of another spec ({name}: {found.get(name, 'missing')} in the file, "
+                f"{expected.get(name, 'none')} expected): use the run's own config.json"
+            )
     for name, value in saved.items():
         own[name].copy_(value)
 

@@ -6,8 +6,8 @@ Weights, losses and evaluation stay float32 whatever the precision of the produc
 from __future__ import annotations
 
 import hashlib
-import math
-import time
+from functools import partial
+from timeit import timeit
 from typing import Literal
 
 import torch
@@ -18,10 +18,9 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def prepare_cpu(threads: int | None = None) -> None:
-    """Set threads (None: PyTorch's choice) and denormal handling of this process, before the first computation.
+    """Set threads (None: PyTorch's choice) of this process before its first computation; flush denormals to zero.
 
-    Denormal numbers are flushed to zero: velocities of units that are always zero decay into them, and then an update
-    of a trained network takes 43 ms instead of 33.
+    Velocities of units that are always zero decay into denormals, with which an update takes 43 ms instead of 33.
     """
     if threads is not None:
         if threads < 1:
@@ -63,19 +62,14 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     return "float32"
 
 
-def product_seconds(dtypes: tuple[torch.dtype, ...], n: int = 512, repeats: int = 20) -> list[float]:
-    """Return the best wall time in seconds of an n x n x n matrix product of each type on the CPU.
+def product_seconds(dtypes: tuple[torch.dtype, ...]) -> list[float]:
+    """Return the best wall time in seconds of a matrix product of each type on the CPU, within 50 milliseconds.
 
-    The types take turns, so that other programs slow all of them alike; takes about 50 milliseconds.
+    The types take turns, so that other programs slow all of them alike.
     """
-    operands = [torch.ones(n, n, dtype=dtype) for dtype in dtypes]
-    best = [math.inf] * len(dtypes)
-    for _ in range(repeats):
-        for i, operand in enumerate(operands):
-            start = time.perf_counter()
-            torch.mm(operand, operand)
-            best[i] = min(best[i], time.perf_counter() - start)
-    return best
+    products = [partial(torch.mm, *torch.ones(2, 512, 512, dtype=dtype)) for dtype in dtypes]
+    rounds = [[timeit(product, number=1) for product in products] for _ in range(20)]
+    return [min(times) for times in zip(*rounds, strict=True)]
 
 
 def seeded(seed: int, purpose: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:

@@ -7,15 +7,12 @@ the caller passes in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from cgan.specs import Init, Layer
-
-#: (shape, p, generator, device) -> mask of zeros (probability p) and 1 / (1 - p).
-MaskFunction = Callable[[Sequence[int], float, torch.Generator | None, torch.device], Tensor]
 
 
 def initialise_(weight: Tensor, init: Init, rng: torch.Generator) -> Tensor:
@@ -59,19 +56,18 @@ def bernoulli_mask(shape: Sequence[int], p: float, generator: torch.Generator | 
 class Dropout(nn.Module):
     """Multiply by a mask of zeros (probability ``p``) and 1 / (1 - p) while training; do nothing in evaluation mode.
 
-    Like ``nn.Dropout``, but the mask comes from ``generator`` (None: PyTorch's global one) by ``mask_function``.
+    Like ``nn.Dropout``, but the mask comes from ``generator`` (None: PyTorch's global one).
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
         self.generator: torch.Generator | None = None
-        self.mask_function: MaskFunction = bernoulli_mask
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        return x * self.mask_function(x.shape, self.p, self.generator, x.device)
+        return x * bernoulli_mask(x.shape, self.p, self.generator, x.device)
 
 
 class HiddenLayer(nn.Module):
@@ -85,12 +81,8 @@ class HiddenLayer(nn.Module):
         self.norm: nn.Module = nn.BatchNorm1d(outputs) if layer.batch_norm else nn.Identity()
         if isinstance(self.norm, nn.BatchNorm1d) and init.kind == "normal":  # The tutorial's weights_init: N(1, 0.02).
             nn.init.normal_(self.norm.weight, 1.0, init.scale, generator=rng)
-        self.activation = {
-            "relu": nn.ReLU(),
-            "leaky_relu": nn.LeakyReLU(0.2),
-            "maxout": Maxout(layer.pieces),
-            "linear": nn.Identity(),
-        }[layer.activation]
+        activations = {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "linear": nn.Identity()}
+        self.activation = activations.get(layer.activation) or Maxout(layer.pieces)
         self.dropout = Dropout(layer.dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class CheckpointRecord:
     trainer: TrainerRecord
     progress: Progress
     identity: dict[str, Any]
-    format: int = 1
+    format: int
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,12 @@ class TrainingRun:
         *,
         identity: dict[str, Any],
         resume: bool = False,
-        on_estimate: Callable[[Trainer, Estimate, Progress], None] | None = None,
+        on_estimate: Callable[[Trainer, Estimate, Progress], object] = lambda trainer, measured, progress: None,
         checkpoint_seconds: float = 60.0,
     ) -> None:
         self.trainer, self.settings, self.estimate, self.folder = trainer, settings, estimate, folder
         self.identity, self.on_estimate, self.checkpoint_seconds = identity, on_estimate, checkpoint_seconds
-        self.progress = Progress()
-        self.path = folder / "checkpoint.safetensors"
+        self.progress, self.path = Progress(), folder / "checkpoint.safetensors"
         if resume and self.path.exists():
             tensors, record = load_checkpoint(self.path)
             same_identity(record.identity, identity, self.path)
@@ -123,14 +122,13 @@ class TrainingRun:
         """Whether the stopping point is reached."""
         return self.trainer.t >= self.settings.max_updates or self.progress.without_best >= self.settings.patience
 
-    def train(self, on_update: Callable[[Trainer], None] | None = None) -> None:
+    def train(self, on_update: Callable[[Trainer], object] = lambda trainer: None) -> None:
         """Train to the stopping point. Raises ``Diverged``, or ``Interrupted`` after saving on a signal."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with collected_signals() as received:
             while not self.finished:
                 self.trainer.step()
-                if on_update is not None:
-                    on_update(self.trainer)
+                on_update(self.trainer)
                 self.after_update()
                 if received:
                     self.checkpoint()
@@ -151,8 +149,7 @@ class TrainingRun:
         """Raise ``Diverged`` if the mean losses show that one network has stopped learning for good."""
         d_loss, g_loss = self.trainer.losses()
         # For a D that takes a fake for real with probability 1 - STUCK_LOSS: -log D, or log(1 - D) if minimax.
-        non_saturating = self.trainer.settings.generator_loss == "non_saturating"
-        fooled = STUCK_LOSS if non_saturating else math.log(STUCK_LOSS)
+        fooled = math.log(STUCK_LOSS) if self.trainer.settings.generator_loss == "minimax" else STUCK_LOSS
         winner = "D" if d_loss < STUCK_LOSS else "G" if g_loss < fooled else None
         self.progress.stuck_checks = self.progress.stuck_checks + 1 if winner else 0
         if self.progress.stuck_checks >= STUCK_CHECKS:
@@ -186,17 +183,13 @@ class TrainingRun:
         trainer.reset_losses()
         if measured.score > progress.best_score or self.settings.keep == "last":
             progress.best_score, progress.best_t, progress.without_best = measured.score, trainer.t, 0
-            self._save_best(measured.score)
+            weights = {f"G.{name}": value for name, value in trainer.sampler.state_dict().items()}
+            weights |= {f"D.{name}": value for name, value in trainer.D.state_dict().items()}
+            record = BestRecord(trainer.t, measured.score, self.identity)
+            checkpoint.save(self.folder / "best.safetensors", weights, vars(record))
         elif trainer.t > self.settings.min_updates:
             progress.without_best += 1
-        if self.on_estimate is not None:
-            self.on_estimate(trainer, measured, progress)
-
-    def _save_best(self, score: float) -> None:
-        weights = {f"G.{name}": value for name, value in self.trainer.sampler.state_dict().items()}
-        weights |= {f"D.{name}": value for name, value in self.trainer.D.state_dict().items()}
-        record = BestRecord(self.trainer.t, score, self.identity)
-        checkpoint.save(self.folder / "best.safetensors", weights, asdict(record))
+        self.on_estimate(trainer, measured, progress)
 
 
 def fit(
@@ -205,7 +198,7 @@ def fit(
     estimate: Callable[[Trainer], Estimate],
     folder: Path,
     *,
-    on_update: Callable[[Trainer], None] | None = None,
+    on_update: Callable[[Trainer], object] = lambda trainer: None,
     **options: Any,
 ) -> Progress:
     """Train to the stopping point in ``folder`` and return what the loop knows; ``options`` are ``TrainingRun``'s."""
@@ -257,12 +250,10 @@ def collected_signals() -> Iterator[list[int]]:
         # Not the handler from before: a shell starts background jobs with SIGINT ignored, and a second one must end.
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        try:
+    with suppress(ValueError):  # Not the main thread: signals stay with whoever has them.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT:  # nohup ignores SIGHUP.
                 before[number] = signal.signal(number, note)
-        except ValueError:  # Not the main thread: signals stay with whoever has them.
-            break
     try:
         yield received
     finally:

@@ -19,17 +19,6 @@ from cgan.layers import Dropout, HiddenLayer, linear
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer, NetworkSpec, NoiseKind, check_probability
 
 
-class OneHot(nn.Module):
-    """Labels (n,) to one-hot float vectors (n, classes)."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-
-    def forward(self, y: Tensor) -> Tensor:
-        return functional.one_hot(y, self.classes).float()
-
-
 class ConditionalMLP(nn.Module):
     """An MLP of an input and a condition y.
 
@@ -40,26 +29,34 @@ class ConditionalMLP(nn.Module):
     def __init__(self, spec: NetworkSpec, outputs: int, rng: torch.Generator) -> None:
         super().__init__()
         self.spec = spec
-        self.condition_encoder, condition_width = _condition_encoder(spec, rng)
+        if spec.condition == "embedding":
+            table = torch.empty(spec.condition_dim, spec.embedding_dim).normal_(generator=rng)
+            self.condition_encoder = nn.Embedding.from_pretrained(table, freeze=False)
         self.input_dropout = Dropout(spec.input_dropout)
         self.condition_dropout = Dropout(spec.condition_dropout)
-        self.input_branch = _stack(spec.input_width, spec.input_branch, spec.input_init, rng)
-        self.condition_branch = _stack(condition_width, spec.condition_branch, spec.condition_init, rng)
-        width = _width(spec.input_width, spec.input_branch) + _width(condition_width, spec.condition_branch)
-        self.joint = _stack(width, spec.joint, spec.joint_init, rng)
-        self.output = linear(_width(width, spec.joint), outputs, spec.output_init, rng)
+        self.input_branch, width = _stack(spec.input_width, spec.input_branch, spec.input_init, rng)
+        condition_width = spec.embedding_dim or spec.condition_dim
+        self.condition_branch, more = _stack(condition_width, spec.condition_branch, spec.condition_init, rng)
+        self.joint, width = _stack(width + more, spec.joint, spec.joint_init, rng)
+        self.output = linear(width, outputs, spec.output_init, rng)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Map (n, input_width) inputs and n conditions to (n, outputs), before any output non-linearity."""
         h = self.input_branch(self.input_dropout(x))
         if self.spec.condition != "none":
-            if y is None:
-                raise CganError(
-                    f"this network takes a {self.spec.condition} condition, but y is None: pass one per row"
-                )
-            c = self.condition_branch(self.condition_dropout(self.condition_encoder(y).to(h.dtype)))
+            c = self.condition_branch(self.condition_dropout(self.encode(y).to(h.dtype)))
             h = torch.cat([h, c], dim=-1)
         return self.output(self.joint(h))
+
+    def encode(self, y: Tensor | None) -> Tensor:
+        """Return n conditions as vectors of the weights' type: one-hot, a learned embedding, or as they are."""
+        spec = self.spec
+        if y is None:
+            raise CganError(f"this network takes a {spec.condition} condition, but y is None: pass one per row")
+        if spec.condition == "embedding":
+            return self.condition_encoder(y)
+        y = functional.one_hot(y, spec.condition_dim) if spec.condition == "one_hot" else y
+        return y.to(self.output.bias.dtype)
 
     def __repr__(self) -> str:
         """Return a line for each part: the width of its input, and its layers as a spec writes them."""
@@ -71,9 +68,9 @@ class ConditionalMLP(nn.Module):
         joint_width = next(inputs for name, (inputs, _) in spec.linear_maps() if name in ("joint", "output_dim"))
         parts["joint"] = [joint_width, *spec.joint]
         parts["output"] = [self.output.in_features, self.output.out_features, *self.extra_repr().split()]
+        weights = f"{sum(parameter.numel() for parameter in self.parameters()):,} weights"
         lines = [f"  {name}: {' -> '.join(map(str, sizes))}" for name, sizes in parts.items()]
-        weights = sum(parameter.numel() for parameter in self.parameters())
-        return "\n".join([f"{type(self).__name__}, {weights:,} weights", *lines])
+        return "\n".join([f"{type(self).__name__}, {weights}", *lines])
 
     def dropout_layers(self) -> list[Dropout]:
         """Return the dropout layers that drop anything."""
@@ -207,18 +204,10 @@ def output_logit(mean: Tensor, output: str) -> Tensor:
     return (logit / 2 if output == "tanh" else logit).to(mean.dtype)
 
 
-def _condition_encoder(spec: NetworkSpec, rng: torch.Generator) -> tuple[nn.Module, int]:
-    """Return the module that turns y into float vectors, and their width."""
-    if spec.condition == "embedding":
-        table = torch.empty(spec.condition_dim, spec.embedding_dim).normal_(generator=rng)
-        return nn.Embedding.from_pretrained(table, freeze=False), spec.embedding_dim
-    return OneHot(spec.condition_dim) if spec.condition == "one_hot" else nn.Identity(), spec.condition_dim
-
-
-def _stack(inputs: int, layers: tuple[Layer, ...], init: Init, rng: torch.Generator) -> nn.Sequential:
-    widths = [inputs, *(layer.units for layer in layers)]
-    return nn.Sequential(*(HiddenLayer(width, layer, init, rng) for width, layer in zip(widths, layers, strict=False)))
-
-
-def _width(inputs: int, layers: tuple[Layer, ...]) -> int:
-    return layers[-1].units if layers else inputs
+def _stack(width: int, layers: tuple[Layer, ...], init: Init, rng: torch.Generator) -> tuple[nn.Sequential, int]:
+    """Return the hidden layers, and the width of their output."""
+    stack = nn.Sequential()
+    for layer in layers:
+        stack.append(HiddenLayer(width, layer, init, rng))
+        width = layer.units
+    return stack, width

@@ -33,14 +33,15 @@ class Groups:
         ``choices`` (n, k) are random integers from 0 to ``CHOICES``. All companions of an example differ where its
         condition has more than k examples; where it has fewer, they are drawn again.
         """
-        size, offsets = self.size[examples], list[Tensor]()
+        size, offsets = self.size[examples], choices[:, :0]
         for k, choice in enumerate(choices.unbind(1)):
             # One of the places 1 to size - 1 after the example's own that no companion has yet, each as likely.
             offset = choice % (size - 1 - k).clamp(min=1) + 1
-            for taken in torch.stack(offsets, 1).sort(1).values.unbind(1) if offsets else ():
+            for taken in offsets.sort(1).values.unbind(1):
                 offset = offset + (offset >= taken)
-            offsets.append(torch.where(size > k + 1, offset, choice % size))
-        places = (self.place[examples][:, None] + torch.stack(offsets, 1)) % size[:, None]
+            offset = torch.where(size > k + 1, offset, choice % size)
+            offsets = torch.cat([offsets, offset[:, None]], 1)
+        places = (self.place[examples][:, None] + offsets) % size[:, None]
         return self.order[self.start[examples][:, None] + places]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -63,16 +63,16 @@ class Layer:
         """Return the layer that ``text`` spells, or is; raises ``CganError`` with the expected form."""
         if isinstance(text, Layer):
             return text
-        form = rf"(relu|leaky_relu|linear|maxout):(\d{{1,15}})(?:x(\d{{1,15}}))?((?:,batch_norm|,dropout={_NUMBER})*)"
+        units = r"(\d{1,15})(?:x(\d{1,15}))?"
+        form = rf"(relu|leaky_relu|linear|maxout):{units}(,batch_norm)?(?:,dropout=({_NUMBER}))?(,batch_norm)?"
         match = re.fullmatch(form, text.replace(" ", "")) if isinstance(text, str) else None
         if match is None:
             raise CganError(
                 f"layer {text!r:.200}: expected ACTIVATION:UNITS, such as relu:1200, maxout:240x5 or "
                 "leaky_relu:512,batch_norm,dropout=0.4"
             )
-        activation, units, pieces, options = match.groups()
-        dropout = options.rpartition("dropout=")[2].partition(",")[0] if "dropout" in options else 0
-        return cls(activation, int(units), int(pieces or 1), "batch_norm" in options, float(dropout))  # type: ignore[arg-type]
+        activation, count, pieces, norm, dropout, late_norm = match.groups()
+        return cls(activation, int(count), int(pieces or 1), bool(norm or late_norm), float(dropout or 0))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         text = f"{self.activation}:{self.units}"
@@ -86,16 +86,6 @@ class Layer:
 def parse_layers(*texts: str | Layer) -> tuple[Layer, ...]:
     """Return the layers that ``texts`` spell, such as ``relu:1200,dropout=0.5``, or are."""
     return tuple(Layer.parse(text) for text in texts)
-
-
-def _parse_field(name: str, value: Any) -> Any:
-    """Return the layers, or the initialisation, of the spec's field ``name``, which errors tell."""
-    try:
-        if name in INIT_FIELDS:
-            return Init.parse(value)
-        return parse_layers(*(value if isinstance(value, list | tuple) else (value,)))
-    except CganError as error:
-        raise CganError(f"{name}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -120,13 +110,13 @@ class Init:
         """Return the initialisation that ``text`` spells, or is; raises ``CganError`` with the expected form."""
         if isinstance(text, Init):
             return text
-        form = rf"(uniform|normal|fan_in|torch)(?::({_NUMBER}))?"
+        form = rf"(uniform|normal):({_NUMBER})|(fan_in|torch)(?::({_NUMBER}))?"
         match = re.fullmatch(form, text.strip()) if isinstance(text, str) else None
-        if match is None or (match[1] in ("uniform", "normal") and match[2] is None):
+        if match is None:
             raise CganError(
                 f"initialisation {text!r:.200}: expected uniform:0.05, normal:0.02, fan_in[:1] or torch[:1]"
             )
-        return cls(match[1], float(match[2] or 1))  # type: ignore[arg-type]
+        return cls(match[1] or match[3], float(match[2] or match[4] or 1))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         return self.kind if self.kind in ("fan_in", "torch") and self.scale == 1 else f"{self.kind}:{self.scale}"
@@ -147,6 +137,16 @@ INIT_FIELDS = ("input_init", "condition_init", "joint_init", "output_init")
 MOST_WEIGHTS = 2 * 10**9
 
 NoiseKind = Literal["uniform", "centred_uniform", "normal"]
+
+
+def _parse_field(name: str, value: Any) -> Any:
+    """Return the layers, or the initialisation, of the spec's field ``name``, which errors tell."""
+    try:
+        if name in INIT_FIELDS:
+            return Init.parse(value)
+        return parse_layers(*(value if isinstance(value, list | tuple) else (value,)))
+    except CganError as error:
+        raise CganError(f"{name}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,7 @@ class NetworkSpec:
             raise CganError(f"input_dim is {self.input_dim}: a network needs at least one input")
         if self.condition == "none":
             if self.condition_dim or self.condition_branch:
-                raise CganError(
-                    "condition is none, yet condition_dim or condition_branch is set: set condition as well"
-                )
+                raise CganError("condition is none, yet condition_dim or condition_branch is set: set condition too")
         elif self.condition_dim < 1:
             raise CganError(f"condition is {self.condition}, so condition_dim must be 1 or more")
         if (self.condition == "embedding") != (self.embedding_dim > 0):
@@ -202,8 +200,7 @@ class NetworkSpec:
         check_probability(self.input_dropout, "input_dropout")
         check_probability(self.condition_dropout, "condition_dropout")
         for name, sizes in self.linear_maps():
-            weights = math.prod(sizes)
-            if weights > MOST_WEIGHTS:
+            if (weights := math.prod(sizes)) > MOST_WEIGHTS:
                 raise CganError(
                     f"{name} multiplies by {sizes[0]} x {sizes[1]} weights, {weights * 4 // 10**9:,} GB in float32: "
                     "make its layers smaller"
@@ -234,24 +231,16 @@ class NetworkSpec:
         if not isinstance(record, dict) or record.keys() != known:
             found = sorted(record) if isinstance(record, dict) else record
             raise CganError(f"a {cls.__name__} is an object with the fields {sorted(known)}, not {found!r}"[:500])
-        values = dict(record)
-        for name in LAYER_FIELDS:
-            values[name] = [asdict(layer) for layer in _parse_field(name, record[name])]
-        for name in INIT_FIELDS:
-            values[name] = asdict(_parse_field(name, record[name]))
+        parsed = {name: _parse_field(name, record[name]) for name in (*LAYER_FIELDS, *INIT_FIELDS)}
         try:
-            return msgspec.convert(values, cls)
+            return msgspec.convert(record | msgspec.to_builtins(parsed), cls)
         except msgspec.ValidationError as error:
             raise CganError(f"a field of a {cls.__name__} is of the wrong type: {error}") from None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the spec as JSON-ready values, layers and initialisations as text."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        for name in LAYER_FIELDS:
-            values[name] = [str(layer) for layer in values[name]]
-        for name in INIT_FIELDS:
-            values[name] = str(values[name])
-        return values
+        layers = {name: [str(layer) for layer in getattr(self, name)] for name in LAYER_FIELDS}
+        return vars(self) | layers | {name: str(getattr(self, name)) for name in INIT_FIELDS}
 
     @property
     def layers(self) -> tuple[Layer, ...]:

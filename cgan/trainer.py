@@ -49,7 +49,7 @@ class Trainer:
 
         ``precision`` is the type of the matrix products; weights and losses stay float32. ``fast`` takes the update of
         ``cgan.fast`` instead of ``cgan.update``: the same, up to rounding and the dropout masks' random numbers.
-        On CUDA the fast update is captured as a graph. Raises ``CganError`` unless networks, data and settings fit.
+        Raises ``CganError`` unless networks, data and settings fit.
         """
         settings = settings or TrainingSettings()
         _check(generator, discriminator, training_set, settings)
@@ -71,7 +71,7 @@ class Trainer:
         if fast:
             from cgan.fast.update import is_supported  # Here, since the plain update needs nothing of ``cgan.fast``.
 
-            self.fast_update_supported = is_supported(generator, discriminator, settings)
+            self.fast_update_supported = is_supported((generator.spec, discriminator.spec), settings)
         self.use_graph = self.fast_update_supported and self.device.type == "cuda"
         self.fast_update: FastUpdate | None = None
         self._order: tuple[int, Tensor] | None = None
@@ -89,10 +89,7 @@ class Trainer:
         return self.t / self.updates_per_epoch
 
     def train(self, updates: int, *, progress: bool = False) -> None:
-        """Make ``updates`` updates, with a bar if ``progress``; estimates, a stopping point and files are ``fit``'s.
-
-        The bar shows the mean losses of D and G over the last updates. Raises ``Diverged`` if they are not finite.
-        """
+        """Make ``updates`` updates; ``progress`` shows the losses. Raises ``Diverged`` if these are not finite."""
         from tqdm import tqdm
 
         with tqdm(total=updates, unit="update", disable=not progress) as bar:
@@ -110,27 +107,25 @@ class Trainer:
                 from cgan.fast.update import FastUpdate
 
                 self.fast_update = FastUpdate(self)
-            self.fast_update(self.fast_update.draw(self.next_examples(), self.rng), *self.rates())
+            self.fast_update.update(self.fast_update.draw(self.next_examples(), self.rng), *self.rates())
         else:
             self._plain_update()
         self.count_update()
 
     def _plain_update(self) -> None:
-        for network, optimiser in ((self.G, self.optimisers["G"]), (self.D, self.optimisers["D"])):
+        nets: list[Any] = [self.G, self.D]
+        for network, optimiser in zip(nets, self.optimisers.values(), strict=True):
             network.train()
             optim.set_rates(optimiser, *self.rates())
-        G: Any = self.G
-        D: Any = self.D
         if self.fast:
             from cgan.fast.network import FastNetwork
 
-            G, D = (FastNetwork(n, product_dtype=self.product_dtype, generator=self.rng) for n in (G, D))
+            nets = [FastNetwork(net, product_dtype=self.product_dtype, generator=self.rng) for net in nets]
         elif self.precision == "bfloat16":
-            G, D = Bfloat16Products(G), Bfloat16Products(D)
+            nets = [Bfloat16Products(net) for net in nets]
         batch = draw_batch(self.training_set, self.next_examples(), self.settings, self.G.spec, self.D.spec, self.rng)
         update = alternating_update if self.settings.update == "alternating" else simultaneous_update
-        losses = update(G, D, self.optimisers["G"], self.optimisers["D"], batch, self.settings.generator_loss)
-        self.loss_sums += torch.stack(losses)
+        self.loss_sums += torch.stack(update(*nets, *self.optimisers.values(), batch, self.settings.generator_loss))
 
     def next_examples(self) -> Tensor:
         """Return the numbers of update t's examples: a slice of the epoch's permutation, fixed by (seed, epoch)."""
@@ -220,8 +215,7 @@ class Bfloat16Products:
 def averaged(generator: Generator, decay: float) -> AveragedModel:
     """Return a running average of G's weights, of weight ``decay`` for the past (Yazici et al. 2019).
 
-    Early on the past weighs less, (1 + t) / (10 + t) at update t, so that the start is soon forgotten. The two
-    networks circle around a solution; the average lies nearer to it. Training itself does not use it.
+    Early on the past weighs less, (1 + t) / (10 + t) at update t, so that the start is soon forgotten.
     """
 
     @torch.no_grad()
@@ -235,10 +229,10 @@ def averaged(generator: Generator, decay: float) -> AveragedModel:
 
 
 def _optimiser(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    lr, betas = settings.learning_rate, (settings.adam_beta1, settings.adam_beta2)
     if settings.optimiser == "sgd":
-        return optim.MomentumSGD(network.parameters(), lr=lr, momentum=settings.momentum_start)
-    adam = torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=True)
+        return optim.MomentumSGD(network.parameters())
+    betas = settings.adam_beta1, settings.adam_beta2
+    adam = torch.optim.Adam(network.parameters(), betas=betas, fused=True)
     for parameter in network.parameters():  # As Adam does at its first step; from here on checkpoints can hold it.
         moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
         adam.state[parameter] = {"step": torch.zeros((), device=parameter.device), **moments}
@@ -247,26 +241,21 @@ def _optimiser(network: nn.Module, settings: TrainingSettings) -> torch.optim.Op
 
 def _check(G: Generator, D: Discriminator, data: TrainingSet, settings: TrainingSettings) -> None:
     """Raise ``CganError`` unless networks, data and settings fit: whatever PyTorch would refuse at the first update."""
-    g, d, n, y = G.spec, D.spec, settings.batch_size, data.y
+    n, y, width = settings.batch_size, data.y, data.x.shape[1]
     if data.count < n:
         raise CganError(
             f"batch_size is {n}, but there are only {data.count} training examples: use smaller batches or more data"
         )
-    if n == 1 and any(layer.batch_norm for layer in (*g.layers, *d.layers)):
+    if n == 1 and any(layer.batch_norm for layer in (*G.spec.layers, *D.spec.layers)):
         raise CganError("batch_size is 1, but batch normalisation needs two rows or more: use larger batches")
-    for network in (G, D):
-        weight = network.output.weight
+    for network, name, field in ((G, "generator", "output_dim"), (D, "discriminator", "input_dim")):
+        spec, weight = network.spec, network.output.weight
         if (weight.dtype, weight.device) != (data.x.dtype, data.x.device):
             raise CganError(
-                f"the {type(network).__name__} is {weight.dtype} on {weight.device}, but the data are {data.x.dtype} "
-                f"on {data.x.device}: move one of them with .to(...)"
+                f"the {name} is {weight.dtype} on {weight.device}, but the data are {data.x.dtype} on "
+                f"{data.x.device}: move one of them with .to(...)"
             )
-    width = data.x.shape[1]
-    for name, spec, field, size in (
-        ("generator", g, "output_dim", g.output_dim),
-        ("discriminator", d, "input_dim", d.input_dim),
-    ):
-        if size != width:
+        if (size := getattr(spec, field)) != width:
             raise CganError(f"{name}.{field} is {size}, but each datum has {width} numbers: set it to {width}")
         if spec.condition == "none":
             continue
@@ -276,15 +265,14 @@ def _check(G: Generator, D: Discriminator, data: TrainingSet, settings: Training
             wanted, fits = f"vectors of {spec.condition_dim} numbers", y.shape[1:] == (spec.condition_dim,)
         else:
             wanted = f"integers from 0 to {spec.condition_dim - 1}"
-            integers = y.ndim == 1 and not y.is_floating_point()
-            fits = integers and 0 <= int(y.min()) <= int(y.max()) < spec.condition_dim
+            fits = y.ndim == 1 and not y.is_floating_point() and 0 <= y.min() <= y.max() < spec.condition_dim
         if not fits:
             raise CganError(
                 f"{name}.condition is {spec.condition} with condition_dim {spec.condition_dim}, so conditions must be "
                 f"{wanted}, but the data's, of shape {tuple(y.shape)}, are not: set condition and condition_dim to fit"
             )
     if settings.discriminator_loss == "matching_aware":
-        wrong = {"none": 0, "real": n - 1}.get(d.condition, d.condition_dim - 1)
+        wrong = {"none": 0, "real": n - 1}.get(D.spec.condition, D.spec.condition_dim - 1)
         if wrong < 1:
             raise CganError(
                 "discriminator_loss is matching_aware, which needs a wrong condition for each row: condition the "

@@ -21,10 +21,8 @@ from data import DataError
 if TYPE_CHECKING:
     import requests
 
-#: Seconds to wait for a connection; short, because without a network the caller uses other data.
-CONNECT_SECONDS = 3.0
-#: Seconds without a byte after which a connection counts as broken.
-READ_SECONDS = 20.0
+#: Seconds to wait for a connection (short, because without a network the caller uses other data), and for a byte.
+CONNECT_SECONDS, READ_SECONDS = 3.0, 20.0
 #: A mirror is given up after this many connections in a row without a new byte.
 FRUITLESS_CONNECTIONS = 3
 #: Seconds to wait after such a connection, times their number in a row.
@@ -68,10 +66,10 @@ def fetch(
     ``https_only``: refuse plain http, redirects included, except to this machine.
     ``advice``: what else the user can do than run again, for the end of the error's message.
 
-    The bytes go to ``<destination>.part``. After an interruption the next call, and the next mirror, continue that
-    file (HTTP Range); if ``verify`` then finds it wrong, it is downloaded from the beginning. Of several processes
-    one downloads and the others wait. An existing destination is returned as it is.
-    Raises ``UnavailableError`` when no mirror gave the file, the disk has no room or the folder cannot be written.
+    After an interruption the next call, and the next mirror, continue ``<destination>.part`` (HTTP Range); if
+    ``verify`` then finds it wrong, it is downloaded from the beginning. Of several processes one downloads and the
+    others wait. An existing destination is returned as it is. Raises ``UnavailableError`` when no mirror gave the file,
+    the disk has no room or the folder cannot be written.
     """
     if destination.exists():
         return destination
@@ -90,8 +88,7 @@ def fetch(
                 except MirrorError as error:
                     failures[url] = str(error)
             if whole:
-                os.replace(part, destination)
-                return destination
+                return part.replace(destination)
     except OSError as error:  # Of the disk: errors of the network are caught below.
         why = f"{error.filename or destination}: {error.strerror or error}"
         raise UnavailableError(
@@ -129,14 +126,13 @@ def exclusive(destination: Path) -> Iterator[None]:
 def _complete(url: str, part: Path, verify: Callable[[Path], str | None], max_bytes: int, https_only: bool) -> None:
     """Make ``part`` the right file; raise ``MirrorError``, and keep no wrong one, if ``url`` does not have it."""
     continued = _download(url, part, max_bytes, https_only)
-    wrong = verify(part)
-    if wrong and continued:  # The bytes of the earlier download may be of another version of the file.
+    while wrong := verify(part):
         part.unlink()
+        if not continued:
+            raise MirrorError(f"the file it sent {wrong}")
+        # The bytes that it continued may be of another version of the file.
         _download(url, part, max_bytes, https_only)
-        wrong = verify(part)
-    if wrong:
-        part.unlink()
-        raise MirrorError(f"the file it sent {wrong}")
+        continued = False
 
 
 def _download(url: str, part: Path, max_bytes: int, https_only: bool) -> bool:

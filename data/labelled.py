@@ -24,22 +24,19 @@ class LabelledImages:
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """A dataset of labelled images, split for training, model choice and the final evaluation.
-
-    ``name``: "mnist" or "digits (embedded)"; it stands in every result.
-    ``embedded``: True for a stand-in that no row of the paper's table may be filled from.
-    ``checksum``: SHA-256 (hexadecimal) that changes when the data do.
-    ``shape``: rows and columns of one image; ``images`` are (n, rows * columns).
-    ``classes``: labels lie in 0 .. classes - 1.
-    ``notice``: a sentence to show the user about this data set (why a stand-in serves), or None.
-    """
+    """A dataset of labelled images, split for training, model choice and the final evaluation."""
 
     name: str
+    """mnist, or digits (embedded); it stands in every result."""
     embedded: bool
+    """Whether it is a stand-in, from which no row of the paper's table may be filled."""
     checksum: str
+    """SHA-256 that changes when the data do."""
     train: LabelledImages
     valid: LabelledImages
     test: LabelledImages
     shape: tuple[int, int] = (28, 28)
+    """Rows and columns of one image."""
     classes: int = 10
     notice: str | None = None
+    """A sentence to show the user about this data set (why a stand-in serves)."""

@@ -59,9 +59,9 @@ NOTICES = {
     "from them stands beside the paper's",
 }
 
-#: The published files; the images last, because their folder is what makes a set count as found. Public projects quote
-#: the MD5 of the images' zip from its page; it was not compared with a download here. Of the annotations none is known:
-#: they are downloaded over https only, their size is bounded, and the checksums within the zip are compared.
+#: The published files; the images last, because their folder is what makes a set count as found. The MD5 of the images
+#: is the one that public projects quote. Of the annotations none is known: they are downloaded over https only, their
+#: size is bounded, and the checksums within the zip are compared.
 ARCHIVES = (
     Archive("mirflickr25k_annotations_v080.zip", ANNOTATIONS, 207_220, None),
     Archive("mirflickr25k.zip", IMAGES, 3_069_184_257, "a23d0a8564ee84cda5622a6c2f947785"),
@@ -76,10 +76,9 @@ class TaggedPhotos:
     ``tags``: user tags, in lower case without white space, in their order, none twice for one image; may be ().
     ``annotations``: the potential labels of each image, in alphabetical order, as the files are named
     (``plant_life``; see ``label_words``). ``relevant``: likewise the labels that are salient in it (``_r1``).
-    ``checksum``: SHA-256 in hexadecimal over names and sizes of the images, tags and annotations. Pixels do not
-    count, so that it is known in a second: who swaps an image for another of the same size goes unnoticed.
-    ``embedded``: the rendered scenes. ``notice``: what must be said beside every number from these photos, or None.
-    ``dropped``: how often something was left out or corrected, by name, where that occurred.
+    ``checksum``: SHA-256 over numbers and sizes of the images (not pixels, so that it is known in a second), tags and
+    annotations. ``embedded``: the rendered scenes. ``notice``: what must be said beside every number from these photos,
+    or None. ``dropped``: how often something was left out or corrected, by name, where that occurred.
     """
 
     name: str
@@ -98,11 +97,10 @@ class TaggedPhotos:
 def load_photos(dataset: str | Path = "auto", root: str | Path | None = None) -> TaggedPhotos:
     """Return the photos to train on, by name; ``root`` as for ``data_root``.
 
-    "mirflickr": MIRFLICKR-25000 under the root (in ``mirflickr25k``, in ``mirflickr``, or there itself), else
-    downloaded to ``<root>/mirflickr25k``. "flickr-mini": that folder under the root. "scenes": the embedded
-    rendered scenes, written on first use to ``<root>/scenes``, or to ``data/raw/scenes`` if the root may not be
-    written. "auto": the first of these three that is there without a download. Anything else is the path of a folder
-    in MIRFLICKR's layout.
+    "mirflickr": MIRFLICKR-25000 under the root, else downloaded to ``<root>/mirflickr25k``. "flickr-mini": that folder
+    under the root. "scenes": the rendered scenes, written on first use to ``<root>/scenes``, or to ``data/raw/scenes``
+    if the root may not be written. "auto": the first of these three that is there without a download. Anything else is
+    the path of a folder in MIRFLICKR's layout.
     Raises ``DataError`` when a set is missing, or is there but damaged, which is no reason to use another one.
     """
     if dataset not in ("auto", "mirflickr", CAPTIONED, "scenes"):
@@ -122,23 +120,18 @@ def load_photos(dataset: str | Path = "auto", root: str | Path | None = None) ->
             f"there is no {CAPTIONED} under {describe_root(base)}: put its folder there, name another data root, "
             "or choose another set of photos"
         )
-    photos = _load_scenes(base)
+    from data.scenes import write_scenes
+
+    folder = base / "scenes"
+    # A root without a single write bit is left alone even by the superuser, who could write there.
+    writable = not base.exists() or (os.access(base, os.W_OK | os.X_OK) and base.stat().st_mode & 0o222)
+    if not (folder / SCENES_MANIFEST).is_file() and not writable:
+        folder = default_root() / "scenes"
+    photos = load_mirflickr(write_scenes(folder, progress=True), EMBEDDED)
     if dataset == "scenes":
         return photos
     missing = f"neither MIRFLICKR-25000 nor {CAPTIONED} lies under {describe_root(base)}"
     return dataclasses.replace(photos, notice=f"{missing}, and {photos.notice}")
-
-
-def _load_scenes(root: Path) -> TaggedPhotos:
-    """Return the embedded scenes, rendered if they are not there yet."""
-    from data.scenes import write_scenes
-
-    folder = root / "scenes"
-    # A root without a single write bit is left alone even by the superuser, who could write there.
-    writable = not root.exists() or (os.access(root, os.W_OK | os.X_OK) and root.stat().st_mode & 0o222)
-    if not (folder / SCENES_MANIFEST).is_file() and not writable:
-        folder = default_root() / "scenes"
-    return load_mirflickr(write_scenes(folder, progress=True), EMBEDDED)
 
 
 def find_mirflickr(root: Path) -> Path | None:
@@ -157,10 +150,7 @@ def find_captioned(root: Path) -> Path | None:
 
 
 def origin(folder: Path) -> str | None:
-    """Return which set other than MIRFLICKR a folder holds, recognised by its files; None if unknown.
-
-    A renamed folder of scenes or captions is recognised too, so that its tags never count as Flickr's.
-    """
+    """Return which set other than MIRFLICKR a folder holds under whatever name, by its files; None if unknown."""
     if (folder / SCENES_MANIFEST).is_file():
         return EMBEDDED
     sources = folder / SOURCES
@@ -176,10 +166,10 @@ def flickr_ids(folder: Path) -> frozenset[str]:
         return frozenset()
     try:
         with sources.open(encoding="utf-8-sig", newline="") as file:
-            names = [row.get("flickr8k_file") or "" for row in csv.DictReader(file)]
+            names = filter(None, [row.get("flickr8k_file") for row in csv.DictReader(file)])
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{sources} is not a table of photos ({error}): restore it, or delete it") from None
-    return frozenset(name.partition("_")[0] for name in names if name)
+    return frozenset(name.partition("_")[0] for name in names)
 
 
 def label_words(label: str) -> tuple[str, ...]:
@@ -193,16 +183,14 @@ def label_words(label: str) -> tuple[str, ...]:
 def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
     """Return the photos of a ``folder`` that holds ``mirflickr/`` and ``mirflickr25k_annotations_v080/``.
 
-    ``mirflickr/imN.jpg`` are the images (any numbers, with gaps), ``mirflickr/meta/tags/tagsN.txt`` their tags, one
-    a line; a missing or empty tags file is an image without tags. Each ``*.txt`` of the annotations is a label and
-    names images by their numbers, one a line; without that folder there are no annotations, and the notice says so.
-    ``name``: else the folder's own, or that of the set that ``origin`` finds in it.
+    ``mirflickr/imN.jpg`` are the images (any numbers), ``mirflickr/meta/tags/tagsN.txt`` their tags, one a line. Each
+    ``*.txt`` of the annotations is a label and names images by their numbers, one a line; without that folder there are
+    none, and the notice says so. ``name``: else the set's that ``origin`` finds, or the folder's.
 
     Raises ``DataError`` when there is no image, when tags or an annotation belong to an image that is not there, when
     an annotation is not a number, and when no image has a tag.
     """
-    folder = Path(folder).expanduser()
-    dropped: Counter[str] = Counter()
+    folder, dropped = Path(folder).expanduser(), Counter[str]()
     images = _numbered_files(folder / IMAGES, "im", ".jpg")
     if not images:
         raise DataError(
@@ -210,8 +198,7 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
             f"folder above {IMAGES}/, in which {ANNOTATIONS}/ lies as well"
         )
     sizes = {number: path.stat().st_size for number, path in sorted(images.items())}
-    labels = _read_annotations(folder, sizes)
-    tags = _read_tags(folder, sizes, dropped)
+    labels, tags = _read_annotations(folder, sizes), _read_tags(folder, sizes, dropped)
     annotations = tuple(tuple(label for label in of if not label.endswith(RELEVANT_SUFFIX)) for of in labels)
     relevant = tuple(
         tuple(sorted(label.removesuffix(RELEVANT_SUFFIX) for label in of if label.endswith(RELEVANT_SUFFIX)))
@@ -247,12 +234,12 @@ def load_mirflickr(folder: str | Path, name: str | None = None) -> TaggedPhotos:
 
 def _numbered_files(folder: Path, start: str, end: str) -> dict[int, Path]:
     """Return the files named START, a number without leading zeros, END, by number."""
-    name = re.compile(rf"{start}(0|[1-9][0-9]{{0,8}}){re.escape(end)}")
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
-        found = [(name.fullmatch(entry.name), folder / entry.name) for entry in entries if not entry.is_dir()]
-    return {int(match[1]): path for match, path in found if match}
+        names = [entry.name for entry in entries if not entry.is_dir()]
+    found = (re.fullmatch(rf"{start}(0|[1-9][0-9]{{0,8}}){re.escape(end)}", name) for name in names)
+    return {int(match[1]): folder / match[0] for match in found if match}
 
 
 def _read_tags(folder: Path, sizes: Mapping[int, int], dropped: Counter[str]) -> tuple[tuple[str, ...], ...]:
@@ -307,15 +294,15 @@ def _read_annotations(folder: Path, sizes: Mapping[int, int]) -> tuple[tuple[str
             continue
         found = labels.setdefault("_".join(path.stem.lower().split()), set())
         for line, text in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
-            content = text.strip()
-            if content and (not re.fullmatch(rb"[0-9]{1,18}", content) or int(content) not in sizes):
+            if not (content := text.strip()):
+                continue
+            if not re.fullmatch(rb"[0-9]{1,18}", content) or int(content) not in sizes:
                 shown = ascii(content[:40].decode("utf-8", "replace"))
                 raise DataError(
                     f"{path}, line {line}: {shown} is not the number of one of the {len(sizes):,} images: correct or "
                     "delete the line, or restore the image"
                 )
-            if content:
-                found.add(int(content))
+            found.add(int(content))
     if not labels:
         raise DataError(
             f"{annotations} holds no annotation (sky.txt and the like): put the files there, or delete the folder to "
@@ -328,9 +315,8 @@ def download_mirflickr(root: str | Path, archives: Sequence[Archive] = ARCHIVES)
     """Download MIRFLICKR-25000 to ``<root>/mirflickr25k`` and return that folder; what is there is not fetched again.
 
     From the base addresses in ``$CGAN_MIRFLICKR_MIRROR``, else from the collection's home; zips that lie in the folder
-    are used as they are, and stay. An interrupted download is continued; ``mirflickr/`` appears when it is whole.
-    Raises ``UnavailableError`` when no mirror has the files or the disk has no room for them, and ``DataError`` when
-    a zip is not the published one.
+    are used as they are, and stay. Raises ``UnavailableError`` when no mirror has the files or the disk has no room for
+    them, and ``DataError`` when a zip is not the published one.
     """
     from tqdm import tqdm
 
@@ -341,12 +327,9 @@ def download_mirflickr(root: str | Path, archives: Sequence[Archive] = ARCHIVES)
         to_fetch = sum(archive.size for archive in missing if not (folder / archive.name).exists())
         # Photos hardly shrink in a zip, but every small file beside them takes a whole block.
         to_unpack = sum(archive.size + archive.size // 4 for archive in missing)
-        say(
-            f"MIRFLICKR-25000: {tqdm.format_sizeof(to_fetch, 'B')} to download and about "
-            f"{tqdm.format_sizeof(to_unpack, 'B')} to unpack, into {folder}"
-        )
-        begun = sum(part.stat().st_size for part in folder.glob("*.part"))
-        ensure_room(folder, to_fetch + to_unpack - begun)
+        packed, unpacked = (tqdm.format_sizeof(size, "B") for size in (to_fetch, to_unpack))
+        say(f"MIRFLICKR-25000: {packed} to download and about {unpacked} to unpack, into {folder}")
+        ensure_room(folder, to_fetch + to_unpack - sum(part.stat().st_size for part in folder.glob("*.part")))
     mirrors = os.environ.get(MIRROR_VARIABLE, "").split() or MIRRORS
     for archive in missing:
         path = folder / archive.name

@@ -60,9 +60,8 @@ def load_digit_images(
 ) -> ImageDataset:
     """Return the digits to train on, by name; ``root`` as for ``data_root``, ``download`` as for ``load_mnist``.
 
-    "mnist": MNIST or a ``DataError``. "digits": the embedded digits. "auto": MNIST found or downloaded, else
-    the embedded digits with a ``notice`` that says why; damaged files of MNIST are an error here too, never a
-    reason to use something else.
+    "mnist": MNIST or a ``DataError``. "digits": the embedded digits. "auto": MNIST, or the embedded digits with a
+    ``notice`` that says why; damaged files of MNIST are an error here too, never a reason to use something else.
     """
     if dataset == "digits":
         return load_digits_28()
@@ -73,11 +72,11 @@ def load_digit_images(
     except UnavailableError as error:
         if dataset == "mnist":
             raise
-        why = f"{error.reason}{other_forms(data_root(root))}"
+        base = data_root(root)
         notice = (
-            f"MNIST is not complete under {describe_root(data_root(root))} and cannot be fetched ({why}): "
-            "scikit-learn's 1,797 embedded digits, enlarged to 28 x 28, stand in for it, and no figure from "
-            "them compares with the paper's"
+            f"MNIST is not complete under {describe_root(base)} and cannot be fetched ({error.reason}"
+            f"{other_forms(base)}): scikit-learn's 1,797 embedded digits, enlarged to 28 x 28, stand in for it, and no "
+            "figure from them compares with the paper's"
         )
         return dataclasses.replace(load_digits_28(), notice=notice)
 
@@ -85,11 +84,9 @@ def load_digit_images(
 def load_mnist(root: str | Path, download: bool = True) -> ImageDataset:
     """Return MNIST under ``root``: 50,000 images train, the last 10,000 training images validate, 10,000 test.
 
-    Reads ``<root>/MNIST/raw/*-ubyte``, or what is in one of the other places of ``candidates``, plain or gzipped.
     Missing files are downloaded to ``<root>/MNIST/raw`` if ``download``, from the base addresses in
-    ``$CGAN_MNIST_MIRROR``, else torchvision's.
-    Raises ``UnavailableError`` (a ``DataError``) when a file is missing and cannot be fetched, and
-    ``DataError`` when one is not, byte for byte, the published one; it is left as it is.
+    ``$CGAN_MNIST_MIRROR``, else torchvision's. Raises ``UnavailableError`` (a ``DataError``) when a file is missing and
+    cannot be fetched, and ``DataError`` when one is not, byte for byte, the published one; it is left as it is.
     """
     root = Path(root)
     # Files on the disk are checked first: a damaged one is reported before a download begins.
@@ -126,15 +123,13 @@ def scale(images: np.ndarray) -> np.ndarray:
 
 
 def candidates(root: Path, file: IdxFile) -> Iterator[Path]:
-    """Yield the places below ``root`` where ``file`` may lie, as it is or compressed, if there is a file.
+    """Yield the files below ``root`` that may be ``file``, plain or compressed: in its place, or where others put it.
 
-    After ``MNIST/raw/NAME`` the names that other programs use: the folders in lower case, files flat in the root or in
-    MNIST, a root that is one of these folders, a dot for a dash (``train-images.idx3-ubyte``), a folder of the file's
-    name around it.
+    They write folders in lower case, a dot for a dash (``train-images.idx3-ubyte``), put the files into the root, into
+    MNIST, or each into a folder of its name, and name one of these folders as the root.
     """
-    dotted = file.name.replace("-idx", ".idx")
     for folder in (RAW, "mnist/raw", "MNIST", "mnist", "raw", ""):
-        for name in (file.name, dotted):
+        for name in (file.name, file.name.replace("-idx", ".idx")):
             for place in (name, f"{name}/{name}", f"{name}.gz", f"{name}.gz/{name}.gz"):
                 if (path := root / folder / place).is_file():
                     yield path
@@ -182,11 +177,7 @@ def read_bytes(path: Path, file: IdxFile) -> tuple[bytes, str | None]:
 
 
 def download_file(root: Path, file: IdxFile) -> bytes:
-    """Download the compressed ``file`` and return its uncompressed bytes.
-
-    The MD5 of the uncompressed bytes decides: a mirror that compressed them again serves the same data.
-    Raises ``UnavailableError`` when no mirror has it.
-    """
+    """Download the compressed ``file`` and return its uncompressed bytes, whose MD5 decides, however compressed."""
     from torchvision.datasets import MNIST
 
     mirrors = os.environ.get(MIRROR_VARIABLE, "").split() or MNIST.mirrors

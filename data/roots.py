@@ -17,11 +17,10 @@ def data_root(argument: str | Path | None = None) -> Path:
     Raises ``DataError`` when a root that was named is no folder: a mistyped one would otherwise be filled by downloads,
     or be taken for a folder without data. Only the default one may be missing; the first download creates it.
     """
-    named = argument or os.environ.get(VARIABLE)
-    # What this function returned may be given to it again.
-    if not named or Path(named) == default_root():
-        return default_root()
+    named = argument or os.environ.get(VARIABLE) or default_root()
     root, source = Path(named).expanduser(), "the data root" if argument else f"the data root of ${VARIABLE}"
+    if root == default_root():  # What this function returned may be given to it again.
+        return root
     if not root.is_dir():
         wrong = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"{source}, {root}, {wrong}: correct its name, or create it (mkdir -p) to fill it")
@@ -30,8 +29,8 @@ def data_root(argument: str | Path | None = None) -> Path:
 
 def describe_root(root: Path) -> str:
     """Return ``root`` for a message, with a reminder of ``CGAN_DATA`` where nobody named a root."""
-    reminder = f" (the default, because the environment's {VARIABLE} is not set)"
-    return f"{root}{reminder if root == default_root() and not os.environ.get(VARIABLE) else ''}"
+    unset = root == default_root() and not os.environ.get(VARIABLE)
+    return f"{root} (the default, because the environment's {VARIABLE} is not set)" if unset else str(root)
 
 
 def default_root() -> Path:

@@ -10,13 +10,12 @@ import glob
 import gzip
 import io
 import re
-import string
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from data import DataError
@@ -97,7 +96,7 @@ def parse_row(row: str) -> Record:
     if count < 23:
         raise RowError("too few columns")
     columns = row.split("\t", 11)
-    if count == 25 and _is_number(columns[1]) and _is_hash(columns[2]):
+    if count == 25 and _is_number(columns[1]) and re.fullmatch("[0-9a-fA-F]{16,}", columns[2]):
         photo_id, title, description, tags = columns[1], columns[8], columns[9], columns[10]
     elif count > 23:
         raise RowError("too many columns")
@@ -128,23 +127,11 @@ def read_batches(path: str | Path, tally: Tally | None = None, block: int = BLOC
 
     tally = Tally() if tally is None else tally
     pending = b""
-    too_long = False
     for data in _unpacked(Path(path), tally, block):
-        head, newline, rest = data.rpartition(b"\n")
-        if not newline:
-            pending += data
-        else:
-            rows = (pending + head).split(b"\n")
-            if too_long:
-                del rows[0]
-                too_long = False
+        *rows, pending = (pending + data).split(b"\n")
+        if rows:
             yield _parse_rows(rows, tally)
-            pending = rest
-        if len(pending) > LONGEST_ROW and not too_long:
-            tally.skipped["longer than 1 MiB"] += 1
-            too_long = True
-        if too_long:
-            pending = b""
+        pending = pending[: LONGEST_ROW + 1]  # Enough to tell that the row is too long.
     if pending and tally.damage:
         tally.skipped["cut off by the file's damage"] += 1
     elif pending:
@@ -160,12 +147,9 @@ def _parse_rows(rows: list[bytes], tally: Tally) -> list[Record]:
                 raise RowError("longer than 1 MiB")
             records.append(parse_row(row.decode("utf-8")))
         except UnicodeDecodeError:
-            kind = "NUL character" if b"\0" in row else "broken encoding"
+            tally.skipped["NUL character" if b"\0" in row else "broken encoding"] += 1
         except RowError as error:
-            kind = str(error)
-        else:
-            continue
-        tally.skipped[kind] += 1
+            tally.skipped[str(error)] += 1
     tally.rows += len(records)
     return records
 
@@ -179,10 +163,6 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _is_hash(text: str) -> bool:
-    return len(text) >= 16 and all(character in string.hexdigits for character in text)
-
-
 def _natural(path: Path) -> list[tuple[int, str]]:
     """Return a sort key that compares runs of digits as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
@@ -192,22 +172,18 @@ def _unpacked(path: Path, tally: Tally, block: int) -> Iterator[bytes]:
     """Yield the unpacked bytes in pieces of at most ``block``; damage ends them and is noted."""
     with io.BufferedReader(io.FileIO(path), max(block, 1 << 16)) as file:
         magic = file.peek(3)[:3]
-        packed: bz2.BZ2File | gzip.GzipFile | io.BufferedReader[io.FileIO] = file
+        packed: Any = file
         if magic == b"BZh":
             packed = bz2.BZ2File(file)
         elif magic[:2] == b"\x1f\x8b":
             packed = gzip.GzipFile(fileobj=file)
-        while True:
-            try:
-                # read1 hands over what one step gave: read would lose it when the next step meets the damage.
-                data = packed.read1(block)
-            except (EOFError, OSError, zlib.error) as error:
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise
-                what = "ends early" if isinstance(error, EOFError) else "is broken"
-                tally.damage = f"the packed data {what}, after {tally.rows:,} usable rows ({error})"
-                return
-            if not data:
-                return
-            tally.size = file.tell()
-            yield data
+        try:
+            # read1 hands over what one step gave: read would lose it when the next step meets the damage.
+            while data := packed.read1(block):
+                tally.size = file.tell()
+                yield data
+        except (EOFError, OSError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            what = "ends early" if isinstance(error, EOFError) else "is broken"
+            tally.damage = f"the packed data {what}, after {tally.rows:,} usable rows ({error})"

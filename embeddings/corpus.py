@@ -65,13 +65,10 @@ def token_line(title: str, description: str, tags: Sequence[str]) -> str:
     """Return one photo's tokens, separated by single spaces: title, description, then tags. "" if nothing is left.
 
     A word of a title or description is a run of letters, their combining marks and digits, in any script, with at
-    least one letter, in lower case (Unicode NFC); text of scripts that write no spaces stays in such runs. HTML tags,
-    entities, URLs and bare numbers go. A tag is one token: see ``tag_word``.
-    gensim's ``tokenize`` is not used because it drops combining marks (which cuts Hindi or Thai words to pieces)
-    and cuts words at digits; its ``strip_tags`` because it joins the words beside a tag.
+    least one letter, in lower case (Unicode NFC). HTML tags, entities, URLs and bare numbers go. A tag is one token.
+    (gensim's ``tokenize`` cuts Hindi and Thai words to pieces, and words at digits.)
     """
-    text = _word_line(f"{title}\n{description}")
-    tagged = _tag_line(tags)
+    text, tagged = _word_line(f"{title}\n{description}"), _tag_line(tags)
     return f"{text} {tagged}" if text and tagged else text or tagged
 
 
@@ -111,11 +108,10 @@ def _tag_line(tags: Sequence[str]) -> str:
     if not tags:
         return ""
     joined = ",".join(tags)
-    plain = joined.isascii() and not _TAG_MARKS.search(joined)
     # A tag that holds a comma itself must not fall in two.
-    if not plain or joined.count(",") != len(tags) - 1:
-        return " ".join([word for word in map(tag_word, tags) if word])
-    return _plain_line(joined.encode("ascii").translate(_LOWER, _NO_TAG).replace(b",", b" "))
+    if joined.isascii() and not _TAG_MARKS.search(joined) and joined.count(",") == len(tags) - 1:
+        return _plain_line(joined.encode("ascii").translate(_LOWER, _NO_TAG).replace(b",", b" "))
+    return " ".join([word for word in map(tag_word, tags) if word])
 
 
 def _plain_line(line: bytes) -> str:

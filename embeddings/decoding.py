@@ -47,12 +47,9 @@ def decode(
 ) -> Decoded:
     """Return the ``words`` commonest of the ``neighbours`` nearest words of each item's samples (section 4.2).
 
-    For each sample the nearest words by cosine are found, exactly; of the words of all of an item's samples those
-    stand first that occur most often, of equally common ones that of the larger summed cosine, then the more
-    frequent one. Words seen rarely crowd out the common ones near a sample: see ``restrict``.
-
-    ``vectors`` is (n, samples, d), or blocks (b, samples, d) of it one after the other, so that a whole split need
-    never be in memory. The search runs on ``device``; ``progress`` shows a bar on standard error.
+    Of the words of all of an item's samples those stand first that occur most often, of equally common ones that of
+    the larger summed cosine, then the more frequent one. ``vectors`` is (n, samples, d), or blocks (b, samples, d) of
+    it one after the other. The search runs on ``device``; ``progress`` shows a bar.
 
     Raises ``EmbeddingError`` for vectors of another shape or dimension, without samples, not finite or zero (NaN would
     decode to the vocabulary's first words, which look like good ones), and ``neighbours`` out of range.
@@ -91,11 +88,7 @@ def decode(
 
 
 def commonest(ranks: np.ndarray, cosines: np.ndarray, vocabulary_size: int, words: int) -> Decoded:
-    """Count the neighbours of all samples of each item, and keep its ``words`` commonest.
-
-    ``ranks``: (n, samples, neighbours) integers from 0 to ``vocabulary_size`` - 1, no word twice in one sample;
-    ``cosines``: of the same shape.
-    """
+    """Return each item's ``words`` commonest neighbours; ``ranks`` and ``cosines`` are (n, samples, neighbours)."""
     items, samples = ranks.shape[:2]
     # Word w of item i has the key i V + w: one sort finds the different words of all items.
     keys = (np.arange(items)[:, None] * vocabulary_size + ranks.reshape(items, -1)).ravel()
@@ -116,20 +109,19 @@ def commonest(ranks: np.ndarray, cosines: np.ndarray, vocabulary_size: int, word
 
 
 def restrict(vocabulary: Vocabulary, min_count: int) -> Vocabulary:
-    """Return the words of ``vocabulary`` seen at least ``min_count`` times; frequency ranks stay the same.
+    """Return the words of ``vocabulary`` seen at least ``min_count`` times, itself if all were; ranks stay the same.
 
-    Vectors are shared, not copied; if every word stays, it is ``vocabulary`` itself.
     Raises ``EmbeddingError`` when the counts are not known or no word is left.
     """
-    if vocabulary.counts is None:
+    counts, commonest_word = vocabulary.counts, vocabulary.words[0]
+    if counts is None:
         raise EmbeddingError(
             f"a minimum count of {min_count:,} was asked for, but the vocabulary does not say how often its words "
             "were seen: use a vocabulary saved with its counts, or ask for no minimum"
         )
-    kept = int(np.count_nonzero(vocabulary.counts >= min_count))
-    if kept == 0:
+    if (kept := int(np.count_nonzero(counts >= min_count))) == 0:
         raise EmbeddingError(
-            f"no word was seen {min_count:,} times, the commonest ({vocabulary.words[0]!r}) "
-            f"{vocabulary.counts[0]:,} times: lower the minimum count"
+            f"no word was seen {min_count:,} times, the commonest ({commonest_word!r}) {counts[0]:,} times: lower the "
+            "minimum count"
         )
     return vocabulary if kept == len(vocabulary) else vocabulary.subset(range(kept))  # The most frequent stand first.

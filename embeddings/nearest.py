@@ -32,10 +32,9 @@ GATHERED = 2048
 
 @dataclass(frozen=True)
 class Index:
-    """Rows made ready for ``search``. Holds them in float32, and once more as codes for the candidate products.
+    """Rows made ready for ``search``: in float32, and once more as codes for the candidate products.
 
-    The codes are of the rows minus their mean, which moves all of a query's products by the same amount, hence
-    changes no order, but makes the codes finer where all rows point much the same way.
+    The codes are of the rows minus their mean: that changes no order of a query's products, but makes the codes finer.
     """
 
     #: (groups * GROUP, d) float32, the last row repeated to fill the last group.
@@ -54,8 +53,8 @@ class Index:
 def prepare(units: np.ndarray, device: str = "cpu", arithmetic: Arithmetic | None = None) -> Index:
     """Return an ``Index`` of ``units``, (n, d) float32, finite, each of length one.
 
-    ``arithmetic`` None takes 8-bit integers on a processor with instructions for them, where their products come
-    at about four times the rate of float32, else float32. The results are the same.
+    ``arithmetic`` None takes 8-bit integers on a processor with instructions for them, else float32; the results are
+    the same.
     """
     import torch
 
@@ -84,11 +83,10 @@ def prepare(units: np.ndarray, device: str = "cpu", arithmetic: Arithmetic | Non
 
 
 def search(index: Index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ``k`` rows nearest to each query by cosine, the nearest first.
+    """Return the ``k`` rows nearest to each query by cosine: numbers (m, k) int64 and cosines (m, k) float32.
 
-    ``queries`` is (m, d) float32, each of length one; 1 <= k <= number of rows.
-    Returns (m, k) int64 row numbers and (m, k) float32 cosines: sums in float64, rounded. Equal ones stand in the
-    order of the rows. Beside the index and the results at most 256 MiB are held, whatever m is.
+    ``queries`` is (m, d) float32, each of length one; 1 <= k <= number of rows. Cosines are sums in float64, rounded;
+    equal ones stand in the order of the rows. Beside index and results at most 256 MiB are held, whatever m is.
 
     Why no neighbour is lost. Let s be a query's exact products, a the cheap ones, and E a bound of |a - s| (see
     ``_group_maxima``). Rows stand in groups, each known by its largest a. The k-th best s of any k groups, t, is no
@@ -98,23 +96,15 @@ def search(index: Index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.nd
     """
     import torch
 
-    found = np.empty((len(queries), k), dtype=np.int64)
-    cosines = np.empty((len(queries), k), dtype=np.float32)
-    sections = math.ceil(len(index.rows) / GROUP**2)
-    grouped = sections >= 2 * k
-    held = MAXIMA * GROUP if grouped else DENSE
-    size = max(1, min(QUERIES, held // len(index.rows)))
+    found, cosines = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
+    grouped = math.ceil(len(index.rows) / GROUP**2) >= 2 * k
+    size = max(1, min(QUERIES, (MAXIMA * GROUP if grouped else DENSE) // len(index.rows)))
     with torch.inference_mode():
         for start in range(0, len(queries), size):
             block = slice(start, start + size)
-            chosen = torch.from_numpy(np.ascontiguousarray(queries[block], dtype=np.float32))
-            chosen = chosen.to(index.rows.device)
-            if grouped:
-                maxima, step, bound = _group_maxima(index, chosen)
-                result = _refine(index, chosen, maxima, step, bound, k)
-            else:
-                result = _dense(index, chosen, k)
-            found[block], cosines[block] = result
+            chosen = torch.from_numpy(np.ascontiguousarray(queries[block], dtype=np.float32)).to(index.rows.device)
+            nearest = _refine(index, chosen, *_group_maxima(index, chosen), k) if grouped else _dense(index, chosen, k)
+            found[block], cosines[block] = nearest
     return found, cosines
 
 
@@ -140,8 +130,8 @@ def int8_is_fast() -> bool:
 def product_error(d: int, device: torch.device) -> float:
     """Return a bound of the error of a float32 product of two rows of length ``d``, per product of their lengths.
 
-    n additions and multiplications err by at most about n units of 2^-24; twice that is allowed for. Where torch
-    may round the factors first (TF32 on a GPU, bfloat16 if its matmul precision was lowered), to 8 bits.
+    n operations err by at most about n units of 2^-24; twice that is allowed for, and 8 bits where torch may round the
+    factors first (TF32 on a GPU, bfloat16 if its matmul precision was lowered).
     """
     import torch
 
@@ -206,12 +196,9 @@ def _refine(
     pair, member = (cubes[query, :, section] >= needed[query, None]).nonzero(as_tuple=True)
     query, group = query[pair], member * sections.shape[1] + section[pair]
     if len(queries) > 1 and len(queries) * int(query.bincount(minlength=len(queries)).max()) > HELD:
-        cut = len(queries) // 2
-        halves = [
-            _refine(index, queries[part], maxima[part], step[part], bound[part], k)
-            for part in (slice(None, cut), slice(cut, None))
-        ]
-        return np.concatenate([found for found, _ in halves]), np.concatenate([cosine for _, cosine in halves])
+        halves = zip(*(part.tensor_split(2) for part in (queries, maxima, step, bound)), strict=True)
+        found, cosine = zip(*(_refine(index, *half, k) for half in halves), strict=True)
+        return np.concatenate(found), np.concatenate(cosine)
     rows, cosines = _exact(index, queries, query, group)
     least = cosines.topk(k).values[:, -1]
     query, column = (cosines >= (least - 2 * error)[:, None]).nonzero(as_tuple=True)

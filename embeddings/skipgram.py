@@ -61,10 +61,8 @@ class SkipGram:
                 raise EmbeddingError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if not 0 <= self.sample < 1:
             raise EmbeddingError(f"sample is {self.sample}: it must be from 0 to below 1")
-        if not 0 < self.min_alpha <= self.alpha <= 1:
-            raise EmbeddingError(
-                f"min_alpha {self.min_alpha}, alpha {self.alpha}: 0 < min_alpha <= alpha <= 1 must hold"
-            )
+        if not 0 < (low := self.min_alpha) <= self.alpha <= 1:
+            raise EmbeddingError(f"min_alpha {low}, alpha {self.alpha}: 0 < min_alpha <= alpha <= 1 must hold")
         if not 0 <= self.seed < 2**32:
             raise EmbeddingError(f"seed is {self.seed}: it must be from 0 to below 2^32")
         if self.workers < 0:
@@ -87,10 +85,9 @@ def train(
 ) -> Vocabulary:
     """Return the vocabulary of the ``files`` in ``folder`` with a vector for each word, most frequent first.
 
-    gensim reads one file at a time (``corpus_file``), each by all workers; the learning rate falls linearly over
-    all files and epochs. ``counting`` and ``training`` are called with the tokens just counted, or trained on.
-    Needs about 1,200 bytes a word for 200-d vectors beside the counting (see ``count_words``).
-    Raises ``EmbeddingError`` when the minimum count leaves no word.
+    gensim reads one file at a time, each by all workers; the learning rate falls linearly over all files and epochs.
+    ``counting`` and ``training`` are called with the tokens just counted, or trained on. Raises ``EmbeddingError`` when
+    the minimum count leaves no word.
     """
     counts = count_words([folder / file.name for file in files], settings.min_count, counting)
     if not counts:
@@ -125,13 +122,8 @@ def train(
             model.workers = max(1, min(workers, math.ceil(file.tokens / TOKENS_PER_WORKER)))
             done += file.tokens
             start, rate = rate, settings.alpha + (settings.min_alpha - settings.alpha) * (done / total)
-            model.train(
-                corpus_file=str(folder / file.name),
-                total_words=file.tokens,
-                epochs=1,
-                start_alpha=start,
-                end_alpha=rate,
-            )
+            path = str(folder / file.name)
+            model.train(corpus_file=path, total_words=file.tokens, epochs=1, start_alpha=start, end_alpha=rate)
             training(file.tokens)
     return Vocabulary.from_arrays(list(counts), model.wv.vectors, list(counts.values()))
 

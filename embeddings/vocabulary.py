@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
+from pooch import file_hash
 
 from embeddings import EmbeddingError
 from embeddings.skipgram import quiet_gensim
@@ -74,7 +75,7 @@ class Vocabulary:
         words = list(words)
         if vectors.ndim != 2 or len(vectors) != len(words):
             raise EmbeddingError(f"{len(words):,} words have vectors of shape {vectors.shape}: give one row per word")
-        vocabulary = cls(_keyed(words, vectors, None))
+        vocabulary = cls(_keyed(words, vectors))
         if len(vocabulary) != len(words) or len(set(words)) < len(words):
             raise EmbeddingError(f"each word must be there once, without blanks; {vocabulary.describe_left_out()}")
         vocabulary._set_counts(counts)
@@ -108,10 +109,10 @@ class Vocabulary:
 
     def describe_left_out(self) -> str:
         """Return how many words were left out for each reason, the first three by name; "" without any."""
-        parts = []
-        for reason, words in self.left_out.items():
-            named = ", ".join(ascii(word) for word in words[:3]) + (", ..." if len(words) > 3 else "")
-            parts.append(f"{len(words):,} {reason} ({named})")
+        parts = [
+            f"{len(words):,} {reason} ({', '.join(map(ascii, words[:3]))}{', ...' if len(words) > 3 else ''})"
+            for reason, words in self.left_out.items()
+        ]
         return f"left out: {'; '.join(parts)}" if parts else ""
 
     def index(self, word: str) -> int:
@@ -136,9 +137,8 @@ class Vocabulary:
         """Return the ``k`` words nearest by cosine to each row of ``queries`` (m, d), exactly, the nearest first.
 
         Frequency ranks (m, k) int64 and cosines (m, k) float32; of equally near words the more frequent comes first.
-        The first call prepares the vectors and keeps the result (1,000 to 1,600 bytes a word at 200-d); beside it at
-        most 256 MiB are held, whatever m is. Raises ``EmbeddingError`` when k is not from 1 to V, the dimension does
-        not fit, a query is zero or not finite, or the device is missing.
+        The first call keeps the vectors made ready (1,000 to 1,600 bytes a word at 200-d). Raises ``EmbeddingError``
+        when k is not from 1 to V, the dimension does not fit, a query is zero or not finite, or there is no GPU.
         """
         import torch
 
@@ -163,8 +163,7 @@ class Vocabulary:
     def save(self, path: str | Path, info: dict[str, Any] | None = None) -> None:
         """Write ``path`` (.bin) in word2vec's binary format by gensim, and a JSON of the same name beside it.
 
-        The JSON holds counts, ``info`` and the other file's checksum, so that files of two different times are never
-        taken for a pair. Each appears whole or not at all.
+        The JSON holds counts, ``info`` and the other file's checksum. Each appears whole or not at all.
         """
         path, (words, dimension) = Path(path), self.vectors.shape
         if path.suffix != ".bin":
@@ -175,7 +174,7 @@ class Vocabulary:
         try:
             with quiet_gensim(logging.ERROR):  # It would warn that words stand in their order already.
                 self.keyed_vectors.save_word2vec_format(str(temporary), binary=True, sort_attr="none")
-            record["sha256"] = _sha256(temporary)
+            record["sha256"] = file_hash(str(temporary))
             described.write_bytes(msgspec.json.encode(record) + b"\n")
             for made, place in ((temporary, path), (described, path.with_suffix(".json"))):
                 with open(made, "rb") as file:
@@ -195,9 +194,7 @@ class Vocabulary:
         """
         path, left_out = Path(path), LeftOut(list)
         keyed_vectors = _read(path, left_out)
-        described = path.with_suffix(".json")
-        is_described = path.suffix == ".bin" and described.is_file()
-        counts, info = _read_description(described, path) if is_described else (None, {})
+        counts, info = _read_description(path)
         try:
             vocabulary = cls(keyed_vectors, info, left_out)
             vocabulary._set_counts(counts)
@@ -227,14 +224,12 @@ def unusable_row(vectors: np.ndarray) -> tuple[int, str] | None:
     return None
 
 
-def _keyed(words: list[str], vectors: np.ndarray, counts: np.ndarray | None) -> KeyedVectors:
+def _keyed(words: list[str], vectors: np.ndarray) -> KeyedVectors:
     from gensim.models import KeyedVectors
 
     keyed = KeyedVectors(vectors.shape[1])
     keyed.index_to_key, keyed.vectors = words, vectors
     keyed.key_to_index = {word: rank for rank, word in enumerate(words)}
-    if counts is not None:
-        keyed.expandos["count"] = counts
     return keyed
 
 
@@ -247,8 +242,10 @@ def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
     for rank, word in enumerate(words):
         if word is None:  # Where gensim ignored a repeated word.
             continue
-        if fault := _fault(word):
-            left_out[fault].append(word)
+        if not word or word != "".join(word.split()):
+            left_out["with white space" if word else "empty"].append(word)
+        elif any("\ud800" <= character <= "\udfff" for character in word):  # Bytes that could not be decoded.
+            left_out["not UTF-8"].append(word)
         else:
             kept.append(rank)
     if not kept:
@@ -256,12 +253,9 @@ def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
     if counts is not None:
         kept.sort(key=lambda rank: -counts[rank])
     if made_up or kept != list(range(len(keyed.vectors))) or keyed.vectors.dtype != np.float32:
-        vectors = np.asarray(keyed.vectors[kept], dtype=np.float32)
-        keyed = _keyed(
-            [words[rank] for rank in kept],
-            vectors,
-            None if counts is None else np.asarray(counts, dtype=np.int64)[kept],
-        )
+        keyed = _keyed([words[rank] for rank in kept], np.asarray(keyed.vectors[kept], dtype=np.float32))
+        if counts is not None:
+            keyed.expandos["count"] = np.asarray(counts, dtype=np.int64)[kept]
     if (bad := unusable_row(keyed.vectors)) is not None:
         raise EmbeddingError(f"the vector of the word {keyed.index_to_key[bad[0]]!r} {bad[1]}: leave the word out")
     if (largest := float(np.abs(keyed.vectors).max())) > LARGEST:
@@ -270,14 +264,6 @@ def _checked(keyed: KeyedVectors, left_out: LeftOut) -> KeyedVectors:
             "binary file holds a blank; write it again without such words, or as text"
         )
     return keyed
-
-
-def _fault(word: str) -> str | None:
-    """Return why no vocabulary can hold ``word``; None if one can."""
-    if not word or word != "".join(word.split()):
-        return "with white space" if word else "empty"
-    # What was not UTF-8 in a file was read with surrogates in its place.
-    return "not UTF-8" if any("\ud800" <= character <= "\udfff" for character in word) else None
 
 
 # ---- reading files
@@ -302,10 +288,11 @@ def _read(path: Path, left_out: LeftOut) -> KeyedVectors:
                 f"{path} promises {count:,} vectors of {dimension:,} numbers, but has {size:,} bytes; {_AGAIN}"
             )
         if text:
-            return _load(_cleaned(plain, folder, path, count, dimension, left_out), path, False, left_out)
-        keyed = _load(plain, path, True, left_out)
-        words = [word for word in keyed.index_to_key if word is not None]  # None where gensim ignored a repeated one.
-        _check_size(plain, path, [*words, *left_out.get("repeated", ())], dimension)
+            plain = _cleaned(plain, folder, path, count, dimension, left_out)
+        keyed = _load(plain, path, not text, left_out)
+        if not text:
+            words = [word for word in keyed.index_to_key if word is not None]  # None: gensim ignored a repeated one.
+            _check_size(plain, path, [*words, *left_out.get("repeated", ())], dimension)
         return keyed
 
 
@@ -316,13 +303,11 @@ def _unpacked(path: Path, folder: Path) -> Path:
     opener: Any = bz2.open if head == b"BZh" else gzip.open if head[:2] == b"\x1f\x8b" else open
     if opener is open and head != _BOM:
         return path
-    plain = folder / "vectors"
+    plain, room = folder / "vectors", shutil.disk_usage(folder).free
     try:
         with opener(path, "rb") as packed, open(plain, "wb") as unpacked:
             data = packed.read(_BLOCK).removeprefix(_BOM)
-            # A generous bound, so that a small packed file cannot fill the disk.
-            room = shutil.disk_usage(folder).free
-            if header := _header(data.partition(b"\n")[0]):
+            if header := _header(data.partition(b"\n")[0]):  # So that a small packed file cannot fill the disk.
                 room = min(room, header[0] * (header[1] * 32 + 4096) + 4096)
             while data:
                 if unpacked.tell() + len(data) > room:
@@ -400,11 +385,9 @@ def _load(file: Path, path: Path, binary: bool, left_out: LeftOut) -> KeyedVecto
     """Let gensim read ``file``; words that it ignores because they come again are noted."""
     from gensim.models import KeyedVectors
 
-    repeated: list[str] = []
-
     def note(record: logging.LogRecord) -> bool:
         if "duplicate word '" in record.msg and isinstance(record.args, tuple):
-            repeated.append(str(record.args[0]))
+            left_out["repeated"].append(str(record.args[0]))
         return False  # Nothing is shown.
 
     logger = logging.getLogger("gensim.models.keyedvectors")
@@ -421,13 +404,14 @@ def _load(file: Path, path: Path, binary: bool, left_out: LeftOut) -> KeyedVecto
         logger.removeFilter(note)
         logger.setLevel(level)
     keyed.expandos.pop("count", None)  # gensim makes counts up where a file has none.
-    if repeated:
-        left_out["repeated"] += repeated
     return keyed
 
 
-def _read_description(described: Path, path: Path) -> tuple[list[int] | None, dict[str, Any]]:
+def _read_description(path: Path) -> tuple[list[int] | None, dict[str, Any]]:
     """Return counts and further fields of the JSON beside a saved file; nothing of a JSON of another kind."""
+    described = path.with_suffix(".json")
+    if path.suffix != ".bin" or not described.is_file():
+        return None, {}
     try:
         record = msgspec.json.decode(described.read_bytes(), type=dict[str, Any])
         if record.get("format") != FORMAT:
@@ -437,12 +421,6 @@ def _read_description(described: Path, path: Path) -> tuple[list[int] | None, di
         raise EmbeddingError(
             f"{described}: not readable as the account of {path.name} ({error}): delete it, or restore both"
         ) from None
-    if _sha256(path) != record.get("sha256"):
+    if file_hash(str(path)) != record.get("sha256"):
         raise EmbeddingError(f"{described} is not of {path.name} (its checksum differs): delete it, or restore both")
     return counts, record
-
-
-def _sha256(path: Path) -> str:
-    import pooch
-
-    return pooch.file_hash(str(path), alg="sha256")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
+from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -37,3 +39,18 @@ def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cgan.loop"])
     return context
+
+
+@pytest.fixture
+def memory_grown() -> Callable[[], int]:
+    """Return a function that gives by how many bytes this process has grown at its peak, from now on."""
+    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not clear.exists():
+        pytest.skip("needs Linux's account of a process's memory")
+
+    def kibibytes(name: str) -> int:
+        return int(re.findall(rf"{name}:\s+(\d+)", status.read_text())[0])
+
+    clear.write_text("5")  # The peak is counted anew.
+    before = kibibytes("VmRSS")
+    return lambda: (kibibytes("VmHWM") - before) * 1024

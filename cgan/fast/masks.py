@@ -26,9 +26,9 @@ def word_count(shape: Sequence[int], p: float) -> int:
     return -(-math.prod(shape) * mask_format(p)[0] // 64) if p else 0
 
 
-def fill_bits_(words: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Fill int64 ``words`` in place with random bits and return them."""
-    return words.random_(-(1 << 63), None, generator=generator)
+def random_words(count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Return ``count`` 64-bit words (int64) of random bits."""
+    return torch.empty(count, dtype=torch.int64, device=device).random_(-(1 << 63), None, generator=generator)
 
 
 def cut_mask(words: Tensor, shape: Sequence[int], p: float) -> Tensor:
@@ -46,8 +46,7 @@ def cut_mask(words: Tensor, shape: Sequence[int], p: float) -> Tensor:
 
 def bit_mask(shape: Sequence[int], p: float, generator: torch.Generator | None, device: torch.device) -> Tensor:
     """Return a mask as ``cgan.layers.bernoulli_mask`` does, cut from bits of ``generator``."""
-    words = torch.empty(word_count(shape, p), dtype=torch.int64, device=device)
-    return cut_mask(fill_bits_(words, generator), shape, p)
+    return cut_mask(random_words(word_count(shape, p), generator, device), shape, p)
 
 
 class MaskBuffer:

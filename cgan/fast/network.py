@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cgan.fast.accumulate import Accumulator, accumulating_linear, affine
 from cgan.fast.layers import dropped_relu, maxout
@@ -64,12 +63,12 @@ class FastNetwork:
         """Return what the plain network returns for (n, input_width) inputs and their conditions.
 
         ``condition_shifts``: the rows are so many equal blocks, and y holds the conditions of one block; block k takes
-        y rolled by condition_shifts[k] rows. The first condition layer then multiplies each condition once.
-        ``gradient_rows``: the rows of x that need a gradient; only they get one.
+        y rolled by condition_shifts[k] rows. The first condition layer then multiplies each condition once. Only the
+        rows ``gradient_rows`` of x get a gradient.
         """
         network, spec = self.network, self.network.spec
         take = masks or self._draw
-        h = self._dropout(x, spec.input_dropout, take)
+        h = x * take(x.shape[-2:], spec.input_dropout) if spec.input_dropout else x
         for layer in network.input_branch:
             h = self._hidden(layer, h, take, gradient_rows)
             gradient_rows = ALL
@@ -88,13 +87,13 @@ class FastNetwork:
         def spread(c: Tensor) -> Tensor:
             return torch.cat([c.roll(shift, -2) if shift else c for shift in condition_shifts], -2)
 
-        c, layers = network.condition_encoder(y), list(network.condition_branch)
-        c = c.to(network.output.bias.dtype)
+        c, layers = network.encode(y), list(network.condition_branch)
         if layers and not spec.condition_dropout:
             first: Any = layers.pop(0)
             c = self._activate(first, spread(self._linear(first.linear, c)), take)
         else:
-            c = self._dropout(spread(c), spec.condition_dropout, take)
+            c = spread(c)
+            c = c * take(c.shape[-2:], spec.condition_dropout) if spec.condition_dropout else c
         for layer in layers:
             c = self._hidden(layer, c, take)
         return c
@@ -110,11 +109,8 @@ class FastNetwork:
             return maxout(a, spec.pieces, mask)
         if spec.activation == "relu" and mask is not None:
             return dropped_relu(a, mask)
-        h = functional.leaky_relu(a, 0.2) if spec.activation == "leaky_relu" else layer.activation(a)
+        h = layer.activation(a)
         return h if mask is None else h * mask
-
-    def _dropout(self, x: Tensor, p: float, take: TakeMask) -> Tensor:
-        return x * take(x.shape[-2:], p) if p else x
 
     def _linear(self, layer: nn.Linear, x: Tensor, gradient_rows: slice = ALL) -> Tensor:
         weight = layer.weight if self.product_dtype is None else layer.weight.to(self.product_dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 
@@ -52,8 +52,8 @@ class SeedsTrainer:
         self.trainers = list(trainers)
         together = copy.copy(trainers[0])  # Of the networks of all seeds, whose parameters are (seeds, ...).
         together.loss_sums = torch.stack([trainer.loss_sums for trainer in trainers])
-        together.G, g_optimiser = _stack([trainer.G for trainer in trainers], _optimisers(trainers, "G"))
-        together.D, d_optimiser = _stack([trainer.D for trainer in trainers], _optimisers(trainers, "D"))
+        together.G, g_optimiser = _stack([(trainer.G, trainer.optimisers["G"]) for trainer in trainers])
+        together.D, d_optimiser = _stack([(trainer.D, trainer.optimisers["D"]) for trainer in trainers])
         together.optimisers = {"G": g_optimiser, "D": d_optimiser}
         for i, trainer in enumerate(trainers):
             trainer.loss_sums, trainer.fast_update = together.loss_sums[i], None
@@ -62,37 +62,33 @@ class SeedsTrainer:
     def step(self) -> None:
         """Make one update of every seed. On CUDA it returns before the kernels finish."""
         batches = [self._update.draw(trainer.next_examples(), trainer.rng) for trainer in self.trainers]
-        self._update(stack_batches(batches), *self.trainers[0].rates())
+        self._update.update(stack_batches(batches), *self.trainers[0].rates())
         for trainer in self.trainers:
             trainer.count_update()
 
 
-def _optimisers(trainers: Sequence[Trainer], network: str) -> list[MomentumSGD]:
-    return [cast(MomentumSGD, trainer.optimisers[network]) for trainer in trainers]
+def _stack(seeds: Sequence[tuple[Net, torch.optim.Optimizer]]) -> tuple[Net, MomentumSGD]:
+    """Return a network whose parameters are those of all ``seeds`` (seeds, ...), and its optimiser, alike.
 
-
-def _stack(nets: Sequence[Net], optimisers: Sequence[MomentumSGD]) -> tuple[Net, MomentumSGD]:
-    """Return a network whose parameters are those of all ``nets`` (seeds, ...), and its optimiser, alike.
-
-    The parameters and velocities of ``nets`` become views of these.
+    The parameters and velocities of ``seeds`` become views of these.
     """
-    first, rng = nets[0], next((layer.generator for layer in nets[0].dropout_layers()), None)
+    first = seeds[0][0]
+    rng = next((layer.generator for layer in first.dropout_layers()), None)
     first.use_generator(None)  # A generator is the trainer's own, and is not to be copied.
     shared = copy.deepcopy(first)
     first.use_generator(rng)
     shared_optimiser = MomentumSGD(shared.parameters())
     for name, parameter in shared.named_parameters():
-        own = [net.get_parameter(name) for net in nets]
-        velocities = [optimiser.velocity(each) for optimiser, each in zip(optimisers, own, strict=True)]
-        parameter.data, velocity = torch.stack([each.detach() for each in own]), torch.stack(velocities)
-        shared_optimiser.state[parameter]["velocity"] = velocity
-        for i, (each, optimiser) in enumerate(zip(own, optimisers, strict=True)):
-            each.data, optimiser.state[each]["velocity"] = parameter.detach()[i], velocity[i]
+        own = [(net.get_parameter(name), optimiser.state[net.get_parameter(name)]) for net, optimiser in seeds]
+        parameter.data = torch.stack([each.detach() for each, _ in own])
+        velocities = shared_optimiser.state[parameter]["velocity"] = torch.stack([held["velocity"] for _, held in own])
+        for (each, held), data, velocity in zip(own, parameter.detach(), velocities, strict=True):
+            each.data, held["velocity"] = data, velocity
     return shared, shared_optimiser
 
 
 def fit_seeds(
-    runs: Sequence[TrainingRun], on_update: Callable[[Sequence[TrainingRun]], None] | None = None
+    runs: Sequence[TrainingRun], on_update: Callable[[Sequence[TrainingRun]], object] = lambda runs: None
 ) -> list[Diverged | None]:
     """Train each of ``runs`` to its own stopping point; return for each the error it ended with, or None.
 
@@ -109,8 +105,7 @@ def fit_seeds(
             if behind != batch:
                 batch, trainer = behind, SeedsTrainer([run.trainer for run in behind])
             trainer.step()
-            if on_update is not None:
-                on_update(batch)
+            on_update(batch)
             for run in batch:
                 try:
                     run.after_update()

@@ -6,35 +6,34 @@ It draws no random number, so that it can be captured as a CUDA graph (``graph``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cgan.batches import Batch, draw_batch
 from cgan.fast.accumulate import Accumulator, Rate
 from cgan.fast.graph import CapturedUpdate
-from cgan.fast.masks import MaskBuffer, fill_bits_
+from cgan.fast.masks import MaskBuffer, random_words
 from cgan.fast.network import FastNetwork
 from cgan.fast.shared_pass import gradient_ratio
 from cgan.losses import discriminator_loss, generator_loss
 from cgan.optim import MomentumSGD
 from cgan.packing import pack_rows, repeat_conditions
 from cgan.settings import TrainingSettings
+from cgan.specs import NetworkSpec
 
 if TYPE_CHECKING:
     from cgan.trainer import Trainer
 
 
-def is_supported(G: nn.Module, D: nn.Module, settings: TrainingSettings) -> bool:
-    """Return whether ``FastUpdate`` can make the update: simultaneous, SGD, and every parameter in a linear layer
-    (no batch normalisation, no label embedding)."""
-    layers = [layer for net in (G, D) for layer in net.modules() if isinstance(layer, nn.Linear)]
-    held = {id(parameter) for layer in layers for parameter in layer.parameters()}
-    only_linear = all(id(parameter) in held for net in (G, D) for parameter in net.parameters())
-    return settings.update == "simultaneous" and settings.optimiser == "sgd" and only_linear
+def is_supported(specs: Sequence[NetworkSpec], settings: TrainingSettings) -> bool:
+    """Return whether ``FastUpdate`` can make the update: simultaneous, SGD, and all parameters in linear layers."""
+    embedded = any(spec.condition == "embedding" for spec in specs)
+    normalised = any(layer.batch_norm for spec in specs for layer in spec.layers)
+    return settings.update == "simultaneous" and settings.optimiser == "sgd" and not embedded and not normalised
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,12 @@ class FastUpdate:
 
         With ``trainer.use_graph`` the update is captured on CUDA.
         """
-        nets, dtype = {"G": trainer.G, "D": trainer.D}, trainer.product_dtype
-        self.accumulators = [
-            Accumulator(net, cast(MomentumSGD, trainer.optimisers[name])) for name, net in nets.items()
-        ]
+        nets, dtype = (trainer.G, trainer.D), trainer.product_dtype
+        optimisers = cast(Iterable[MomentumSGD], trainer.optimisers.values())
+        self.accumulators = [Accumulator(*pair) for pair in zip(nets, optimisers, strict=True)]
         self.G, self.D = (
             FastNetwork(net, product_dtype=dtype, accumulator=accumulator)
-            for net, accumulator in zip(nets.values(), self.accumulators, strict=True)
+            for net, accumulator in zip(nets, self.accumulators, strict=True)
         )
         self.training_set, self.settings, self.loss_sums = trainer.training_set, trainer.settings, trainer.loss_sums
         self.specs = trainer.G.spec, trainer.D.spec
@@ -75,21 +73,16 @@ class FastUpdate:
         self.same_conditions = self.settings.fake_conditions == "batch" and (
             not self.matching or trainer.D.spec.condition == "real"
         )
-        self._update = CapturedUpdate(self._run, trainer.device) if trainer.use_graph else self._run
+        #: Makes the update of (batch, learning rate, momentum). On CUDA it returns before the kernels finish.
+        self.update = CapturedUpdate(self._run, trainer.device) if trainer.use_graph else self._run
 
     def draw(self, examples: Tensor, rng: torch.Generator) -> FastBatch:
         """Return the batch of the examples with the numbers ``examples`` (n,); everything random comes from ``rng``."""
         batch = draw_batch(self.training_set, examples, self.settings, *self.specs, rng)
         d_rows = len(examples) * (3 if self.matching else 2)
-        words = self.G.mask_bit_words(len(batch.z)), self.D.mask_bit_words(d_rows)
-        g_bits, d_bits = (
-            fill_bits_(torch.empty(count, dtype=torch.int64, device=examples.device), rng) for count in words
-        )
+        counts = self.G.mask_bit_words(len(batch.z)), self.D.mask_bit_words(d_rows)
+        g_bits, d_bits = (random_words(count, rng, examples.device) for count in counts)
         return FastBatch(**vars(batch), g_bits=g_bits, d_bits=d_bits)
-
-    def __call__(self, batch: FastBatch, lr: float, momentum: float) -> None:
-        """Make the update. On CUDA it returns before the kernels finish."""
-        self._update(batch, lr, momentum)
 
     def _run(self, batch: FastBatch, lr: Rate, momentum: Rate) -> None:
         for accumulator in self.accumulators:

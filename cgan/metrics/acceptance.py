@@ -56,10 +56,9 @@ def acceptance_matrix(
     """Measure what D accepts: {real, generated} images x {own label, a wrong one}.
 
     ``accept_logits`` is D before its sigmoid, dropout off: images (n, d) and labels (n,) to logits (n,) or (n, 1).
-    Images are (n, d) in the range that D was trained on, with integer labels; a generated image's own label is the one
-    it was asked for. A wrong label is drawn uniformly among the other classes, once per image, real images first, from
-    ``generator`` (CPU). ``per_class`` images of each class serve the ``by_label`` matrices. Raises ``CganError`` if
-    shapes or labels do not fit.
+    Images are (n, d) in D's range, with integer labels; a generated image's own label is the one it was asked for. A
+    wrong label is drawn uniformly among the other classes, once per image, from ``generator`` (CPU). ``per_class``
+    images of each class serve the ``by_label`` matrices. Raises ``CganError`` if shapes or labels do not fit.
     """
     mean, accepted = torch.empty(2, 2, 2, dtype=torch.float64)
     by_label = torch.full((2, classes, classes), math.nan, dtype=torch.float64)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -62,25 +59,14 @@ def classifier_from_state(state: dict[str, Tensor]) -> Classifier:
     return classifier.eval()
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_thread()
 def train_classifier(
     images: Tensor, labels: Tensor, classes: int, *, seed: int, updates: int | None = None, progress: bool = False
 ) -> Classifier:
     """Train a classifier of images (n, d) in [0, 1] with integer labels (n,), on the CPU.
 
     Adam, with a warm-up over the first tenth of the ``updates`` (None: six passes over the images, at least 300) and a
-    linear decay to zero. On one thread, so that a seed gives the same weights on any machine; global random state is
-    left alone. ``progress`` shows a bar. Raises ``CganError`` if shapes or labels do not fit.
+    linear decay to zero; on one thread, so that a seed gives the same weights on any machine. ``progress`` shows a bar.
+    Raises ``CganError`` if shapes or labels do not fit.
     """
     from tqdm import trange
 
@@ -88,30 +74,31 @@ def train_classifier(
     labels = as_labels(labels, len(images), classes, "labels").cpu()
     batch = min(250, len(images))
     updates = updates or max(300, 6 * len(images) // batch)
-
-    generator = torch.Generator().manual_seed(seed)
-    classifier = Classifier((images.shape[1], 512, 256, classes))
-    with torch.no_grad():
-        for layer in cast(Iterable[nn.Linear], classifier.layers):
-            # He et al. (2015): variance 2 / inputs keeps the scale of the signal through ReLU layers.
-            noise = torch.randn(layer.weight.shape, generator=generator)
-            layer.weight.copy_(noise * math.sqrt(2 / layer.in_features))
-        classifier.mean.copy_(images.mean(0))
-        classifier.scale.copy_((images - classifier.mean).std().clamp_min(1e-6))
-
-    optimizer = torch.optim.Adam(classifier.parameters(), fused=True)
-    order, position = torch.empty(0, dtype=torch.int64), 0
-    for update in trange(updates, desc="classifier", unit="update", disable=None if progress else True):
-        if position + batch > len(order):
-            order, position = torch.randperm(len(images), generator=generator), 0
-        chosen = order[position : position + batch]
-        position += batch
-        warm_up = min((update + 1) / (0.1 * updates), 1.0)
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * warm_up * (1 - update / updates)
-        optimizer.zero_grad()
-        functional.cross_entropy(classifier(images[chosen]), labels[chosen]).backward()
-        optimizer.step()
-    return classifier.eval()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        generator = torch.Generator().manual_seed(seed)
+        classifier = Classifier((images.shape[1], 512, 256, classes))
+        with torch.no_grad():
+            for weight in (parameter for parameter in classifier.parameters() if parameter.ndim == 2):
+                # He et al. (2015): variance 2 / inputs keeps the scale of the signal through ReLU layers.
+                weight.copy_(torch.randn(weight.shape, generator=generator) * math.sqrt(2 / weight.shape[1]))
+            classifier.mean.copy_(images.mean(0))
+            classifier.scale.copy_((images - classifier.mean).std().clamp_min(1e-6))
+        optimizer = torch.optim.Adam(classifier.parameters(), fused=True)
+        order = torch.empty(0, dtype=torch.int64)
+        for update in trange(updates, desc="classifier", unit="update", disable=None if progress else True):
+            if len(order) < batch:
+                order = torch.randperm(len(images), generator=generator)
+            chosen, order = order[:batch], order[batch:]
+            warm_up = min((update + 1) / (0.1 * updates), 1.0)
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * warm_up * (1 - update / updates)
+            optimizer.zero_grad()
+            functional.cross_entropy(classifier(images[chosen]), labels[chosen]).backward()
+            optimizer.step()
+        return classifier.eval()
+    finally:
+        torch.set_num_threads(threads)
 
 
 @torch.no_grad()

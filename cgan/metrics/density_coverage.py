@@ -44,18 +44,20 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = NEIGHBOURS, block: int
         raise CganError(
             f"k is {k}, and there are {len(real)} real and {len(fake)} fake points: give more than k of each"
         )
-    real_radius, fake_radius = (_radius(points, k, block) for points in (real, fake))
-    in_real = torch.zeros(len(fake), device=real.device)
-    covered, recalled = (torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(2))
-    for start in range(0, len(fake), block):
-        rows = slice(start, start + block)
-        distance = torch.cdist(fake[rows], real)
+    real_radius, fake_radius = (
+        torch.cat([torch.cdist(part, points).kthvalue(k + 1, dim=1).values for part in points.split(block)])
+        for points in (real, fake)
+    )  # To the k-th nearest other point: the nearest is the point itself.
+    in_real = []
+    covered, recalled = torch.zeros(2, len(real), dtype=torch.bool, device=real.device)
+    for part, radius in zip(fake.split(block), fake_radius.split(block), strict=True):
+        distance = torch.cdist(part, real)
         within = distance <= real_radius
-        in_real[rows] = within.sum(1).float()
+        in_real.append(within.sum(1).float())
         covered |= within.any(0)
-        recalled |= (distance <= fake_radius[rows, None]).any(0)
-    share = [float(found.double().mean()) for found in (in_real > 0, recalled, in_real / k, covered)]
-    return DensityCoverage(*share)
+        recalled |= (distance <= radius[:, None]).any(0)
+    balls = torch.cat(in_real)
+    return DensityCoverage(*(float(found.double().mean()) for found in (balls > 0, recalled, balls / k, covered)))
 
 
 def density_coverage_by_class(
@@ -73,10 +75,3 @@ def density_coverage_by_class(
             enough = min(len(these), len(those)) > k
             parts.append(asdict(density_coverage(these, those, k)) if enough else None)
     return {"k": k, "overall": asdict(density_coverage(real, fake, k)), "per_class": parts}
-
-
-def _radius(points: Tensor, k: int, block: int) -> Tensor:
-    """Return each point's distance to its k-th nearest other point."""
-    return torch.cat(
-        [torch.cdist(part, points).kthvalue(k + 1, dim=1).values for part in points.split(block)]  # Itself included.
-    )

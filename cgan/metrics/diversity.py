@@ -58,9 +58,7 @@ def intra_class_diversity(
     groups = by_class(samples, labels, classes, "labels")
     per_class = torch.stack([_deviation(members) for members in groups]) / real_deviation.cpu()
     twins = torch.stack([_twins(members, float(real)) for members, real in zip(groups, real_deviation, strict=True)])
-    known = per_class[~per_class.isnan()]
-    overall = float(known.mean()) if len(known) else math.nan
-    return IntraClassDiversity(overall, per_class, twins, bool(samples.isfinite().all()))
+    return IntraClassDiversity(float(per_class.nanmean()), per_class, twins, bool(samples.isfinite().all()))
 
 
 def _deviation(images: Tensor) -> Tensor:

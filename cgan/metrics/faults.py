@@ -100,20 +100,15 @@ def _coverage_faults(predicted: Tensor, classes: int) -> list[str]:
         return []
     shares = torch.bincount(predicted.cpu(), minlength=classes).double() / len(predicted)
     missing, top = shares < UNSEEN_SHARE / classes, int(shares.argmax())
+    most = f"{shares[top]:.0%} are read as {top}"
     if missing.any():
-        return [
-            f"the samples cover only {classes - int(missing.sum())} of the {classes} classes: "
-            f"{_labels_in_words(missing)} missing, {shares[top]:.0%} are read as {top}"
-        ]
-    if classes > 2 and shares[top] > CROWDED_SHARE:
-        return [f"the samples crowd into one class: {shares[top]:.0%} are read as {top}"]
-    return []
+        covered = f"only {classes - int(missing.sum())} of the {classes} classes"
+        return [f"the samples cover {covered}: {_labels_in_words(missing)} missing, {most}"]
+    return [f"the samples crowd into one class: {most}"] if classes > 2 and shares[top] > CROWDED_SHARE else []
 
 
 def _labels_in_words(found: Tensor) -> str:
-    labels = found.nonzero().flatten().tolist()
-    if len(labels) == len(found):
+    *first, last = map(str, found.nonzero().flatten().tolist())
+    if len(first) + 1 == len(found):
         return "every label"
-    if len(labels) == 1:
-        return f"label {labels[0]}"
-    return f"labels {', '.join(map(str, labels[:-1]))} and {labels[-1]}"
+    return f"labels {', '.join(first)} and {last}" if first else f"label {last}"

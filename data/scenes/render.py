@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -91,22 +90,19 @@ class Painter:
 
     def polygon(self, concept: str | None, points: Sequence[Point], colour: Colour) -> None:
         """Fill a polygon, and count its area for ``concept``."""
-        self._fill(concept, "polygon", [(x * self.image.width, y * self.image.height) for x, y in points], colour)
+        self._fill(concept, "polygon", points, colour)
 
-    def box(self, concept: str | None, corners: Corners, colour: Colour) -> None:
+    def box(self, concept: str | None, corners: Corners, colour: Colour, kind: str = "rectangle") -> None:
         """Fill the rectangle between two corners, and count its area for ``concept``."""
-        self._fill(concept, "rectangle", self._scaled(corners), colour)
+        x, y = sorted(corners[::2]), sorted(corners[1::2])
+        self._fill(concept, kind, list(zip(x, y, strict=True)), colour)
 
     def oval(self, concept: str | None, corners: Corners, colour: Colour) -> None:
         """Fill the ellipse between two corners, and count its area for ``concept``."""
-        self._fill(concept, "ellipse", self._scaled(corners), colour)
+        self.box(concept, corners, colour, "ellipse")
 
-    def _scaled(self, corners: Corners) -> list[float]:
-        (width, height), (x0, y0, x1, y1) = self.image.size, corners
-        (x0, x1), (y0, y1) = sorted((x0 * width, x1 * width)), sorted((y0 * height, y1 * height))
-        return [x0, y0, x1, y1]
-
-    def _fill(self, concept: str | None, kind: str, place: Any, colour: Colour) -> None:
+    def _fill(self, concept: str | None, kind: str, points: Sequence[Point], colour: Colour) -> None:
+        place = [(x * self.image.width, y * self.image.height) for x, y in points]
         getattr(ImageDraw.Draw(self.image), kind)(place, fill=colour)
         if concept:
             mask = Image.new("1", self.image.size)

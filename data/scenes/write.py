@@ -83,15 +83,18 @@ def write_scenes(folder: str | Path, images: int = 600, seed: int = 1, progress:
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):  # A second process waits, and finds them finished.
-        if not _is_complete(folder, manifest):
-            _refuse_foreign(folder)
-            partial = folder.with_name(f".{folder.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            _write(partial, images, seed, progress)
-            (partial / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-    return folder
+        if _is_complete(folder, manifest):
+            return folder
+        if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(
+                f"{folder} holds files that are not of rendered scenes: name an empty or a new folder for the scenes"
+            )
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        _write(partial, images, seed, progress)
+        (partial / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        return partial.rename(folder)
 
 
 def _is_complete(folder: Path, manifest: dict[str, Any]) -> bool:
@@ -100,13 +103,6 @@ def _is_complete(folder: Path, manifest: dict[str, Any]) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return same and len(list((folder / "mirflickr").glob("im*.jpg"))) == manifest["images"]
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(
-            f"{folder} holds files that are not of rendered scenes: name an empty or a new folder for the scenes"
-        )
 
 
 def _write(folder: Path, images: int, seed: int, progress: bool) -> None:

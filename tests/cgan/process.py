@@ -28,14 +28,24 @@ def estimate(trainer: Trainer) -> Estimate:
     return Estimate(-distance, {"distance": distance}, "")
 
 
-def train(folder: Path, hang: bool = False, checkpoint_seconds: float = 0.0, pause: float = 0.0) -> None:
-    """Train in ``folder`` from where its checkpoint stands; the file ``waiting`` appears there after ten updates.
-
-    ``hang``: as a background job, which shells start with Ctrl-C ignored, whose first estimate does not end.
-    """
+def run(folder: Path, hang: bool = False, checkpoint_seconds: float = 0.0, pause: float = 0.0) -> None:
+    """Train as a process of its own; ``hang``: as a background job, which shells start with Ctrl-C ignored."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
     signal.signal(signal.SIGINT, signal.SIG_IGN if hang else signal.default_int_handler)
+    try:
+        train(folder, hang, checkpoint_seconds, pause)
+    except Interrupted:
+        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        sys.exit(ENDED)
+
+
+def train(folder: Path, hang: bool = False, checkpoint_seconds: float = 0.0, pause: float = 0.0) -> None:
+    """Train in ``folder`` from where its checkpoint stands; the file ``waiting`` appears there after ten updates.
+
+    ``hang``: the first estimate does not end.
+    """
 
     def never_ending(_: Trainer) -> Estimate:
         (folder / "waiting").touch()
@@ -43,25 +53,20 @@ def train(folder: Path, hang: bool = False, checkpoint_seconds: float = 0.0, pau
         return Estimate(0.0, {}, "")
 
     def on_update(trainer: Trainer) -> None:
-        if pause and trainer.t == 10:
+        if pause and trainer.t >= 10:
             (folder / "waiting").touch()
         time.sleep(pause)
 
     stopping = StoppingSettings(
         max_updates=UPDATES, first_estimate=UPDATES // 2, estimate_every=20, patience=100, min_updates=0
     )
-    try:
-        fit(
-            nets.trainer(*nets.CASES["fresh conditions"]),  # With every kind of random number and of state.
-            stopping,
-            never_ending if hang else estimate,
-            folder,
-            identity={"hang": hang},
-            resume=True,
-            on_update=on_update,
-            checkpoint_seconds=checkpoint_seconds,
-        )
-    except Interrupted:
-        sys.exit(INTERRUPTED)
-    except KeyboardInterrupt:
-        sys.exit(ENDED)
+    fit(
+        nets.trainer(*nets.CASES["fresh conditions"]),  # With every kind of random number and of state.
+        stopping,
+        never_ending if hang else estimate,
+        folder,
+        identity={"hang": hang},
+        resume=True,
+        on_update=on_update,
+        checkpoint_seconds=checkpoint_seconds,
+    )

