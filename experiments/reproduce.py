@@ -1,7 +1,4 @@
-"""Run a plan of commands to its end: ``python -m experiments.reproduce [--plan FILE] [--fast] [--dry-run]``.
-
-A plan is a text file, one command per line. Trains nothing itself: every command runs in a process of its own.
-"""
+"""Run a plan, a text file of commands, to its end: ``python -m experiments.reproduce [--plan FILE] [--dry-run]``."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from typing import Any
 
 from cgan import CganError
 from experiments import UsageError
-from experiments.runs.cli import USER_ERRORS, clock, parse, printed_command, run, sentence
+from experiments.runs.cli import USER_ERRORS, check_least, clock, parse, printed_command, run, sentence
 from experiments.runs.files import flat, read_record, without_folders, write_bytes, write_text
 from experiments.runs.folder import ADDED, RunFolder, is_of_the_run
 from experiments.runs.records import DivergedResult
@@ -32,8 +29,7 @@ PLANS = Path(__file__).resolve().parent / "plans"
 TRAINING_SECONDS = {"mnist": (0.03, 30), "flickr_tags": (0.15, 300)}
 OTHER_SECONDS = 60.0
 
-#: Modules that show all runs, and are always run again.
-OVERVIEWS = ("tables", "report")
+OVERVIEWS = ("tables", "report")  # They show all runs, and are always run again.
 OTHERS = ("parzen", "sample", "word_vectors", "bench", "pytest", *OVERVIEWS)
 
 #: Options that name what a command makes, by which it is known to be done; the first of these that is given counts.
@@ -54,10 +50,8 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SI
 
 #: What ``--publish`` copies of a run: texts without folders of this machine, and files as they are.
 TEXTS = ("config.json", "result.json", "metrics.csv")
-PICTURES = (
-    *("samples.png", "curves.png", "precision.png", "precision_user_tags.png", "reliability.png", "trade_off.png"),
-    "table2.md",
-)
+PICTURES: tuple[str, ...] = ("samples.png", "curves.png", "precision.png", "precision_user_tags.png", "reliability.png")
+PICTURES += ("trade_off.png", "table2.md")
 
 
 @dataclass(frozen=True)
@@ -92,8 +86,7 @@ class Command:
     def __post_init__(self) -> None:
         if self.plan is not None and self.fast:
             raise UsageError("--fast has a plan of its own: give --plan or --fast, not both")
-        if self.jobs < 0:
-            raise UsageError(f"--jobs {self.jobs}: give 0, for one a core, or a number of processes")
+        check_least(self, jobs=0)
 
     @cached_property
     def places(self) -> dict[str, str]:
@@ -109,8 +102,8 @@ class Command:
         """The number of trainings at work at once."""
         from cgan.devices import resolve_device
 
-        on_cpu = resolve_device(self.device).type == "cpu"
-        return self.jobs or ((os.cpu_count() or 1) if on_cpu else 1)
+        cores = os.cpu_count() or 1
+        return self.jobs or (cores if resolve_device(self.device).type == "cpu" else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +124,9 @@ class Step:
     def typed(self) -> str:
         """The command as a person types it."""
         return printed_command(self.module, *self.arguments)
+
+    def log(self, logs: Path) -> Path:
+        return logs / (re.sub(r"[^\w.-]+", "-", self.name) + ".log")
 
     def share(self) -> float:
         """Return how much of the command is done, from 0 to 1: of a training by its last estimate."""
@@ -286,20 +282,20 @@ def trainings(module: str, arguments: list[str], command: Command) -> list[Step]
     options += ["--data-root", command.places["data"]] if command.data_root else []
     options += ["--threads", "1"] if command.workers > 1 else []
     update, rest = TRAINING_SECONDS[module]
+    updates = settings["stopping.max_updates"]
     steps = []
     for seed in range(first, last + 1):
         own = ["--seed", str(seed), "--name", name if replicas > 1 else f"{name}-seed{seed}"]
-        steps.append(
-            Step(
-                name=f"{module} {name}-seed{seed}",
-                module=f"experiments.{module}",
-                arguments=(*without(arguments, "--name"), *own, *options),
-                seconds=rest + settings["stopping.max_updates"] * update * replicas,
-                runs=tuple(RunFolder(folder / f"{name}-seed{seed + i}") for i in range(replicas)),
-                settings=wanted,
-                max_updates=settings["stopping.max_updates"],
-            )
+        step = Step(
+            name=f"{module} {name}-seed{seed}",
+            module=f"experiments.{module}",
+            arguments=(*without(arguments, "--name"), *own, *options),
+            seconds=rest + updates * update * replicas,
+            runs=tuple(RunFolder(folder / f"{name}-seed{seed + i}") for i in range(replicas)),
+            settings=wanted,
+            max_updates=updates,
         )
+        steps.append(step)
     return steps
 
 
@@ -368,24 +364,18 @@ def ending(step: Step, status: int, logs: Path) -> tuple[str, str]:
         return "done", ""
     if step.runs and step.share() == 1:  # Its result is there all the same.
         return "diverged", ""
-    log = log_path(step, logs)
-    printed = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return "failed", f": {printed[-1]}\n  log: {log}"
+    printed = step.log(logs).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return "failed", f": {printed[-1]}\n  log: {step.log(logs)}"
 
 
 def start(step: Step, logs: Path) -> subprocess.Popen[bytes]:
     """Start a step's command in a session of its own."""
     if step.product:
         step.product.parent.mkdir(parents=True, exist_ok=True)
-    with open(log_path(step, logs), "a", encoding="utf-8") as log:
+    with open(step.log(logs), "a", encoding="utf-8") as log:
         print(f"$ {step.typed}", file=log, flush=True)
         quiet = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
         return subprocess.Popen(shlex.split(step.typed), start_new_session=True, **quiet)  # type: ignore[call-overload, no-any-return]
-
-
-def log_path(step: Step, logs: Path) -> Path:
-    """Return the file that takes a step's output."""
-    return logs / (re.sub(r"[^\w.-]+", "-", step.name) + ".log")
 
 
 def publish(steps: Sequence[Step], out: Path) -> int:

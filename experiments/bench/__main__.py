@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +21,7 @@ import tyro
 
 from experiments import UsageError
 from experiments.bench.measure import Candidate, Context, Job, measure, table
-from experiments.runs.cli import parse, run
+from experiments.runs.cli import check_least, parse, run
 from experiments.runs.files import check_output, write_json, write_text
 from experiments.runs.folder import environment
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 PathName = Literal[
     "update", "tutorial", "replicas", "parzen", "nearest", "decoding", "corpus", "skip-gram", "features", "start-up"
 ]
-#: Packages whose versions belong to the figures, beside those of every run.
-PACKAGES = ("gensim", "timm", "pillow", "faiss-cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +62,8 @@ class Command:
     """File of the figures; the table goes beside it, ending in .md."""
 
     def __post_init__(self) -> None:
-        for name in ("repeats", "threads"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UsageError(f"--{name} {value}: at least 1 is needed")
-        if self.out.suffix != ".json":
-            raise UsageError(f"--out {self.out}: the figures are JSON; end the name in .json")
-        check_output(self.out, "--out")
+        check_least(self, repeats=1, threads=1)
+        check_output(self.out, "--out", ".json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from cgan.devices import prepare_cpu, resolve_device, resolve_precision
     from data.roots import data_root
+    from experiments.bench import images, training, words
 
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = resolve_device(automatic if command.device == "auto" else command.device)
@@ -89,11 +84,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f"--device {command.device}: only these are supported; give cpu or cuda")
     prepare_cpu(threads)
     precision = resolve_precision(command.precision, device)
+    jobs = {
+        "update": training.update,
+        "tutorial": training.tutorial,
+        "replicas": training.replicas,
+        "parzen": images.parzen,
+        "nearest": words.nearest,
+        "decoding": words.decoding,
+        "corpus": words.corpus,
+        "skip-gram": words.skip_gram,
+        "features": images.features,
+        "start-up": start_up,
+    }
     rows: list[dict[str, Any]] = []
     settings = {"repeats": command.repeats, "quick": command.quick, "precision": precision}
     record: dict[str, Any] = {"machine": machine(device, threads), "settings": settings, "rows": rows}
-    command.out.parent.mkdir(parents=True, exist_ok=True)
-    jobs = job_makers()
     with tempfile.TemporaryDirectory() as folder:
         root = data_root(command.data_root)
         context = Context(command.quick, device, precision, threads, root, Path(folder))
@@ -108,24 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def job_makers() -> dict[PathName, Callable[[Context], Job]]:
-    """Return the function that prepares each path."""
-    from experiments.bench import images, training, words
-
-    return {
-        "update": training.update,
-        "tutorial": training.tutorial,
-        "replicas": training.replicas,
-        "parzen": images.parzen,
-        "nearest": words.nearest,
-        "decoding": words.decoding,
-        "corpus": words.corpus,
-        "skip-gram": words.skip_gram,
-        "features": images.features,
-        "start-up": start_up,
-    }
-
-
 def start_up(context: Context) -> Job:
     """Benchmark ``python -m experiments.mnist --help``, as a process of its own."""
 
@@ -133,16 +120,12 @@ def start_up(context: Context) -> Job:
         root = Path(__file__).resolve().parents[2]
         subprocess.run([sys.executable, *arguments], cwd=root, capture_output=True, check=True)
 
-    return Job(
-        what="python -m experiments.mnist --help",
-        amount=1,
-        unit="starts",
-        candidates=[
-            Candidate("ours", "heavy imports where used", lambda: python("-m", "experiments.mnist", "--help")),
-            Candidate("alternative", "importing PyTorch alone", lambda: python("-c", "import torch")),
-            Candidate("limit", "importing the command line's library", lambda: python("-c", "import tyro")),
-        ],
-    )
+    candidates = [
+        Candidate("ours", "heavy imports where used", lambda: python("-m", "experiments.mnist", "--help")),
+        Candidate("alternative", "importing PyTorch alone", lambda: python("-c", "import torch")),
+        Candidate("limit", "importing the command line's library", lambda: python("-c", "import tyro")),
+    ]
+    return Job("python -m experiments.mnist --help", 1, "starts", candidates)
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:
@@ -152,13 +135,14 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
     about = Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*: (.*)", about.read_text() if about.exists() else "", re.MULTILINE)
     measured_on = asdict(environment())
-    versions = {each.name: each.version for each in metadata.distributions() if each.name in PACKAGES}
+    for each in metadata.distributions():
+        if each.name in ("gensim", "timm", "pillow", "faiss-cpu"):
+            measured_on["packages"][each.name] = each.version
     return {
         **measured_on,
         "processor": model[1] if model else platform.processor() or platform.machine(),
         "threads": threads,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "packages": {**measured_on["packages"], **versions},
         "load_before": os.getloadavg(),
     }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
@@ -47,22 +45,26 @@ def parzen(context: Context) -> Job:
             torch.exp(exponents[:left], out=powers[:left])
             left -= len(exponents)
 
-    return Job(
-        what=f"{n:,} images of {dataset.name} under {n:,} samples, {len(sigmas)} sigmas",
-        amount=n * len(sigmas),
-        unit="log-likelihoods",
-        candidates=[
-            Candidate("ours", "float32 products, all sigmas at once", lambda: log_likelihoods(x, centres, sigmas)),
-            Candidate("alternative", "KernelDensity in one leaf, a sigma at a time", kernel_density, some / n),
-            Candidate("limit", "one distance product, one exponential a pair and sigma", least),
-        ],
-    )
+    candidates = [
+        Candidate("ours", "float32 products, all sigmas at once", lambda: log_likelihoods(x, centres, sigmas)),
+        Candidate("alternative", "KernelDensity in one leaf, a sigma at a time", kernel_density, some / n),
+        Candidate("limit", "one distance product, one exponential a pair and sigma", least),
+    ]
+    what = f"{n:,} images of {dataset.name} under {n:,} samples, {len(sigmas)} sigmas"
+    return Job(what, n * len(sigmas), "log-likelihoods", candidates)
 
 
 def features(context: Context) -> Job:
     """Benchmark the features of photos beside a loop over some of them and the network's bare forward pass."""
-    paths, name = photos(context)
-    weights, device = context.root / "weights" / f"{NETWORK}.safetensors", context.device
+    count, device, name = context.size(256, 6), context.device, "rendered scenes"
+    if find_mirflickr(context.root) or find_captioned(context.root):
+        found = load_photos("auto", context.root)
+        paths, name = list(found.paths[:count]), found.name
+    else:
+        paths = [context.folder / f"im{number}.jpg" for number in range(1, count + 1)]
+        for number, path in enumerate(paths, 1):
+            render_scene(1, number).image.save(path, quality=90)
+    weights = context.root / "weights" / f"{NETWORK}.safetensors"
     network = load_network(NETWORK, weights if weights.is_file() else None, GRID, random_weights=not weights.is_file())
     some = paths[: context.size(48, 4)]
     pixels = torch.rand(len(some), *network.preprocessing.input_size).contiguous(memory_format=torch.channels_last)
@@ -82,25 +84,10 @@ def features(context: Context) -> Job:
             network.module.to(device)(part)
 
     share = len(some) / len(paths)
-    return Job(
-        what=f"features of {len(paths)} photos of {name}, {network.name} ({network.weights})",
-        amount=len(paths),
-        unit="photos",
-        candidates=[
-            Candidate("ours", "batches, photos opened by threads", ours),
-            Candidate("alternative", "Image.open, transform, batch of 1", loop, share),
-            Candidate("limit", f"bare forward pass, batches of {BATCH}", forward, share),
-        ],
-    )
-
-
-def photos(context: Context) -> tuple[list[Path], str]:
-    """Return photos and the name of their set: one that lies under the data root, else rendered scenes."""
-    count = context.size(256, 6)
-    if find_mirflickr(context.root) or find_captioned(context.root):
-        found = load_photos("auto", context.root)
-        return list(found.paths[:count]), found.name
-    paths = [context.folder / f"im{number}.jpg" for number in range(1, count + 1)]
-    for number, path in enumerate(paths, 1):
-        render_scene(1, number).image.save(path, quality=90)
-    return paths, "rendered scenes"
+    candidates = [
+        Candidate("ours", "batches, photos opened by threads", ours),
+        Candidate("alternative", "Image.open, transform, batch of 1", loop, share),
+        Candidate("limit", f"bare forward pass, batches of {BATCH}", forward, share),
+    ]
+    what = f"features of {len(paths)} photos of {name}, {network.name} ({network.weights})"
+    return Job(what, len(paths), "photos", candidates)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -20,18 +20,14 @@ if TYPE_CHECKING:
 class Context:
     """What a path is measured with."""
 
-    quick: bool
-    """Whether sizes are small."""
+    quick: bool  # Whether sizes are small.
     device: torch.device
     precision: Precision
     threads: int
-    root: Path
-    """Folder of the data sets."""
-    folder: Path
-    """For files that are needed while measuring."""
+    root: Path  # Folder of the data sets.
+    folder: Path  # For files that are needed while measuring.
 
     def size(self, full: int, quick: int) -> int:
-        """Return the size of a path's work."""
         return quick if self.quick else full
 
     @cached_property
@@ -42,28 +38,22 @@ class Context:
         return load_digit_images("auto", self.root, download=False)
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One way to do a path's work, ready to be timed: whatever is done once only (loading, capturing) is done."""
 
     role: Literal["ours", "alternative", "limit"]
     name: str
     call: Callable[[], object]
-    share: float = 1.0
-    """How much of the path's work one call does; its time is divided by this."""
+    share: float = 1.0  # How much of the path's work one call does; its time is divided by this.
 
 
-@dataclass(frozen=True)
-class Job:
-    """A path made ready."""
+class Job(NamedTuple):
+    """A path made ready: its work in words, how much of ``unit`` that is, and the ways to do it, ours first."""
 
     what: str
-    """The work in words, with its sizes and data."""
     amount: float
-    """How much of ``unit`` the work is: the rate is given in these."""
     unit: str
     candidates: Sequence[Candidate]
-    """Ours first."""
 
 
 def measure(path: str, job: Job, repeats: int) -> dict[str, Any]:
@@ -76,23 +66,17 @@ def measure(path: str, job: Job, repeats: int) -> dict[str, Any]:
         start = timer()
         each.call()
         times[each.name].append((timer() - start) / each.share)
-    median = {name: statistics.median(own) for name, own in times.items()}
-    return {
-        "path": path,
-        "what": job.what,
-        "amount": job.amount,
-        "unit": job.unit,
-        "candidates": [
-            {
-                "name": each.name,
-                "role": each.role,
-                "median_s": median[each.name],
-                "times": times[each.name],
-                "scaled": 1 / each.share,  # Seconds are those measured times this.
-            }
-            for each in job.candidates
-        ],
-    }
+    candidates = [
+        {
+            "name": each.name,
+            "role": each.role,
+            "median_s": statistics.median(times[each.name]),
+            "times": times[each.name],
+            "scaled": 1 / each.share,  # Seconds are those measured times this.
+        }
+        for each in job.candidates
+    ]
+    return {"path": path, "what": job.what, "amount": job.amount, "unit": job.unit, "candidates": candidates}
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:
@@ -117,5 +101,4 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Format a number with three digits, or more before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -6,7 +6,6 @@ What ``cgan.fast`` is compared with. The modules are those of ``cgan.networks``,
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,6 +21,8 @@ from cgan.networks import Discriminator, Generator, sample_noise
 from cgan.settings import TrainingSettings
 from cgan.trainer import Trainer
 from data.labelled import ImageDataset
+
+bce = nn.BCEWithLogitsLoss()
 
 
 def networks(ours: Trainer) -> tuple[Generator, Discriminator]:
@@ -51,9 +52,6 @@ class Digits(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.images[i])), int(self.labels[i])
 
 
-bce = nn.BCEWithLogitsLoss()
-
-
 def discriminator_loss(D: Discriminator, real: Tensor, labels: Tensor, fake: Tensor, fake_labels: Tensor) -> Tensor:
     """Return the loss from one pass over the real and another over the generated images."""
     real_logits, fake_logits = D(real, labels), D(fake.detach(), fake_labels)
@@ -70,34 +68,34 @@ def train(
     G: Generator, D: Discriminator, loader: DataLoader, settings: TrainingSettings, device: torch.device
 ) -> Iterator[None]:
     """Train without end: each ``next`` is one update of both networks."""
-    optimisers: dict[nn.Module, torch.optim.Optimizer] = {}
-    for net in (G, D):
+
+    def optimiser(net: nn.Module) -> torch.optim.Optimizer:
         if settings.optimiser == "adam":
             betas = settings.adam_beta1, settings.adam_beta2
-            optimisers[net] = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, betas=betas)
-        else:
-            momentum = settings.momentum_start
-            optimisers[net] = torch.optim.SGD(net.parameters(), lr=settings.learning_rate, momentum=momentum)
-    schedulers = [ExponentialLR(each, gamma=1 / settings.decay) for each in optimisers.values()]
-    rng = torch.Generator(device)
+            return torch.optim.Adam(net.parameters(), lr=settings.learning_rate, betas=betas)
+        return torch.optim.SGD(net.parameters(), lr=settings.learning_rate, momentum=settings.momentum_start)
 
-    def minimise(loss: Tensor, net: nn.Module) -> float:
-        optimisers[net].zero_grad()
+    def minimise(loss: Tensor, optimiser: torch.optim.Optimizer) -> float:
+        optimiser.zero_grad()
         loss.backward()
-        optimisers[net].step()
+        optimiser.step()
         return loss.item()
 
-    for images, labels in itertools.chain.from_iterable(itertools.repeat(loader)):
-        real, labels = images.flatten(1).to(device), labels.to(device)
-        fake_labels = labels
-        if settings.fake_conditions == "fresh":
-            fake_labels = torch.randint(0, G.spec.condition_dim, (len(real),), device=device)
-        fake = G(sample_noise(G.spec.noise, (len(real), G.spec.input_dim), rng), fake_labels)
-        if settings.update == "alternating":
-            minimise(generator_loss(D, fake, fake_labels), G)
-        minimise(discriminator_loss(D, real, labels, fake, fake_labels), D)
-        if settings.update == "simultaneous":
-            minimise(generator_loss(D, fake, fake_labels), G)
-        for scheduler in schedulers:
-            scheduler.step()
-        yield
+    of_g, of_d = optimiser(G), optimiser(D)
+    schedulers = [ExponentialLR(each, gamma=1 / settings.decay) for each in (of_g, of_d)]
+    rng = torch.Generator(device)
+    while True:
+        for images, labels in loader:
+            real, labels = images.flatten(1).to(device), labels.to(device)
+            fake_labels = labels
+            if settings.fake_conditions == "fresh":
+                fake_labels = torch.randint(0, G.spec.condition_dim, (len(real),), device=device)
+            fake = G(sample_noise(G.spec.noise, (len(real), G.spec.input_dim), rng), fake_labels)
+            if settings.update == "alternating":
+                minimise(generator_loss(D, fake, fake_labels), of_g)
+            minimise(discriminator_loss(D, real, labels, fake, fake_labels), of_d)
+            if settings.update == "simultaneous":
+                minimise(generator_loss(D, fake, fake_labels), of_g)
+            for scheduler in schedulers:
+                scheduler.step()
+            yield

@@ -22,6 +22,10 @@ from experiments.mnist.presets import MNIST_PRESETS, MnistConfig
 
 #: Updates before timing: libraries initialise, and on CUDA the graph is captured.
 WARM_UP = 5
+#: The operations that are matrix products, and where the factors stand among their arguments.
+PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "addmm_": 1, "baddbmm": 1, "baddbmm_": 1}
+#: The two factors of a matrix product, (n, k) and (k, m), or a stack of them for several seeds.
+Product = tuple[Tensor, Tensor]
 
 
 def update(context: Context) -> Job:
@@ -38,6 +42,20 @@ def tutorial(context: Context) -> Job:
     return beside_plain(context, config, what, min(epoch, updates_of(context)), epoch)
 
 
+def replicas(context: Context) -> Job:
+    """Benchmark several seeds at once beside one after the other."""
+    config, seeds, count = MNIST_PRESETS["paper"](), context.size(10, 2), max(1, updates_of(context) // 2)
+    together, alone = trainers(context, config, seeds), trainers(context, config, seeds)
+    at_once, one_by_one = repeated(SeedsTrainer(together).step, count), [repeated(one.step, count) for one in alone]
+    what = f"{count} updates of paper for each of {seeds} seeds, {context.precision} products"
+    candidates = [
+        Candidate("ours", f"{seeds} seeds at once", at_once),
+        Candidate("alternative", "the seeds one after the other", lambda: [train() for train in one_by_one]),
+        products_alone(SeedsTrainer(trainers(context, config, seeds, graph=False)).step, count),
+    ]
+    return Job(what, count * seeds, "updates", candidates)
+
+
 def updates_of(context: Context) -> int:
     """Return how many updates are timed in one go."""
     return context.size(500 if context.device.type == "cuda" else 50, 2)
@@ -50,34 +68,13 @@ def beside_plain(context: Context, config: MnistConfig, what: str, count: int, a
     digits = plain.Digits(context.digits, centred=config.generator.output == "tanh")
     loader = DataLoader(digits, batch_size=config.training.batch_size, shuffle=True, drop_last=True)
     loop, share = plain.train(*plain.networks(eager), loader, eager.settings, context.device), count / amount
-    return Job(
-        what=f"{what} on {context.digits.name}, {context.precision} products",
-        amount=amount,
-        unit="updates",
-        candidates=[
-            Candidate("ours", "the fast update", repeated(ours.step, count), share),
-            Candidate("alternative", "plain PyTorch loop, float32", repeated(lambda: next(loop), count), share),
-            Candidate("alternative", "the plain update (--no-fast)", repeated(no_fast.step, count), share),
-            products_alone(eager.step, count, share),
-        ],
-    )
-
-
-def replicas(context: Context) -> Job:
-    """Benchmark several seeds at once beside one after the other."""
-    config, seeds, count = MNIST_PRESETS["paper"](), context.size(10, 2), max(1, updates_of(context) // 2)
-    together, alone = trainers(context, config, seeds), trainers(context, config, seeds)
-    at_once, one_by_one = repeated(SeedsTrainer(together).step, count), [repeated(one.step, count) for one in alone]
-    return Job(
-        what=f"{count} updates of paper for each of {seeds} seeds, {context.precision} products",
-        amount=count * seeds,
-        unit="updates",
-        candidates=[
-            Candidate("ours", f"{seeds} seeds at once", at_once),
-            Candidate("alternative", "the seeds one after the other", lambda: [train() for train in one_by_one]),
-            products_alone(SeedsTrainer(trainers(context, config, seeds, graph=False)).step, count),
-        ],
-    )
+    candidates = [
+        Candidate("ours", "the fast update", repeated(ours.step, count), share),
+        Candidate("alternative", "plain PyTorch loop, float32", repeated(lambda: next(loop), count), share),
+        Candidate("alternative", "the plain update (--no-fast)", repeated(no_fast.step, count), share),
+        products_alone(eager.step, count, share),
+    ]
+    return Job(f"{what} on {context.digits.name}, {context.precision} products", amount, "updates", candidates)
 
 
 def trainers(context: Context, config: MnistConfig, seeds: int = 1, graph: bool = True) -> list[Trainer]:
@@ -99,12 +96,9 @@ def repeated(step: Callable[[], object], count: int) -> Callable[[], None]:
     return make
 
 
-# ---- the limit: matrix products alone
-
-#: The two factors of a matrix product, (n, k) and (k, m), or a stack of them for several seeds.
-Product = tuple[Tensor, Tensor]
-#: The operations that are matrix products, and where the factors stand among their arguments.
-PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "addmm_": 1, "baddbmm": 1, "baddbmm_": 1}
+def products_alone(step: Callable[[], object], count: int, share: float = 1.0) -> Candidate:
+    """Return the limit: the matrix products of ``count`` updates, made again without anything else."""
+    return Candidate("limit", "its products alone", repeated(replayed(products_of(step)), count), share)
 
 
 def products_of(call: Callable[[], object]) -> list[Product]:
@@ -138,8 +132,3 @@ def replayed(products: list[Product]) -> Callable[[], None]:
     with torch.cuda.graph(graph):
         multiply()
     return graph.replay
-
-
-def products_alone(step: Callable[[], object], count: int, share: float = 1.0) -> Candidate:
-    """Return the matrix products of ``count`` updates, made again without anything else."""
-    return Candidate("limit", "its products alone", repeated(replayed(products_of(step)), count), share)

@@ -36,9 +36,6 @@ MIN_COUNT, PASSES = 5, 2
 BLOCK = 1024, 16_384
 
 
-# ---- nearest words, and tags from them
-
-
 def nearest(context: Context) -> Job:
     """Benchmark the nearest words of random unit vectors, the hardest case for any index."""
     device, vocabulary = str(context.device), random_words(context)
@@ -48,8 +45,7 @@ def nearest(context: Context) -> Job:
     def by_gensim() -> list[list[tuple[str, float]]]:
         return [keyed.similar_by_vector(query, topn=NEAREST) for query in some]
 
-    share = len(some) / len(queries)
-    alternatives = [Candidate("alternative", "gensim similar_by_vector, one by one", by_gensim, share)]
+    candidates = [Candidate("ours", "exact search", lambda: vocabulary.nearest(queries, NEAREST, device))]
     try:
         import faiss
     except ImportError:
@@ -58,17 +54,12 @@ def nearest(context: Context) -> Job:
         faiss.omp_set_num_threads(context.threads)
         flat = faiss.IndexFlatIP(DIMENSION)
         flat.add(vocabulary.vectors)
-        alternatives.insert(0, Candidate("alternative", "faiss IndexFlatIP", lambda: flat.search(queries, NEAREST)))
-    return Job(
-        what=f"nearest {NEAREST} of {len(vocabulary):,} words x {DIMENSION} of {len(queries):,} queries",
-        amount=len(queries),
-        unit="queries",
-        candidates=[
-            Candidate("ours", "exact search", lambda: vocabulary.nearest(queries, NEAREST, device)),
-            *alternatives,
-            products(vocabulary.vectors, queries, context.device),
-        ],
-    )
+        candidates.append(Candidate("alternative", "faiss IndexFlatIP", lambda: flat.search(queries, NEAREST)))
+    share = len(some) / len(queries)
+    candidates.append(Candidate("alternative", "gensim similar_by_vector, one by one", by_gensim, share))
+    candidates.append(products(vocabulary.vectors, queries, context.device))
+    what = f"nearest {NEAREST} of {len(vocabulary):,} words x {DIMENSION} of {len(queries):,} queries"
+    return Job(what, len(queries), "queries", candidates)
 
 
 def decoding(context: Context) -> Job:
@@ -78,21 +69,19 @@ def decoding(context: Context) -> Job:
     vectors = centres[:, None] + unit_vectors(images * SAMPLES, seed=3).reshape(images, SAMPLES, -1)
     few = vectors[: context.size(10, 1)]
 
+    def ours() -> object:
+        return decode(vocabulary, vectors, NEAREST, WORDS, device=device)
+
     def loop() -> list[list[int]]:
         return [decode_one(vocabulary, each) for each in few]
 
-    return Job(
-        what=f"{WORDS} tags of {images} images x {SAMPLES} samples, {len(vocabulary):,} words x {DIMENSION}",
-        amount=images,
-        unit="images",
-        candidates=[
-            Candidate(
-                "ours", "all samples at once", lambda: decode(vocabulary, vectors, NEAREST, WORDS, device=device)
-            ),
-            Candidate("alternative", "an image at a time, in NumPy", loop, len(few) / images),
-            products(vocabulary.vectors, vectors.reshape(-1, DIMENSION), context.device),
-        ],
-    )
+    candidates = [
+        Candidate("ours", "all samples at once", ours),
+        Candidate("alternative", "an image at a time, in NumPy", loop, len(few) / images),
+        products(vocabulary.vectors, vectors.reshape(-1, DIMENSION), context.device),
+    ]
+    what = f"{WORDS} tags of {images} images x {SAMPLES} samples, {len(vocabulary):,} words x {DIMENSION}"
+    return Job(what, images, "images", candidates)
 
 
 def decode_one(vocabulary: Vocabulary, samples: np.ndarray) -> list[int]:
@@ -119,7 +108,7 @@ def unit_vectors(count: int, seed: int) -> np.ndarray:
 
 
 def products(words: np.ndarray, queries: np.ndarray, device: torch.device) -> Candidate:
-    """Return the float32 products of all queries with all words alone."""
+    """Return the limit: the float32 products of all queries with all words."""
     left, right = (torch.from_numpy(each).to(device) for each in (queries, words))
 
     def multiply() -> None:
@@ -130,25 +119,17 @@ def products(words: np.ndarray, queries: np.ndarray, device: torch.device) -> Ca
     return Candidate("limit", "the float32 products alone", multiply)
 
 
-# ---- corpus and skip-gram
-
-
 def corpus(context: Context) -> Job:
     """Benchmark cleaning rows of metadata into lines of tokens, on one core."""
     (shards, name), folder, count = metadata(context), context.folder, context.size(200_000, 2_000)
-    rows, lines = folder / "rows.tsv", folder / "loop.txt"
+    rows, share = folder / "rows.tsv", count / ROWS
     write_rows(itertools.cycle(shards), count, rows)
-    share = count / ROWS
-    return Job(
-        what=f"cleaning {ROWS:,} rows, {name} repeated, one core",
-        amount=ROWS,
-        unit="rows",
-        candidates=[
-            Candidate("ours", "decode, clean, write", lambda: clean(rows, folder), share),
-            Candidate("alternative", "csv and re loop", lambda: csv_and_re(rows, lines), share),
-            Candidate("limit", "reading and URL-decoding the three columns", lambda: decode_columns(rows), share),
-        ],
-    )
+    candidates = [
+        Candidate("ours", "decode, clean, write", lambda: clean(rows, folder), share),
+        Candidate("alternative", "csv and re loop", lambda: csv_and_re(rows, folder / "loop.txt"), share),
+        Candidate("limit", "reading and URL-decoding the three columns", lambda: decode_columns(rows), share),
+    ]
+    return Job(f"cleaning {ROWS:,} rows, {name} repeated, one core", ROWS, "rows", candidates)
 
 
 def skip_gram(context: Context) -> Job:
@@ -161,21 +142,17 @@ def skip_gram(context: Context) -> Job:
     def gensim() -> KeyedVectors:
         return Word2Vec(sentences=LineSentence(str(folder / file.name)), **asdict(settings), sg=1).wv
 
-    return Job(
-        what=f"skip-gram, {file.tokens:,} tokens of {name}, {PASSES} passes, {DIMENSION} numbers",
-        amount=file.tokens * PASSES,
-        unit="words",
-        candidates=[
-            Candidate("ours", "a file at a time, counted beforehand", lambda: train(folder, [file], settings)),
-            Candidate("alternative", "gensim over a Python iterable", gensim),
-        ],
-    )
+    candidates = [
+        Candidate("ours", "a file at a time, counted beforehand", lambda: train(folder, [file], settings)),
+        Candidate("alternative", "gensim over a Python iterable", gensim),
+    ]
+    what = f"skip-gram, {file.tokens:,} tokens of {name}, {PASSES} passes, {DIMENSION} numbers"
+    return Job(what, file.tokens * PASSES, "words", candidates)
 
 
 def metadata(context: Context) -> tuple[list[Path], str]:
     """Return files of rows and their name: YFCC100M's that lie under the data root, else of the embedded scenes."""
-    shards = default_shards(context.root)
-    if shards:
+    if shards := default_shards(context.root):
         return shards, shards[0].parent.name
     return [embedded_rows(context.folder)], "rows of the embedded scenes"
 

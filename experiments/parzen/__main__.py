@@ -17,7 +17,7 @@ import tyro
 from experiments import UsageError
 from experiments.generators import load_generator
 from experiments.parzen.sample_files import as_images, read_images
-from experiments.runs.cli import parse, run
+from experiments.runs.cli import check_least, parse, run
 from experiments.runs.files import check_output, write_json
 from experiments.runs.folder import environment
 
@@ -25,11 +25,8 @@ if TYPE_CHECKING:
     from cgan.metrics.parzen import ParzenResult
     from data.labelled import ImageDataset
 
-#: Values of ``--valid`` and ``--test``: the data set a run was trained on, else MNIST.
-DATA_SETS = ("auto", "mnist", "digits")
-#: Controls: random training images, and centroids of all training images.
-REAL, KMEANS = "mnist-train", "mnist-kmeans"
-
+DATA_SETS = ("auto", "mnist", "digits")  # Values of ``--valid`` and ``--test``.
+REAL, KMEANS = "mnist-train", "mnist-kmeans"  # Controls: training images, and centroids of them.
 #: Samples that the paper draws, and classes they are divided among (section 4.1).
 COUNT, CLASSES = 10_000, 10
 MAX_SIGMAS = 1_000
@@ -92,10 +89,7 @@ class Settings:
             )
         if self.count is not None and Path(self.samples).is_file():
             raise UsageError("--count is for a generator or a control: a file is scored whole, leave it out")
-        for name, least in {"count": 1, "seed": 0, "threads": 1}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError(f"--{name} {value}: give {least} or more")
+        check_least(self, count=1, seed=0, threads=1)
 
 
 @dataclass
@@ -230,9 +224,8 @@ def read_inputs(settings: Settings) -> Inputs:
 def control(name: str, train: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, list[str]]:
     """Return the samples (count, d) of a control made from the training images (n, d), and a note on how.
 
-    ``mnist-train``: that many random training images. ``mnist-kmeans``: these, after some rounds of k-means
-    (Lloyd's algorithm) over all training images. Theis et al. report 313 nats for theirs; these, nearly converged,
-    score 336.
+    The centroids are those of some rounds of k-means (Lloyd's algorithm) from the random images. Theis et al. report
+    313 nats for theirs; these, nearly converged, score 336.
     """
     if count > len(train):
         raise UsageError(f"--count {count}: there are {len(train)} training images, give at most that many")
@@ -275,26 +268,22 @@ def format_table(result: ParzenResult, inputs: Inputs) -> str:
     """Return the result as a text table, with advice where sigma is an end of the grid."""
     sigmas, names = result.sigmas, inputs.names
     width = max(map(len, ("from", names["valid"], names["test"])))
-    rows = (
+    text = (
+        f"{result.n_samples:,} samples of {result.dim} values from {names['samples']}\n"
+        f"sigma {result.sigma:.4g}, the best of {len(sigmas)} from {sigmas[0]:.4g} to {sigmas[-1]:.4g} "
+        "on the validation images\n\n"
+        f"{'images':<10}  {'from':<{width}}  {'count':>7}  log-likelihood (nats)  standard error"
+    )
+    for kind, name, n, mean, se in (
         ("validation", names["valid"], result.n_valid, result.valid_mean, result.valid_se),
         ("test", names["test"], result.n_test, result.test_mean, result.test_se),
-    )
-    lines = [
-        f"{result.n_samples:,} samples of {result.dim} values from {names['samples']}",
-        f"sigma {result.sigma:.4g}, the best of {len(sigmas)} from {sigmas[0]:.4g} to {sigmas[-1]:.4g} "
-        "on the validation images",
-        "",
-        f"{'images':<10}  {'from':<{width}}  {'count':>7}  log-likelihood (nats)  standard error",
-        *(f"{kind:<10}  {name:<{width}}  {n:>7,}  {mean:>21.2f}  {se:>14.2f}" for kind, name, n, mean, se in rows),
-    ]
+    ):
+        text += f"\n{kind:<10}  {name:<{width}}  {n:>7,}  {mean:>21.2f}  {se:>14.2f}"
     spans = [float(array.max() - array.min()) for array in inputs.arrays.values()]
     if result.at_edge and max(spans) <= 1.5 * min(spans):  # Else the samples' range is what is wrong.
         end, word = (sigmas[0], "below") if result.sigma == sigmas[0] else (sigmas[-1], "above")
-        lines += [
-            "",
-            f"The best sigma is the grid's edge: widen --sigmas {word} {end:.4g}, a better one may lie there.",
-        ]
-    return "\n".join(lines)
+        text += f"\n\nThe best sigma is the grid's edge: widen --sigmas {word} {end:.4g}, a better one may lie there."
+    return text
 
 
 if __name__ == "__main__":

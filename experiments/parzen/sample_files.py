@@ -10,25 +10,19 @@ import numpy as np
 
 from experiments import UsageError
 
-#: Values this far outside [0, 1] come from rounding.
-_TOLERANCE = 1e-3
-
-#: Bytes that an array may take when unpacked from a .npz file; 10,000 MNIST images in float32 take 31 MB.
-MAX_UNPACKED = 4 * 2**30
+_TOLERANCE = 1e-3  # Values this far outside [0, 1] come from rounding.
+MAX_UNPACKED = 4 * 2**30  # Bytes of an array unpacked from a .npz file; 10,000 MNIST images in float32 take 31 MB.
 
 
 def read_images(path: Path) -> tuple[np.ndarray, list[str]]:
     """Return the images of a file as float32 (n, d), and notes on what was converted or looks odd.
 
-    Axes after the first are flattened row by row, so (n, 28, 28) becomes (n, 784). Bytes (uint8) are divided by
-    255. Of several arrays in a .npz or .safetensors file, the one named ``samples``, else ``images``, is taken.
-    Raises ``UsageError`` if the file is missing, damaged or of another kind, or holds no images in this sense.
+    Axes after the first are flattened row by row, so (n, 28, 28) becomes (n, 784). Bytes are divided by 255. Of several
+    arrays, the one named ``samples``, else ``images``, is taken. Raises ``UsageError`` if there are none of the sort.
     """
     readers = {".npy": _read_numpy, ".npz": _read_numpy, ".safetensors": _read_safetensors}
     if not path.is_file():
-        raise UsageError(
-            f"{path}: there is no such file; give a .npy, .npz or .safetensors file, a run, or mnist-train"
-        )
+        raise UsageError(f"{path}: there is no such file; give a .npy, .npz or .safetensors file, or a run")
     if path.suffix.lower() not in readers:
         raise UsageError(f"{path}: not a file of arrays; give a .npy, .npz or .safetensors file")
     try:

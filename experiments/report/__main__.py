@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.report.tables import check_folders
+from experiments.report.tables import load_runs
 from experiments.runs import cli
 from experiments.runs.files import check_output, write_text
 
@@ -25,12 +25,10 @@ class Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
     command = cli.parse(Command, "experiments.report", argv)
-    check_folders(command.runs, Command.runs)
     check_output(command.out, "--out", ".html")
+    runs = load_runs(command.runs)
     from experiments.report.page import build
-    from experiments.report.records import load
 
-    runs = load(command.runs)
     page = build(runs, command.runs)
     write_text(command.out, page)
     count = f"{len(runs.table)} run{'s' * (len(runs.table) != 1)}"

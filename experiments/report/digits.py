@@ -95,7 +95,6 @@ def state(runs: pd.DataFrame) -> str:
 
 
 def seed_names(seeds: Sequence[int]) -> str:
-    """Return such as 'seed 1' or 'seeds 1, 2, 3'."""
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
@@ -207,19 +206,15 @@ def by_section(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(heading, text(parts[name], TABLE)) for name, heading in SECTIONS.items() if name in parts]
 
 
-def _sigma(row: Any) -> str:
-    shown = ", ".join(f"{float(value):.3g}" for value in row.sigma.split(";") if value)
-    return shown + (" (edge of the grid)" if row.at_edge else "")
-
-
 def _updates(row: Any) -> str:
     kept = f"{row.best_update:,.0f} of " if number(row.best_update) and row.best_update != row.updates else ""
     return kept + form(row.updates, ",.0f")
 
 
 def _state(row: Any) -> str:
-    missing = f"not run: {row.command}" if row.command else "cited only"
-    return str(row.state).replace("scored", "") if row.runs else missing
+    if row.runs:
+        return str(row.state).replace("scored", "")
+    return f"not run: {row.command}" if row.command else "cited only"
 
 
 def _difference(row: Any) -> str:
@@ -247,7 +242,10 @@ TABLE: Columns = {
 
 SAMPLES: Columns = {
     **{name: TABLE[name] for name in ("Model", "Measured")},
-    "Sigma": _sigma,
+    "Sigma": lambda row: (
+        ", ".join(f"{float(value):.3g}" for value in row.sigma.split(";") if value)
+        + " (edge of the grid)" * bool(row.at_edge)
+    ),
     "Updates": _updates,
     "Density": lambda row: form(row.density, ".2f"),
     "Coverage": lambda row: form(row.coverage, ".2f"),

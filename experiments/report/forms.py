@@ -43,7 +43,7 @@ def files(
     parts += ["## Notes", "\n".join(f"- {escape_markdown(note)}" for note in notes)] if notes else []
     head = [r"% Written by python -m experiments.tables, to be \input; needs the package booktabs."]
     head += [f"% note: {' '.join(printable(note).split())}" for note in notes]
-    tex = [latex(*block, caption, f"{stem}-{number}") for number, block in enumerate(blocks, start=1)]
+    tex = [_latex(*block, caption, f"tab:{stem}-{number}") for number, block in enumerate(blocks, start=1)]
     return {
         f"{stem}.md": printable("\n\n".join(parts)) + "\n",
         f"{stem}.csv": as_csv(values),
@@ -57,24 +57,16 @@ def markdown(heading: str, table: pd.DataFrame) -> str:
     return "\n\n".join(filter(None, [f"## {escape_markdown(heading)}" if heading else "", text]))
 
 
-def latex(heading: str, table: pd.DataFrame, caption: str, label: str) -> str:
-    """Return a ``table`` environment."""
-    spec = "".join(r"p{0.16\linewidth}" if name in WIDE else "l" for name in table.columns)
-    escaped = table.map(escape_latex).rename(columns=escape_latex)
-    text = escaped.to_latex(
-        index=False,
-        escape=False,
-        caption=escape_latex(f"{heading}. {caption}" if heading else caption),
-        label=f"tab:{label}",
-        column_format=spec or "l",
-    )
+def _latex(heading: str, table: pd.DataFrame, caption: str, label: str) -> str:
+    def escape(text: str) -> str:
+        return " ".join(printable(text).split()).translate(_LATEX)
+
+    spec = "".join(r"p{0.16\linewidth}" if name in WIDE else "l" for name in table.columns) or "l"
+    caption = escape(f"{heading}. {caption}" if heading else caption)
+    escaped = table.map(escape).rename(columns=escape)
+    text = escaped.to_latex(index=False, escape=False, caption=caption, label=label, column_format=spec)
     small = "\\centering\\scriptsize\\setlength{\\tabcolsep}{3pt}\n\\begin{tabular}"
     return text.replace(r"\begin{tabular}", small, 1)
-
-
-def escape_latex(text: str) -> str:
-    """Return ``text`` so that LaTeX sets it as it is, on one line of the source."""
-    return " ".join(printable(text).split()).translate(_LATEX)
 
 
 def as_csv(table: pd.DataFrame) -> str:

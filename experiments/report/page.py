@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.report import digits, figures, photos
+from experiments.report import digits, photos
 from experiments.report.forms import form, number
 from experiments.report.records import FLICKR, KMEANS, MNIST, PARZEN, REAL, Runs
 from experiments.report.verdicts import CLOSE_NATS, CLOSE_SHARE, ONE_SEED, TITLES, verdicts
-from experiments.runs import photo_table
-from experiments.runs.folder import git_revision
+from experiments.runs import figures, photo_table
+from experiments.runs.folder import RunFolder, git_revision
+from experiments.runs.records import Weights
 
 #: Longer side of an enlarged photo.
 PHOTO_PIXELS = 480
 
-#: Lowest log-likelihood that a chart shows, in nats.
-FLOOR = -300.0
+#: Larger figures than any that a run draws.
+MAX_BYTES = 4 * 2**20
 
 #: Figures of a run's folder, and what they show.
 PICTURES = {
@@ -45,13 +49,12 @@ def build(runs: Runs, folders: Sequence[Path]) -> str:
     scores = [rows.loc[rows["preset"] == preset, "log_likelihood"].iloc[0] for preset in (REAL, KMEANS)]
     *table1, (_, controls) = digits.by_section(rows)
     mine = real[real["group"].isin(rows["group"]) & (real["experiment"] == MNIST)]
+    wrong_labels = "share of real images with a wrong label that D accepts"
     values = {
         "digits": [net for group in shown for net in nets[False] if net["group"] == group],
-        "validation": figures.learning_curves(mine, "valid_log_likelihood", "validation log-likelihood (nats)", FLOOR),
-        "diversity": figures.learning_curves(mine, "diversity", "intra-class diversity (real digits: 1)"),
-        "wrong_labels": figures.learning_curves(
-            mine, "accept_real_wrong", "share of real images with a wrong label that D accepts"
-        ),
+        "validation": learning_curves(mine, "valid_log_likelihood", "validation log-likelihood (nats)", floor=-300.0),
+        "diversity": learning_curves(mine, "diversity", "intra-class diversity (real digits: 1)"),
+        "wrong_labels": learning_curves(mine, "accept_real_wrong", wrong_labels),
         "claims": [(origin, title, [v for v in judged if v.origin == origin]) for origin, title in TITLES.items()],
         "rules": {"nats": CLOSE_NATS, "share": CLOSE_SHARE, "one_seed": ONE_SEED, "truth": photos.FIELDS["measures"]},
         "table1": table1,
@@ -77,6 +80,78 @@ def build(runs: Runs, folders: Sequence[Path]) -> str:
     return photo_table.render("report.html", **values)
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture inside the page."""
+
+    uri: str
+    width: int  # In CSS pixels, as ``height``: its real size.
+    height: int
+    alt: str  # What it shows, for a reader who cannot see it.
+
+
+def read_png(path: Path, alt: str, weights: Weights | None = None) -> Picture:
+    """Return a PNG file; raises ``OSError`` or ``ValueError`` if damaged, too large, or of other ``weights``."""
+    from PIL import Image
+
+    if path.stat().st_size > MAX_BYTES or not path.is_file():
+        raise ValueError(f"{path}: not a figure of at most {MAX_BYTES:,} bytes")
+    content = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.load()
+            width, height = image.size
+            drawn_from = getattr(image, "text", {}).get("sha256")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not readable as PNG ({type(error).__name__})") from None
+    if weights is not None and drawn_from not in (None, weights.sha256):
+        raise ValueError(f"{path}: drawn from other weights than the result beside it")
+    return Picture(_uri("image/png", content), width, height, alt)
+
+
+def learning_curves(runs: pd.DataFrame, column: str, label: str, floor: float | None = None) -> Picture | None:
+    """Draw a column of ``metrics.csv`` by epoch; None where no run has it.
+
+    A line a group of runs: the mean over its finished seeds, and their range as a band. Values below ``floor`` are cut.
+    """
+    import matplotlib
+
+    figure, ends = figures.new_figure(7.6, 4.4), list[str]()
+    plot = figure.subplots()
+    for group, these in runs.groupby("name", sort=False):
+        done = these[these["status"] == "finished"]
+        tables = [RunFolder(folder).read_metrics() for folder in (done if len(done) else these)["folder"]]
+        known = [table.reindex(columns=["epoch", column]).dropna().drop_duplicates("epoch") for table in tables]
+        seeds = [table.set_index("epoch")[column] for table in known if len(table)]
+        if not seeds:
+            continue
+        name = f"{group} ({len(seeds)} seeds)" if len(seeds) > 1 else str(group)
+        # Where only some seeds have an estimate the mean would jump.
+        values, number = pd.concat(seeds, axis=1, join="inner").sort_index(), len(ends)
+        figures.line(plot, values.index, values.mean(axis=1), number, name[:60].replace("$", r"\$"), marker=".")
+        if len(seeds) > 1:
+            colour, band = figures.COLOURS[number % len(figures.COLOURS)], (values.min(axis=1), values.max(axis=1))
+            plot.fill_between(values.index, *band, alpha=0.25, linewidth=0, color=colour)
+        ends.append(f"{name} ends at {seeds[0].iloc[-1]:.3g}")
+    if not ends:
+        return None
+    width, height = 7.6, 4.4 + 0.12 * len(ends)
+    figure.set_size_inches(width, height)
+    if floor is not None:
+        plot.set_ylim(bottom=max(floor, plot.get_ylim()[0]))
+    plot.set_xlabel("epoch")
+    figures.finish(plot, label)
+    out = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    alt = f"Lines: {label}, during training: {'; '.join(ends)}."
+    return Picture(_uri("image/svg+xml", out.getvalue()), round(width * 96), round(height * 96), alt)
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
 def _groups(runs: Runs, embedded: bool, experiment: str) -> list[pd.DataFrame]:
     """Return the runs of each group, finished first; changed settings come last, on photos other presets, too."""
     table = runs.select(embedded=embedded, experiments=(experiment,))
@@ -99,7 +174,7 @@ def _nets(runs: Runs, embedded: bool) -> list[dict[str, Any]]:
     return nets
 
 
-def _pictures(run: Any, name: str, notes: list[str]) -> dict[str, tuple[figures.Picture, str]]:
+def _pictures(run: Any, name: str, notes: list[str]) -> dict[str, tuple[Picture, str]]:
     """Return the figures of a run's folder with their captions, by file name; a damaged one becomes a note."""
     found = {}
     for file, caption in PICTURES.items():
@@ -107,7 +182,7 @@ def _pictures(run: Any, name: str, notes: list[str]) -> dict[str, tuple[figures.
         try:
             if (run.folder / file).exists():
                 weights = getattr(run.result, "weights", None)
-                found[file] = figures.read_png(run.folder / file, f"{name}: {caption}.", weights), f"{caption}."
+                found[file] = read_png(run.folder / file, f"{name}: {caption}.", weights), f"{caption}."
         except (OSError, ValueError) as error:
             note = f"{error}; the figure is left out"
             notes += [note] if note not in notes else []
@@ -126,18 +201,17 @@ def _photos(runs: Runs, embedded: bool) -> list[dict[str, Any]]:
             large = photo_table.thumbnail(row.path, PHOTO_PIXELS)
             shown.append({**photo_table.photo_values(row), "id": f"photo-{embedded:d}-{place}-{index}", "large": large})
         pictures = _pictures(first, name, runs.notes)
-        groups.append(
-            {
-                "name": name,
-                "changed": bool(first.changed) or first.cut_short,
-                "notice": photos.notice_of(these, table),
-                "chart": pictures.pop("precision.png", None),
-                "pictures": pictures,
-                "measures": list(photos.method_tables(photos.values_of(these)).items()),
-                "photos": shown,
-                "caption": table.caption if table else None,
-            }
-        )
+        group = {
+            "name": name,
+            "changed": bool(first.changed) or first.cut_short,
+            "notice": photos.notice_of(these, table),
+            "chart": pictures.pop("precision.png", None),
+            "pictures": pictures,
+            "measures": list(photos.method_tables(photos.values_of(these)).items()),
+            "photos": shown,
+            "caption": table.caption if table else None,
+        }
+        groups.append(group)
     return groups
 
 

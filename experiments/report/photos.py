@@ -45,8 +45,7 @@ CAPTION = (
 def values_of(runs: pd.DataFrame) -> pd.DataFrame:
     """Return every measure of every method (or source of words) and run as numbers, one a row.
 
-    Columns: ``group``, ``name``, ``seed``, ``against`` (a value of ``FIELDS``), ``method``, ``measure``, ``value``,
-    ``low`` and ``high`` (the 95% interval over photos, where there is one), ``run``.
+    ``against`` is a value of ``FIELDS``; ``low`` and ``high`` are the 95% interval over photos, where there is one.
     """
     rows = []
     for run in runs[runs["status"] == "finished"].itertuples():
@@ -99,7 +98,6 @@ def photos_of(runs: pd.DataFrame, notes: list[str]) -> photo_table.Table2 | None
 
 
 def heading_of(these: pd.DataFrame) -> str:
-    """Return the name, seeds and endings of the runs of a group."""
     return f"{these['name'].iloc[0]}, {seed_names(list(these['seed']))}: {state(these)}"
 
 

@@ -95,8 +95,7 @@ ACCEPT = ("accept_real", "accept_real_wrong", "accept_fake", "accept_fake_wrong"
 #: The controls as ``experiments.parzen`` names them, and the number of samples of the paper's procedure.
 REAL, KMEANS, SAMPLES = "mnist-train", "mnist-kmeans", 10_000
 
-#: Larger JSON files are not looked into for scores.
-SCORE_BYTES = 2**20
+SCORE_BYTES = 2**20  # Larger JSON files are not looked into for scores.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,9 +178,8 @@ def _read(path: Path) -> Row | None:
         return _run_row(RunFolder(path.parent)) if known else None
     if path.name == photo_table.JSON or not path.is_file() or path.stat().st_size > SCORE_BYTES:
         return None
-    anything: Any = Any
-    head = read_record(path, anything, fix="if it is a score, score the samples again")
-    if not isinstance(head, dict) or not {"samples", "valid", "test", "test_mean"} <= head.keys():
+    content: Any = read_record(path, object, fix="if it is a score, score the samples again")
+    if not isinstance(content, dict) or not {"samples", "valid", "test", "test_mean"} <= content.keys():
         return None
     score = read_record(path, ScoreFile, fix="score the samples again")
     return _score_row(path, score) if score.valid == score.test == "mnist" else None
@@ -247,8 +245,7 @@ def _run_row(folder: RunFolder) -> Row:
 def _digit_columns(result: MnistResult) -> dict[str, Any]:
     columns = _score_columns(result.parzen, result.density_coverage)
     columns |= {"classifier": result.classifier_accuracy, "diversity": result.diversity.overall}
-    if result.label_fidelity:
-        columns["label_fidelity"] = result.label_fidelity.share
+    columns |= {"label_fidelity": result.label_fidelity.share} if result.label_fidelity else {}
     if result.train_on_generated:
         columns["trained_on_samples"] = result.train_on_generated.generated
     cells = [cell for row in result.acceptance.accepted for cell in row] if result.acceptance else []
@@ -296,7 +293,7 @@ def _score_columns(score: ParzenScore, near: DensityCoverage | None) -> dict[str
 
 
 def _one_a_seed(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """Return the table with one run of a group and seed, a finished one, of these the later; note the others."""
+    """Return the table with one run of a group and seed, the later finished one; note the others."""
     rank = ["unfinished", "trial", "diverged", "finished"].index
     written = [folder.stat().st_mtime for folder in table["folder"]]
     ranked = table.assign(rank=table["status"].map(rank), trained=table["updates"].fillna(0), written=written)
@@ -309,7 +306,6 @@ def _one_a_seed(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 
 def _short(value: Any) -> str:
-    """Return a setting's value as short text."""
     if isinstance(value, list):
         return "+".join(map(str, value)) or "none"
     return value if isinstance(value, str) else json.dumps(value)

@@ -32,14 +32,12 @@ class Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
     command = cli.parse(Command, "experiments.tables", argv)
-    check_folders(command.runs, Command.runs)
     if command.out.exists() and not command.out.is_dir():
         raise UsageError(f"--out {command.out}: a file is in the way, give a folder")
+    runs = load_runs(command.runs)
     from experiments.report import digits
-    from experiments.report.records import load
     from experiments.runs.photo_table import printable
 
-    runs = load(command.runs)
     contents = all_files(runs)
     for name, content in contents.items():
         write_text(command.out / name, content)
@@ -54,13 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check_folders(folders: Sequence[Path], default: Sequence[Path]) -> None:
-    """Raise ``UsageError`` if ``--runs`` names no folder, or a missing one but the default, before the first run."""
+def load_runs(folders: Sequence[Path]) -> Runs:
+    """Return all runs below ``folders``; raises ``UsageError`` without one, or for a missing one but the default."""
     if not folders:
         raise UsageError("--runs: name at least one folder that holds runs")
     for folder in folders:
-        if not folder.is_dir() and folder not in default:
+        if not folder.is_dir() and folder not in Command.runs:
             raise UsageError(f"--runs {folder}: there is no such folder, give one that holds runs")
+    from experiments.report.records import load
+
+    return load(folders)
 
 
 def all_files(runs: Runs) -> dict[str, str]:
@@ -75,11 +76,10 @@ def all_files(runs: Runs) -> dict[str, str]:
         rows = digits.table1(runs, embedded=embedded)
         blocks = digits.by_section(rows)
         out |= forms.files(f"table1{suffix}", "Table 1: digits", digits.LEGEND + also, blocks, rows, runs.notes)
-    rows, changed = digits.table1(runs, embedded=False), digits.details(runs)
+    changed = digits.details(runs)  # ``rows`` are those on real data.
     parts = [part for part in (digits.samples(runs, rows), changed) if len(part)]
-    caption = " ".join(digits.CAPTIONS.values())
+    values, caption = pd.concat(parts, ignore_index=True) if parts else changed, " ".join(digits.CAPTIONS.values())
     blocks = digits.detail_blocks(runs, rows, changed)
-    values = pd.concat(parts, ignore_index=True) if parts else changed
     return dict(sorted({**out, **forms.files("details", "Details", caption, blocks, values, runs.notes)}.items()))
 
 

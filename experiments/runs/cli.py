@@ -22,7 +22,7 @@ from cgan.specs import Init, Layer
 from data import DataError
 from embeddings import EmbeddingError
 from experiments import UsageError
-from experiments.runs.files import read_record, write_json
+from experiments.runs.files import read_record
 from experiments.runs.records import Text
 
 Parsed = TypeVar("Parsed", bound="Options")
@@ -31,8 +31,7 @@ Form = TypeVar("Form")
 #: Errors that a user can fix: printed as one sentence. Any other is a bug and keeps its traceback.
 USER_ERRORS = (CganError, DataError, EmbeddingError, UsageError, OSError)
 
-#: Name of this package in the index, and how the names of its console commands begin.
-DISTRIBUTION, PREFIX = "cgan-reproduction", "cgan-"
+PREFIX = "cgan-"  # How the names of the console commands begin.
 
 
 def console() -> None:
@@ -48,12 +47,11 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     """Call ``main(argv)`` and return the exit status: what ``main`` returns or 0, 2 on a user's error, 130 on Ctrl-C.
 
     ``CGAN_TRACEBACK=1`` in the environment shows the traceback of a user's error as well. Output that nobody reads any
-    more (``| head``) ends the command quietly; characters that the terminal cannot show are escaped. ``--version`` as
-    the first argument prints the package's version instead.
+    more (``| head``) ends the command quietly; characters that the terminal cannot show are escaped.
     """
     if (sys.argv[1:] if argv is None else argv)[:1] == ["--version"]:
-        installed = list(metadata.distributions(name=DISTRIBUTION))
-        print(f"{DISTRIBUTION} {installed[0].version if installed else '(not installed)'}")
+        installed = list(metadata.distributions(name="cgan-reproduction"))
+        print(f"cgan-reproduction {installed[0].version if installed else '(not installed)'}")
         return 0
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -90,8 +88,8 @@ def sentence(error: BaseException) -> str:
 def printed_command(module: str, *arguments: object) -> str:
     """Return the command line of ``module`` as it can be typed in the current folder, in the form this one has.
 
-    That is ``python -m module arguments``, or the name of a console command. A program that the shell would not find by
-    its name is given by its path, from the current folder where it lies below it.
+    That is ``python -m module arguments``, or the name of a console command; by its path where the shell would not find
+    it by its name.
     """
     started = Path([*sys.orig_argv, "", ""][1])  # The options of Python that may stand there begin otherwise.
     beside = started.with_name(PREFIX + module.removeprefix("experiments.").replace("_", "-"))
@@ -114,6 +112,14 @@ def check_name(name: str | None, option: str = "--name") -> None:
     """Raise ``UsageError`` if a name cannot be that of a folder of its own."""
     if name is not None and (name in ("", ".", "..") or Path(name).name != name or not name.isprintable()):
         raise UsageError(f"{option} {name!r}: give a plain name, without folders and control characters")
+
+
+def check_least(command: Any, **least: float) -> None:
+    """Raise ``UsageError`` if an option that was given is below its least value."""
+    for name, lowest in least.items():
+        value = getattr(command, name)
+        if value is not None and value < lowest:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: give {lowest} or more")
 
 
 def check_choice(name: str, known: Sequence[str], what: str) -> None:
@@ -155,7 +161,6 @@ def parse(command: type[Form], module: str, argv: Sequence[str] | None, **more: 
 
 
 def _program(module: str) -> str:
-    """Return what the help calls the command, without folders."""
     program, *words = shlex.split(printed_command(module))
     return " ".join([Path(program).name, *words])
 
@@ -191,8 +196,8 @@ def parse_command(
         for name, config in configs.items()
     }
     registry = tyro.constructors.ConstructorRegistry()
-    for kind, metavar in ((Layer, "LAYER"), (Init, "INIT")):
-        registry.primitive_rule(_text_rule(kind, metavar))
+    registry.primitive_rule(_text_rule(Layer, "LAYER"))
+    registry.primitive_rule(_text_rule(Init, "INIT"))
     with registry:
         parsed = tyro.extras.overridable_config_cli(entries, args=argv, prog=_program(module))
     given = {re.sub(r"^(no-)?", "", a[2:].partition("=")[0]).replace("-", "_") for a in argv if a.startswith("--")}
@@ -207,11 +212,6 @@ class PresetFile:
     name: Text
     about: Text = ""
     settings: dict[str, Any]
-
-
-def write_preset(path: Path, name: str, config: Any, about: str, **more: Any) -> None:
-    """Write a preset as a file that ``read_preset`` takes; ``about`` describes it in a sentence."""
-    write_json(path, {"name": name, "about": about, **more, "settings": config.as_dict()})
 
 
 def read_preset(text: str, presets: Mapping[str, Callable[[], Any]]) -> tuple[str, Any, str]:

@@ -47,37 +47,32 @@ def check(engine: Engine) -> None:
         raise UsageError("--engine ray needs Ray, which is not installed: pip install -e .[cluster], or leave it out")
 
 
-def cluster_address() -> str | None:
-    """Return the address of the user's cluster in $RAY_ADDRESS; None if Ray is to be started here."""
-    address = os.environ.get("RAY_ADDRESS")
-    return address if address not in ("", "local") else None
-
-
-def set_environment(more: Mapping[str, str] | None = None) -> None:
-    """Set the environment that Ray reads when it is imported: ``QUIET`` and ``more`` unless set outside."""
-    for name, value in {**QUIET, **(more or {})}.items():
+def set_environment(**more: str) -> str | None:
+    """Set what Ray reads at its import, ``QUIET`` and ``more``, unless set outside; return $RAY_ADDRESS, if any."""
+    for name, value in {**QUIET, **more}.items():
         os.environ.setdefault(name, value)
-    if cluster_address() is None:
-        # A Ray started here listens on the loopback address alone, whatever is set outside: whoever reaches its ports
-        # may run code.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    address = os.environ.get("RAY_ADDRESS")
+    if address not in (None, "", "local"):
+        return address
+    # A Ray started here listens on the loopback address alone, whatever is set outside: whoever reaches its ports may
+    # run code.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    return None
 
 
 @contextmanager
 def cluster(**here: Any) -> Iterator[Any]:
     """Yield the module ``ray``, joined to the cluster at $RAY_ADDRESS, else to a Ray started here on all cores.
 
-    What was joined is left at the end and what was started is stopped; within another such block nothing is done.
-    Nothing is printed, no dashboard started and no usage reported. ``here`` holds more of ``ray.init``'s arguments for
-    a start here. Raises ``UsageError`` where no cluster answers, and where Ray does not start.
+    It is left or stopped at the end; within another such block nothing is done. ``here`` holds more arguments of
+    ``ray.init`` for a start here. Raises ``UsageError`` where no cluster answers, and where Ray does not start.
     """
-    set_environment()
+    address = set_environment()
     import ray
 
     if ray.is_initialized():
         yield ray
         return
-    address = cluster_address()
     where = {"address": address} if address else {"address": "local", "include_dashboard": False, **here}
     for attempt in range(1, STARTS + 1):
         try:
@@ -107,14 +102,14 @@ def cluster(**here: Any) -> Iterator[Any]:
 def _muted() -> Iterator[None]:
     """Keep Ray's C++ start-up messages off standard error."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        os.dup2(nowhere, 2)
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+        os.close(nowhere)
 
 
 def run_tasks(
@@ -122,8 +117,8 @@ def run_tasks(
 ) -> Iterator[tuple[str, Any]]:
     """Run ``function(*job)`` of each job as a Ray task on one core; yield (name, result) as each finishes.
 
-    ``at_once`` tasks run at a time, 0 as many as there are cores. A task whose process is lost is started again. Raises
-    a task's error if it is a user error, and ``UsageError`` for a task whose process is lost ``RETRIES`` times more.
+    ``at_once`` tasks run at a time, 0 as many as there are cores. Raises a task's error if it is a user error, and
+    ``UsageError`` for a task that was started again ``RETRIES`` times.
     """
     with cluster() as ray:
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
@@ -153,8 +148,7 @@ def run_passes(passes: Passes) -> Iterator[Found]:
     """Compute the forward passes of an extraction by Ray, in order: ``compute`` of ``embeddings.images.extract``.
 
     Each actor has its own copy of the network and a GPU, or as many cores as this process has threads of torch, since
-    their number decides the last bits of what is computed. An actor that is lost is started again, with what it had in
-    hand. Raises ``UsageError`` where no machine of the cluster is large enough, or the photos are not there.
+    their number decides the last bits. Raises ``UsageError`` where no machine is large enough, or lacks the photos.
     """
     import torch
 
@@ -173,20 +167,16 @@ def run_passes(passes: Passes) -> Iterator[Found]:
             for made in ActorPool(pool).map(lambda actor, block: actor.make.remote(block), blocks):
                 for images, vectors, failures in made:
                     for image, reason in failures.items():
-                        if os.strerror(errno.ENOENT) in reason and passes.paths[image].exists():
-                            raise UsageError(
-                                f"{passes.paths[image]} is here, but not on another machine of the Ray cluster: put "
-                                "the photos on a disk they share"
-                            )
+                        path = passes.paths[image]
+                        if os.strerror(errno.ENOENT) in reason and path.exists():
+                            raise UsageError(f"{path} is not on another machine of Ray's: put photos on a shared disk")
                     yield images, vectors.copy(), failures  # A view would keep Ray's copy alive.
         finally:
             for each in pool:
                 ray.kill(each)
 
 
-class _Passes:
-    """An actor that makes passes."""
-
+class _Passes:  # An actor.
     def __init__(self, passes: Passes, threads: int, openers: int) -> None:
         passes.network.module.to(passes.device)
         self.passes, self.threads, self.openers = passes, threads, ThreadPoolExecutor(openers)

@@ -1,8 +1,4 @@
-"""Draw figures as PNG files: image grids, training curves, and what was measured of a net.
-
-Uses matplotlib without pyplot, so no global state is kept; imports it when the first figure is drawn. Arrays may be
-NumPy's, nested lists or CPU tensors.
-"""
+"""Draw figures as PNG files: image grids, training curves, measures of a net. Without pyplot: no global state."""
 
 from __future__ import annotations
 
@@ -26,13 +22,10 @@ if TYPE_CHECKING:
 #: Okabe and Ito's palette, for colour-blind readers, without its yellow, which is too light for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":")
-#: Light enough for the lines that cross bars.
-BAR_COLOUR = "#56B4E9"
+BAR_COLOUR = "#56B4E9"  # Light enough for the lines that cross bars.
 COLOUR_MAP = "cividis"
 DPI = 100
-
-#: Pixels between two images of a grid, and their grey: black images on white paper need an edge.
-SEPARATOR, SEPARATOR_GREY = 2, 128
+SEPARATOR, SEPARATOR_GREY = 2, 128  # Pixels between images of a grid, and their grey: black ones need an edge.
 
 
 def image_grid(
@@ -47,8 +40,8 @@ def image_grid(
 ) -> None:
     """Draw images (rows, columns, d) in [0, 1] as tiles, white on black, without smoothing (paper, figure 2).
 
-    A value v gets the grey level round(255 v); values outside [0, 1] are clipped, those that are not finite are grey.
-    ``shape`` is the height and width of an image; one of its pixels becomes ``scale`` x ``scale`` equal ones.
+    Values outside [0, 1] are clipped, those that are not finite are grey. ``shape`` is the height and width of an
+    image; one of its pixels becomes ``scale`` x ``scale`` equal ones.
     """
     tiles = np.asarray(images, dtype=np.float32)
     rows, columns = tiles.shape[:2]
@@ -97,10 +90,9 @@ def curves(
     panels: Panels = PANELS,
     title: str | None = None,
 ) -> None:
-    """Draw a run's metrics (a table, or its rows) as stacked plots over its epochs.
+    """Draw a run's metrics (a table, or its rows) as stacked plots over its epochs, without what is no number.
 
-    What is no number is left out, and so are lines and panels without any. ``chosen`` marks the stopping point. The
-    first panel cuts off values far below its others (a run's first estimates), and says how many.
+    ``chosen`` marks the stopping point. The first panel cuts off values far below its others, and says how many.
     """
     import pandas as pd
 
@@ -163,7 +155,7 @@ def acceptance(matrix: AcceptanceRecord, path: str | Path, *, title: str | None 
     figure = new_figure(13, 4.4)
     plots = figure.subplots(1, 3, width_ratios=(1, 1.25, 1.25))
     texts = [[f"{mean[i, j]:.2f}\n{accepted[i, j]:.0%} accepted" for j in (0, 1)] for i in (0, 1)]
-    image = _heat_map(plots[0], mean, texts, "all images", size=11)
+    image = _heat_map(plots[0], mean, texts, "all images", "", "", size=11)
     plots[0].set_xticks((0, 1), ("with its\nown label", "with a\nwrong label"))
     plots[0].set_yticks((0, 1), ("real\nimage", "generated\nimage"))
     sides = (
@@ -281,14 +273,7 @@ def finish(plot: Axes, axis: str) -> None:
 
 
 def _heat_map(
-    plot: Axes,
-    values: np.ndarray,
-    texts: list[list[str]],
-    title: str,
-    x: str = "",
-    y: str = "",
-    top: float = 1,
-    size: int = 8,
+    plot: Axes, values: np.ndarray, texts: list[list[str]], title: str, x: str, y: str, top: float = 1, size: int = 8
 ) -> Any:
     """Draw a square matrix of values in [0, ``top``], with ``texts`` in the cells."""
     image = plot.imshow(values, vmin=0, vmax=top, cmap=COLOUR_MAP)

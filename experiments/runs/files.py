@@ -26,7 +26,7 @@ DAMAGED = "restore the file, or train again under another --name"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8; raises ``UsageError`` on text that cannot be encoded, otherwise as ``write_bytes``."""
+    """Write ``text`` as UTF-8, as ``write_bytes`` does; raises ``UsageError`` on text that cannot be encoded."""
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
@@ -67,21 +67,19 @@ def write_json(path: Path, record: Any) -> None:
     write_text(path, text + "\n")
 
 
-def read_record(
-    path: Path, form: type[Form], *, missing: str = NO_RUN, fix: str = DAMAGED, max_bytes: int = MAX_BYTES
-) -> Form:
+def read_record(path: Path, form: type[Form], *, missing: str = NO_RUN, fix: str = DAMAGED) -> Form:
     """Return the JSON file as ``form``: a dataclass, or a type such as ``dict[str, Any]``. Unknown fields are ignored.
 
-    Raises ``UsageError`` that names the file, the field and what belongs there, and ends on ``missing`` (no such file)
-    or ``fix`` (damaged, or larger than ``max_bytes``). ``OSError`` if the file may not be read.
+    Raises ``UsageError`` that names file, field and what belongs there, and ends on ``missing`` (no such file) or
+    ``fix`` (damaged, or larger than ``MAX_BYTES``); ``OSError`` if the file may not be read.
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(max_bytes + 1)
+            data = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file; {missing}") from None
-    if len(data) > max_bytes:
-        raise UsageError(f"{path}: larger than {max_bytes:,} bytes, so it is not such a record; {fix}")
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is not such a record; {fix}")
     try:
         return convert_record(msgspec.json.decode(data), form, str(path), fix=fix)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -92,10 +90,18 @@ def convert_record(record: Any, form: type[Form], where: str, *, fix: str = DAMA
     """Return ``record``, JSON values that were read already, as ``form``; raises ``UsageError`` as ``read_record``."""
     try:
         return msgspec.convert(record, form)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {_explain(error, form)}; {fix}") from None
     except CganError as error:  # A number out of range.
         raise UsageError(f"{where}: {error}; {fix}") from None
+    except msgspec.ValidationError as error:
+        # msgspec quotes what was found, which may be endless, and says neither field nor choices in our words.
+        message, _, place = str(error).replace("`", "").partition(" - at $.")
+        kind: Any = form
+        for key in place.split("."):
+            kind = get_type_hints(kind).get(key) if hasattr(kind, "__dataclass_fields__") else None
+        choices = [value for value in get_args(kind) if isinstance(value, str)]
+        known = f", choose {' or '.join(choices)}" if choices else ""
+        field = f"field {place}" if place else "the file"
+        raise UsageError(f"{where}: {field}: {message[:200]}{known}; {fix}") from None
 
 
 def check_output(path: Path | None, option: str, suffix: str = "") -> None:
@@ -111,19 +117,6 @@ def check_output(path: Path | None, option: str, suffix: str = "") -> None:
         raise UsageError(f"{option} {path}: {above} is a file, not a folder; choose another place")
     if not os.access(above, os.W_OK | os.X_OK):
         raise UsageError(f"{option} {path}: no permission to write in {above}; choose another place")
-
-
-def _explain(error: msgspec.ValidationError, form: Any) -> str:
-    """Return msgspec's message with the field in front, and the values that a ``Literal`` field takes at its end."""
-    message, _, place = str(error).replace("`", "").partition(" - at $.")
-    message = message[:200]  # It quotes what was found, which may be endless.
-    kind = form
-    for key in place.split("."):
-        kind = get_type_hints(kind).get(key) if hasattr(kind, "__dataclass_fields__") else None
-    choices = [value for value in get_args(kind) if isinstance(value, str)]
-    if choices:
-        message = f"{message}, choose {' or '.join(choices)}"
-    return f"field {place}: {message}" if place else f"the file: {message}"
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -37,10 +37,6 @@ CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 
 SEARCH = "search.json"  # Written into the folder of a search, whose trials are no runs.
 LOCK = ".lock"  # Held while a command works in the folder.
-DERIVED = (RESULT, "*.png", "table2.*")  # Made from the weights, and set aside when training goes on.
-
-#: Settings that hold a file's place. The file's content counts, and is part of the data set's checksum.
-LOCATIONS = ("features.weights", "words.vectors")
 
 #: Settings added since the first committed results, with the value that runs without them had.
 ADDED: dict[str, Any] = {
@@ -89,7 +85,7 @@ class RunFolder:
         config = read_record(self.config_path, RunConfig)
         if experiment is not None and config.experiment != experiment:
             raise UsageError(
-                f"{self.config_path}: a run of {config.experiment}, not of {experiment}; give the folder of such a run"
+                f"{self.config_path}: a run of {config.experiment}, not of {experiment}; give one of those"
             )
         return config
 
@@ -158,9 +154,7 @@ class RunFolder:
         tensors, record = load_best(self.best_path)
         # Files of older revisions hold no identity.
         if record.identity != identity(config) and (record.identity is not None or config.numerics > 0):
-            raise UsageError(
-                f"{self.best_path}: the weights of another run than {self.config_path.name} describes; restore the file"
-            )
+            raise UsageError(f"{self.best_path}: the weights of another run than config.json beside it; restore them")
         return tensors, record.t
 
     @contextlib.contextmanager
@@ -196,21 +190,24 @@ class RunFolder:
         """Move result, figures and tables of the weights at ``update`` to a folder that no table reads; return it."""
         aside = self.path / f"of-update-{update}"
         aside.mkdir(exist_ok=True)
-        for path in [path for pattern in DERIVED for path in self.path.glob(pattern)]:
+        for path in [path for pattern in (RESULT, "*.png", "table2.*") for path in self.path.glob(pattern)]:
             os.replace(path, aside / (f"result-of-update-{update}.json" if path.name == RESULT else path.name))
         return aside
 
 
 def is_of_the_run(name: str) -> bool:
-    """Return whether a setting makes a run another one: not places of files, nor when it stops, but what is kept."""
-    return name not in LOCATIONS and (name == "stopping.keep" or not name.startswith("stopping."))
+    """Return whether a setting makes a run another one: not places of files, nor when it stops, but what is kept.
+
+    What those files hold counts, as part of the data set's checksum.
+    """
+    places = ("features.weights", "words.vectors")
+    return name not in places and (name == "stopping.keep" or not name.startswith("stopping."))
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """Return what two runs share if they are the same: all that changes numbers beyond rounding.
+    """Return what two runs share if they are the same: all that changes numbers beyond rounding (threads do not).
 
-    That is neither where files lie (``is_of_the_run``), nor the number of threads. Settings ``ADDED`` later are left
-    out while they have the value of runs without them.
+    Settings ``ADDED`` later are left out while they have the value of runs without them.
     """
     settings: dict[str, Any] = {}
     for section, values in config.settings.items():
@@ -237,11 +234,10 @@ def device_kind(device: str) -> str:
 
 def new_session(device: str, threads: int, replicas: int = 1) -> Session:
     """Return the record of this start of the command."""
-    started, revision = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), git_revision()
     return Session(
         command=typed_command(),
-        git_revision=revision,
-        started=started,
+        git_revision=git_revision(),
+        started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         device=device,
         threads=threads,
         replicas=replicas,

@@ -15,11 +15,8 @@ from experiments.runs.records import Weights
 
 JSON, MARKDOWN, HTML = "table2.json", "table2.md", "table2.html"
 
-#: Longer side of a thumbnail in pixels.
-THUMBNAIL = 200
-
-#: What marks a right tag: a sign, so that it shows without colour too.
-RIGHT = "✓"
+THUMBNAIL = 200  # Longer side in pixels.
+RIGHT = "✓"  # What marks a right tag: a sign, so that it shows without colour too.
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,7 @@ class PhotoRow:
     path: str  # Its image file; one that cannot be read is shown as a placeholder.
     user_tags: list[str]
     annotations: list[str]
-    generated: list[tuple[str, float]]
-    """Generated tags, best first, each with the share (0 to 1) of samples that had it among their nearest words."""
+    generated: list[tuple[str, float]]  # Best first, each with the share of samples that had it near.
     right: list[str] = field(default_factory=list)  # The generated tags that are true.
 
 

@@ -93,12 +93,11 @@ class RunConfig:
     preset_file: Text | None = None  # The JSON file that the preset was read from, if it is not one of this package's.
     dataset: DatasetRecord
     seed: Seed
-    settings: dict[str, Any]
-    """The preset's settings with the overrides of the command line, as the room's own config class reads them."""
-    changes: dict[str, Any] = field(default_factory=dict)
-    """Settings by dotted name that differ from the preset's own, without ``stopping`` and without places of files."""
-    preset_updates: Count | None = None
-    """``stopping.max_updates`` of the preset itself; a smaller one in ``settings`` means that the run was cut short."""
+    settings: dict[str, Any]  # As the experiment's own config class reads them.
+    changes: dict[str, Any] = field(default_factory=dict)  # From the preset's own, by dotted name (``is_of_the_run``).
+    preset_updates: Count | None = (
+        None  # Planned by the preset itself; with fewer in ``settings`` the run is cut short.
+    )
     device: Text
     precision: Literal["float32", "bfloat16"]
     threads: Count | None = None
@@ -182,8 +181,7 @@ class DensityCoverageRecord:
 
     k: Count
     overall: NeighbourScores
-    per_class: list[NeighbourScores | None]
-    """Samples asked for as a class among the test images of it; empty without labels."""
+    per_class: list[NeighbourScores | None]  # Samples of a class among the test images of it; empty without labels.
 
 
 #: The same on the classifier's features and on pixels.
@@ -230,8 +228,7 @@ class FinishedResult(RunResult):
     best_update: Count  # Update of the weights kept.
     seconds: Number  # Wall time of training, estimates included.
     weights: Weights | None = None
-    measured_on: Literal["test", "validation"] = "test"
-    """The data that the measures are of; a run measured on validation data serves the choice of settings alone."""
+    measured_on: Literal["test", "validation"] = "test"  # validation: to choose settings; such a run fills no table.
     device: Text
     precision: Literal["float32", "bfloat16"]
     threads: Count | None = None
@@ -277,8 +274,7 @@ class MethodMeasures:
     best_cosine: Interval | None
     distinct_tags: Count
     diversity: Interval | None = None  # Mean cosine distance between a photo's samples (cgan only).
-    cgan_minus_this_precision: Interval | None = None
-    """Paired difference of precision at 10, photo by photo (baselines only)."""
+    cgan_minus_this_precision: Interval | None = None  # Of precision at 10, photo by photo (baselines only).
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,8 +302,7 @@ class OneToMany:
 class TradeOffPoint:
     """Measures of the samples of validation photos at one rate of G's dropout while drawing; means over photos."""
 
-    dropout_rate: Share
-    """0: dropout off."""
+    dropout_rate: Share  # 0: dropout off.
     diversity: Number
     coverage: Share
     correctness: Share
@@ -324,16 +319,14 @@ class FlickrResult(FinishedResult):
     test_images: Count  # Number of photos in it.
     pairs: Count
     vocabulary: dict[str, Count]  # ``words``: word vectors; ``decoding``: words that can be generated.
+    # Precision at 10, against user tags and annotations, of the best possible choice among the words.
     highest_precision: Share | None = None
-    """Precision at 10, against user tags and annotations, of the best possible choice among the words."""
     highest_precision_user_tags: Share | None = None  # The same against user tags alone.
     left_out: dict[str, Count]
     network: dict[str, Any]
     measures: dict[str, MethodMeasures]  # By method, against user tags and annotations (section 4.2).
     measures_user_tags: dict[str, MethodMeasures]  # By method, against user tags alone.
-    one_to_many: dict[str, OneToMany] | None = None
-    """By source of words, on the test photos, against user tags and annotations that can be generated."""
-    trade_off: list[TradeOffPoint] = field(default_factory=list)
-    """What diversity costs: on validation photos, by rate of dropout while drawing."""
+    one_to_many: dict[str, OneToMany] | None = None  # By source of words, against both kinds of tags.
+    trade_off: list[TradeOffPoint] = field(default_factory=list)  # On validation photos, by rate of dropout.
     baselines: dict[str, Number]  # Settings of the baselines, chosen on validation photos.
     notice: Text | None = None

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -16,15 +17,7 @@ from cgan import CganError
 from experiments import UsageError
 from experiments.runs.cli import Options, printed_command, sentence
 from experiments.runs.files import convert_record, flat
-from experiments.runs.folder import (
-    Experiment,
-    Result,
-    RunFolder,
-    environment,
-    identity,
-    is_of_the_run,
-    new_session,
-)
+from experiments.runs.folder import Experiment, Result, RunFolder, environment, identity, is_of_the_run, new_session
 from experiments.runs.records import NUMERICS, DatasetRecord, DivergedResult, RunConfig
 
 if TYPE_CHECKING:
@@ -39,10 +32,10 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class Run:
-    """A run that may be trained: its folder, what its ``config.json`` will hold, and when it stops."""
+    """A run that may be trained."""
 
     folder: RunFolder
-    config: RunConfig
+    config: RunConfig  # What ``config.json`` will hold.
     stopping: StoppingSettings
     before: RunConfig | None  # ``config.json`` of the earlier session that is resumed.
 
@@ -89,8 +82,8 @@ def open_run(
     """Return the run of ``settings`` (a preset's config class) in ``folder``; nothing is written.
 
     Stopping settings that the command line does not give are those of ``before``. ``asked``: the settings before the
-    command filled in what it found (a network, say), for ``changes``; else ``settings``. ``more``: ``network`` and
-    ``notice``. Raises ``CganError`` or ``UsageError`` if ``before`` is of another run.
+    command filled in what it found (a network, say). Raises ``CganError`` or ``UsageError`` if ``before`` is of another
+    run.
     """
     from cgan.loop import same_identity
 
@@ -128,8 +121,7 @@ def open_run(
 def finished_result(run: Run) -> Result | None:
     """Return the result of a run that is over; None if it has none, or is asked to go on past its end.
 
-    Going on is asked for by more --stopping.max-updates than it was trained for, or more --stopping.patience. Raises
-    ``UsageError`` if it cannot go on.
+    More --stopping.max-updates or --stopping.patience asks for that. Raises ``UsageError`` if it cannot go on.
     """
     folder, before, stopping = run.folder, run.before, run.stopping
     if before is None:
@@ -165,13 +157,64 @@ def train(
     """Train to the stopping points, or on from the last checkpoints, with a bar, lines, metrics and TensorBoard.
 
     Several runs are seeds trained at once. ``after_estimate`` may draw a figure, and returns lines to print below the
-    estimate's. ``module`` is the command's name, for the line that says how to go on. Writes ``config.json``, and sets
-    an earlier result aside. Returns the folders of runs that diverged, and why; each gets a ``result.json``.
+    estimate's. Writes ``config.json``, and sets an earlier result aside. Returns the folders of runs that diverged, and
+    why; each gets a ``result.json``.
     """
-    from cgan.loop import Interrupted
+    from torch.utils.tensorboard import SummaryWriter
+    from tqdm import tqdm
 
+    from cgan.loop import Diverged, Interrupted, TrainingRun
+
+    def report(trainer: Trainer, measured: Estimate, progress: Progress, run: Run) -> None:
+        latest, elapsed = progress.history[-1], time.strftime("%H:%M:%S", time.gmtime(progress.seconds))
+        seed = f"seed {trainer.seed}  " if len(runs) > 1 else ""
+        losses = f"loss D {latest['d_loss']:.3f} G {latest['g_loss']:.3f}"
+        best = "  best" if progress.best_t == trainer.t else ""
+        at = f"update {trainer.t:>7,} (epoch {trainer.epoch:.0f})"
+        lines = [f"{elapsed}  {seed}{at}  {measured.line}  {losses}{best}"]
+        lines += [f"          {line}" for line in after_estimate(trainer, run.folder)]
+        bar.write("\n".join(lines), file=sys.stdout)
+        sys.stdout.flush()
+        name = run.config.dataset.name
+        run.folder.write_metrics([{**row, "dataset": name} for row in progress.history])
+        for column, value in latest.items():
+            writers[run.folder.path].add_scalar(column, value, trainer.t)
+        writers[run.folder.path].flush()
+
+    ends: list[Diverged | None] = [None]
     try:
-        ends = _train(runs, trainers, estimate, after_estimate)
+        training = [
+            TrainingRun(
+                trainer,
+                run.stopping,
+                estimate,
+                run.folder.path,
+                identity=identity(run.config),
+                resume=run.before is not None,
+                on_estimate=partial(report, run=run),
+            )
+            for run, trainer in zip(runs, trainers, strict=True)
+        ]
+        for run, trainer in zip(runs, trainers, strict=True):
+            if trainer.t > 0:
+                print(f"{run.folder}: going on from update {trainer.t:,}, to at most {run.stopping.max_updates:,}")
+            # Other weights will follow.
+            if run.folder.result_path.exists() and 0 < trainer.t < run.stopping.max_updates:
+                aside = run.folder.set_result_aside(trainer.t)
+                print(f"the result and the figures of update {trainer.t:,} are kept in {aside}")
+            run.folder.write_config(run.config)
+        start, total = min(t.t for t in trainers), max(run.stopping.max_updates for run in runs)
+        look: dict[str, Any] = {"unit": "update", "dynamic_ncols": True, "smoothing": 0.05, "disable": None}
+        with tqdm(total=total, initial=start, **look) as bar, contextlib.ExitStack() as opened:
+            writers = {run.folder.path: opened.enter_context(SummaryWriter(run.folder.path)) for run in runs}
+            if len(runs) > 1:
+                from cgan.fast.seeds import fit_seeds
+
+                ends = fit_seeds(training, lambda batch: bar.update(max(0, batch[0].trainer.t - bar.n)))
+            else:
+                training[0].train(lambda trainer: bar.update(1))
+    except Diverged as error:
+        ends = [error]
     except Interrupted:
         t = max(trainer.t for trainer in trainers)
         raise Interrupted(f"stopped at update {t:,} and saved; to go on:\n  {resuming_command(module)}") from None
@@ -192,80 +235,9 @@ def train(
     return diverged
 
 
-def _train(
-    runs: Sequence[Run],
-    trainers: Sequence[Trainer],
-    estimate: Callable[[Trainer], Estimate],
-    after_estimate: Callable[[Trainer, RunFolder], list[str]],
-) -> list[Diverged | None]:
-    """Train, and return for each run the error that it diverged with, or None."""
-    from torch.utils.tensorboard import SummaryWriter
-    from tqdm import tqdm
-
-    from cgan.loop import Diverged, TrainingRun
-
-    def reporter(run: Run) -> Callable[[Trainer, Estimate, Progress], None]:
-        """Return what an estimate of ``run`` calls: print its line, write ``metrics.csv`` and TensorBoard's events."""
-
-        def report(trainer: Trainer, measured: Estimate, progress: Progress) -> None:
-            latest = progress.history[-1]
-            clock = time.strftime("%H:%M:%S", time.gmtime(progress.seconds))
-            seed = f"seed {trainer.seed}  " if len(runs) > 1 else ""
-            losses = f"loss D {latest['d_loss']:.3f} G {latest['g_loss']:.3f}"
-            best = "  best" if progress.best_t == trainer.t else ""
-            at = f"update {trainer.t:>7,} (epoch {trainer.epoch:.0f})"
-            lines = [f"{clock}  {seed}{at}  {measured.line}  {losses}{best}"]
-            lines += [f"          {line}" for line in after_estimate(trainer, run.folder)]
-            bar.write("\n".join(lines), file=sys.stdout)
-            sys.stdout.flush()
-            name = run.config.dataset.name
-            run.folder.write_metrics([{**row, "dataset": name} for row in progress.history])
-            for column, value in latest.items():
-                writers[run.folder.path].add_scalar(column, value, trainer.t)
-            writers[run.folder.path].flush()
-
-        return report
-
-    training = [
-        TrainingRun(
-            trainer,
-            run.stopping,
-            estimate,
-            run.folder.path,
-            identity=identity(run.config),
-            resume=run.before is not None,
-            on_estimate=reporter(run),
-        )
-        for run, trainer in zip(runs, trainers, strict=True)
-    ]
-    for run, trainer in zip(runs, trainers, strict=True):
-        if trainer.t > 0:
-            print(f"{run.folder}: going on from update {trainer.t:,}, to at most {run.stopping.max_updates:,}")
-        # Other weights will follow.
-        if run.folder.result_path.exists() and 0 < trainer.t < run.stopping.max_updates:
-            aside = run.folder.set_result_aside(trainer.t)
-            print(f"the result and the figures of update {trainer.t:,} are kept in {aside}")
-        run.folder.write_config(run.config)
-    start, total = min(t.t for t in trainers), max(run.stopping.max_updates for run in runs)
-    with contextlib.ExitStack() as opened:
-        bar = opened.enter_context(
-            tqdm(total=total, initial=start, unit="update", dynamic_ncols=True, smoothing=0.05, disable=None)
-        )
-        writers = {run.folder.path: opened.enter_context(SummaryWriter(run.folder.path)) for run in runs}
-        try:
-            if len(runs) > 1:
-                from cgan.fast.seeds import fit_seeds
-
-                return fit_seeds(training, lambda batch: bar.update(max(0, batch[0].trainer.t - bar.n)))
-            training[0].train(lambda trainer: bar.update(1))
-        except Diverged as error:
-            return [error]
-    return [None]
-
-
 @dataclass(frozen=True)
 class TrainingEnd:
-    """How a run's training ended, from its last checkpoint."""
+    """How a run's training ended."""
 
     updates: int
     best_update: int
@@ -276,7 +248,7 @@ class TrainingEnd:
 
 
 def training_end(folder: RunFolder, stopping: StoppingSettings) -> TrainingEnd:
-    """Return how training ended; raises ``CganError`` naming the checkpoint if it is damaged."""
+    """Return how training ended, from the last checkpoint; raises ``CganError`` naming it if it is damaged."""
     from cgan.loop import load_checkpoint
 
     _, record = load_checkpoint(folder.checkpoint_path)

@@ -1,7 +1,7 @@
 """A search for settings on validation data, on one machine or a cluster: ``python -m experiments.search mnist PRESET``.
 
-Wires a space (``space``), the trials (``trials``, ``training``), Ray Tune (``on_ray``) and tables
-(``summary``). Test data is never used; the best settings are written as a preset's file for the training commands.
+Wires a space (``space``), the trials (``trials``), Ray Tune (``on_ray``) and tables (``summary``). Test data is never
+used; the best settings are written as a preset's file for the training commands.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tyro
 from experiments import UsageError
 from experiments.flickr_tags.presets import FLICKR_PRESETS, FlickrConfig
 from experiments.mnist.presets import MNIST_PRESETS, MnistConfig, on_digits
-from experiments.runs.cli import check_choice, check_name, parse, printed_command, read_preset, run
+from experiments.runs.cli import check_choice, check_least, check_name, parse, printed_command, read_preset, run
 from experiments.runs.files import write_json
 from experiments.runs.folder import RunFolder, new_session
 from experiments.runs.records import DatasetRecord
@@ -30,12 +30,17 @@ if TYPE_CHECKING:
 
 PRESETS: dict[str, Any] = {"mnist": MNIST_PRESETS, "flickr-tags": FLICKR_PRESETS}
 
-#: Trials, and epochs of each: in all, at least, and between estimates. For photos in proportion to its preset's length.
-LENGTHS = {"mnist": (30, 60, 25, 5), "flickr-tags": (30, 36, 12, 3)}
-#: The same for a smoke test, its data set and number of images, its space, and settings besides.
-FAST_LENGTHS = {"mnist": (6, 30, 25, 5), "flickr-tags": (4, 4, 2, 1)}
-FAST_DATA = {"mnist": ("digits", None), "flickr-tags": ("scenes", 60)}
-FAST_SPACE = {"mnist": "small", "flickr-tags": "optimiser"}
+#: Options that are not given. Those of photos are in proportion to its preset's length.
+USUAL: dict[str, dict[str, Any]] = {
+    "mnist": {"trials": 30, "epochs": 60, "grace_epochs": 25, "estimate_epochs": 5, "dataset": "auto"},
+    "flickr-tags": {"trials": 30, "epochs": 36, "grace_epochs": 12, "estimate_epochs": 3, "dataset": "auto"},
+}
+#: Those of a smoke test, where they differ, and its settings.
+FAST: dict[str, dict[str, Any]] = {
+    "mnist": {"trials": 6, "epochs": 30, "dataset": "digits", "space": "small"},
+    "flickr-tags": {"trials": 4, "epochs": 4, "grace_epochs": 2, "estimate_epochs": 1, "dataset": "scenes"}
+    | {"images": 60, "space": "optimiser"},
+}
 FAST_SETTINGS: dict[str, dict[str, Any]] = {
     "mnist": {"estimate.samples_per_class": 20, "estimate.images": 100},
     "flickr-tags": {"words.epochs": 5, "words.min_count": 20, "decoding.min_count": 20, "estimate_images": 10},
@@ -102,27 +107,25 @@ class Command:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        for name in ("trials", "epochs", "grace_epochs", "estimate_epochs", "cpus_per_trial", "parallel"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} {value}: at least 1 is needed")
+        check_least(self, trials=1, epochs=1, grace_epochs=1, estimate_epochs=1, cpus_per_trial=1, parallel=1)
+        check_least(self, gpus_per_trial=0, images=10)
         if not 0 < self.keep <= 1:
             raise UsageError(f"--keep {self.keep}: give a share of the trials, above 0 and at most 1")
-        if self.gpus_per_trial < 0:
-            raise UsageError(f"--gpus-per-trial {self.gpus_per_trial}: it must not be negative")
-        if self.images is not None and (self.experiment == "mnist" or self.images < 10):
-            raise UsageError(f"--images {self.images}: it is for flickr-tags, and 10 or more")
+        if self.images is not None and self.experiment == "mnist":
+            raise UsageError(f"--images {self.images}: it is for flickr-tags")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
-    command = parse(Command, "experiments.search", argv)
+    given = parse(Command, "experiments.search", argv)
     if missing := [name for name in ("ray", "optuna") if importlib.util.find_spec(name) is None]:
         raise UsageError(f"a search needs {' and '.join(missing)}: pip install -e '.[cluster]'")
     from data.roots import data_root
     from experiments.search.on_ray import Search
     from experiments.search.space import find_space, parse_space, with_values
 
+    usual = USUAL[given.experiment] | (FAST[given.experiment] if given.fast else {})
+    command: Any = replace(given, **{name: value for name, value in usual.items() if getattr(given, name) is None})
     presets, preset = PRESETS[command.experiment], command.preset
     if preset.endswith(".json"):
         preset, config, _ = read_preset(preset, presets)
@@ -131,43 +134,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = presets[preset]()
     if command.fast:
         config = with_values(config, FAST_SETTINGS[command.experiment])
-    text = command.space or (FAST_SPACE[command.experiment] if command.fast else None)
-    record, where = find_space(command.experiment, text)
+    record, where = find_space(command.experiment, command.space)
     space = parse_space(record, config, where)
-    wanted, *lengths = check_lengths(command)
-
+    epochs, grace, every = command.epochs, command.grace_epochs, command.estimate_epochs
+    if epochs % every or grace % every or grace > epochs:
+        raise UsageError(
+            f"--epochs {epochs}, --grace-epochs {grace} and --estimate-epochs {every}: the first two must be multiples "
+            "of the third, and the second at most the first"
+        )
     name = command.name or f"{command.experiment}-{preset}{'-fast' if command.fast else ''}"
     folder = (command.runs / "search" / name).absolute()
     places = Places(folder, data_root(command.data_root).absolute(), (command.runs / "cache").absolute())
     if (folder / SEARCH).exists() and not command.resume:
         raise UsageError(f"{folder}: a search is there already; --resume continues it, --name starts another")
     with RunFolder(folder).hold():
-        plan, notice = open_plan(command, preset, config, record, lengths, places)
-        return carry_out(command, Search(plan, space, places, wanted, notice))
-
-
-def check_lengths(command: Command) -> tuple[int, ...]:
-    """Return trials, epochs, grace epochs and epochs between estimates; ``UsageError`` if they do not divide."""
-    default = (FAST_LENGTHS if command.fast else LENGTHS)[command.experiment]
-    asked = (command.trials, command.epochs, command.grace_epochs, command.estimate_epochs)
-    trials, epochs, grace, every = (
-        usual if given is None else given for given, usual in zip(asked, default, strict=True)
-    )
-    if epochs % every or grace % every or grace > epochs:
-        raise UsageError(
-            f"--epochs {epochs}, --grace-epochs {grace} and --estimate-epochs {every}: the first two must be multiples "
-            "of the third, and the second at most the first"
-        )
-    return trials, epochs, grace, every
+        plan, notice = open_plan(command, preset, config, record, places)
+        return carry_out(command, Search(plan, space, places, command.trials, notice))
 
 
 def open_plan(
-    command: Command,
-    preset: str,
-    config: MnistConfig | FlickrConfig,
-    space: dict[str, Any],
-    lengths: Sequence[int],
-    places: Places,
+    command: Any, preset: str, config: MnistConfig | FlickrConfig, space: dict[str, Any], places: Places
 ) -> tuple[Plan, str | None]:
     """Prepare what all trials share; return the plan, new or resumed, and a notice about the data.
 
@@ -178,21 +164,19 @@ def open_plan(
     from cgan.devices import resolve_device, resolve_precision
     from cgan.loop import same_identity
     from experiments.mnist.evaluate import digit_classifier
-    from experiments.search.training import load_data
+    from experiments.search.on_ray import load_data
 
     before = read_plan(places.folder) if (places.folder / SEARCH).exists() else None
     # Trials may have GPUs where the command itself has none: what it prepares, it then prepares on the processor.
     device = "cuda" if command.gpus_per_trial else "cpu"
     here = device if torch.cuda.is_available() else "cpu"
-    precision: Any = command.precision
+    precision = command.precision
     if precision == "auto" and before:
         precision = before.precision
     elif precision == "auto":
         precision = resolve_precision("auto", resolve_device(here)) if here == device else "float32"
 
-    fast_name, fast_images = FAST_DATA[command.experiment] if command.fast else ("auto", None)
-    images = command.images or fast_images
-    data, source, _ = load_data(command.dataset or fast_name, images, config, places, here)
+    data, source, _ = load_data(command.dataset, command.images, config, places, here)
     asked = source.name.removesuffix(" (embedded)")
     if asked not in ("mnist", "digits", "mirflickr", "flickr-mini", "scenes"):
         asked = str(source.folder.absolute())
@@ -200,18 +184,14 @@ def open_plan(
         digit_classifier(data, places.folder)
         if source.embedded and preset in MNIST_PRESETS:
             config = on_digits(config)  # A file's settings hold as they are.
+    of_data = {name: getattr(source, name) for name in ("name", "embedded", "checksum")}
+    as_given = ("experiment", "searcher", "seed", "epochs", "grace_epochs", "estimate_epochs", "keep")
     plan = Plan(
-        experiment=command.experiment,
+        **{name: getattr(command, name) for name in as_given},
         preset=preset,
         settings=config.as_dict(),
         space=space,
-        searcher=command.searcher,
-        seed=command.seed,
-        epochs=lengths[0],
-        grace_epochs=lengths[1],
-        estimate_epochs=lengths[2],
-        keep=command.keep,
-        dataset=DatasetRecord(name=source.name, embedded=source.embedded, checksum=source.checksum, images=images),
+        dataset=DatasetRecord(**of_data, images=command.images),
         asked=asked,
         device=device,
         precision=precision,
@@ -224,7 +204,7 @@ def open_plan(
     return plan, source.notice
 
 
-def carry_out(command: Command, search: Search) -> int:
+def carry_out(command: Any, search: Search) -> int:
     """Train what is left, write and print what was found, and return the exit status.
 
     Raises ``Interrupted`` with the command to continue after Ctrl-C, SIGTERM or SIGHUP.

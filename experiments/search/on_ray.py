@@ -1,7 +1,7 @@
 """Run a search's trials by Ray Tune: on this machine, or on the cluster that ``RAY_ADDRESS`` names.
 
 Ray places trials and restarts those whose process died; ``Search`` decides which trial is next and which is stopped.
-Imported only where Ray is installed.
+Nothing is computed on test data: validation data takes its place before anything is built.
 """
 
 from __future__ import annotations
@@ -10,45 +10,49 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from cgan.loop import TrainingRun, collected_signals
+from cgan.devices import prepare_cpu, resolve_device
+from cgan.loop import Diverged, Estimate, TrainingRun, collected_signals
+from cgan.settings import StoppingSettings
+from cgan.trainer import Trainer
+from data.mnist import load_digit_images
 from experiments import UsageError
-from experiments.runs import engines
-from experiments.runs.folder import CHECKPOINT
-from experiments.search.space import Space, propose
+from experiments.flickr_tags import __main__ as flickr_tags
+from experiments.flickr_tags import dataset
+from experiments.flickr_tags.evaluate import Estimator as TagEstimator
+from experiments.flickr_tags.presets import FlickrConfig
+from experiments.mnist import __main__ as mnist
+from experiments.mnist.evaluate import Estimator, digit_classifier
+from experiments.mnist.presets import MnistConfig
+from experiments.runs import cli, engines
+from experiments.runs.files import write_text
+from experiments.runs.folder import CHECKPOINT, RunFolder
+from experiments.runs.records import NUMERICS
+from experiments.search import trials
+from experiments.search.space import Space, propose, with_values
 from experiments.search.summary import write_summary
-from experiments.search.training import failure, open_trial
-from experiments.search.trials import (
-    Places,
-    Plan,
-    State,
-    Trial,
-    TrialRecord,
-    read_trial,
-    read_trials,
-    score,
-    stopping_bar,
-    winner,
-)
+from experiments.search.trials import Places, Plan, State, Trial, TrialRecord, score
 
 #: Ray reads these when it is imported or started: no loggers, no advice, no niceness of its own.
 engines.set_environment(
-    {
-        "RAY_DISABLE_IMPORT_WARNING": "1",
-        "RAY_worker_niceness": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-        "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-        "RAY_AIR_NEW_OUTPUT": "0",
-    }
+    RAY_DISABLE_IMPORT_WARNING="1",
+    RAY_worker_niceness="0",
+    TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
+    TUNE_DISABLE_SIGINT_HANDLER="1",
+    TUNE_PRINT_ALL_TRIAL_ERRORS="0",
+    TUNE_GLOBAL_CHECKPOINT_S="3600",
+    RAY_AIR_NEW_OUTPUT="0",
 )
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
+
+Config = MnistConfig | FlickrConfig
 
 #: Seconds between two reports of a trial; an interrupt waits for as long.
 SLICE = 2.0
@@ -56,6 +60,57 @@ SLICE = 2.0
 RESTARTS = 3
 #: Bytes for Ray's object store, which nothing here uses; Ray takes no less.
 STORE = 80 * 2**20
+
+
+def open_trial(places: Places, number: int) -> TrainingRun:
+    """Return a trial's training, at its checkpoint; raises ``UsageError`` if the data have changed since the start."""
+    plan, folder = trials.read_plan(places.folder), places.trial(number)
+    values = trials.read_trial(folder).values
+    prepare_cpu(plan.threads)
+    device = resolve_device(plan.device)
+    config = with_values(plan.config, values)
+    data, source, config = load_data(plan.asked, plan.dataset.images, config, places, plan.device, download=False)
+    if source.checksum != plan.dataset.checksum:
+        raise UsageError(
+            f"{source.name}: the data are not those that the search started with; restore them, or use another --name"
+        )
+    estimator: Callable[[Trainer], Estimate]
+    if isinstance(config, MnistConfig):
+        (trainer,) = mnist.build(config, [plan.seed], data, device, plan.precision)
+        estimator = Estimator(config, data, digit_classifier(data, places.folder), device)
+    else:
+        trainer = flickr_tags.build(config, data, plan.seed, plan.precision, device)
+        estimator = TagEstimator(config, data, device)
+    # At the same epochs in every trial, whatever its batch size.
+    every = plan.estimate_epochs * trainer.updates_per_epoch
+    updates = plan.epochs // plan.estimate_epochs * every
+    return TrainingRun(
+        trainer,
+        StoppingSettings(updates, first_estimate=every, estimate_every=every, patience=1_000_000),
+        estimator,
+        folder,
+        identity={"values": values, "dataset": plan.dataset.checksum, "seed": plan.seed, "numerics": NUMERICS},
+        resume=True,
+        on_estimate=lambda _, __, progress: RunFolder(folder).write_metrics(progress.history),
+    )
+
+
+def load_data(
+    name: str, images: int | None, config: Config, places: Places, device: str, download: bool = True
+) -> tuple[Any, Any, Config]:
+    """Return what the training command takes for ``--dataset name --images images``, with validation data as test data.
+
+    Then follow its images or photos, which have a name and a checksum, and ``config`` with its network resolved. What
+    is computed for photos is kept.
+    """
+    if isinstance(config, MnistConfig):
+        digits = load_digit_images(name, places.root, download)  # type: ignore[arg-type]
+        return replace(digits, test=digits.valid), digits, config
+    command = flickr_tags.Command(config=config, dataset=name, images=images, runs=places.cache.parent)
+    photos = flickr_tags.find_photos(command, places.root)
+    config, network = dataset.resolve(config, photos, places.root)
+    data = dataset.prepare(config, network, photos, places.root, places.cache, device=device, limit=images)
+    return replace(data, splits=replace(data.splits, test=data.splits.valid)), photos, config
 
 
 class SearchTrial(tune.Trainable):  # type: ignore[misc]
@@ -69,7 +124,7 @@ class SearchTrial(tune.Trainable):  # type: ignore[misc]
         try:
             self.training = open_trial(config["places"], config["number"])
         except Exception as error:
-            self._end(*failure(error, self.folder))
+            self._fail(error)
 
     def step(self) -> dict[str, Any]:
         """Train for a while; return the epoch, all estimates if there is a new one, and how it ended if it did."""
@@ -84,25 +139,32 @@ class SearchTrial(tune.Trainable):  # type: ignore[misc]
             if training.finished:
                 self._end("finished", "")
         except Exception as error:
-            self._end(*failure(error, self.folder))
+            self._fail(error)
         history = training.progress.history
         new = {"history": history} if len(history) > before or self.end else {}
         return {"epoch": training.trainer.epoch, **new, **self.end}
 
-    def _end(self, state: str, reason: str) -> None:
+    def _end(self, state: State, reason: str) -> None:
         self.training, self.end = None, {"state": state, "reason": reason, "done": True}
+
+    def _fail(self, error: Exception) -> None:
+        """End as diverged or crashed; the traceback of a programming error is kept."""
+        if isinstance(error, cli.USER_ERRORS):
+            self._end("diverged" if isinstance(error, Diverged) else "crashed", cli.sentence(error))
+        else:
+            write_text(self.folder / "traceback.txt", "".join(traceback.format_exception(error)))
+            self._end("crashed", f"{type(error).__name__}: {error} (see traceback.txt in its folder)")
 
     def cleanup(self) -> None:
         """Save before the process ends, or takes another trial, unless the trial is over."""
         if self.training is None:
             return
-        if read_trial(self.folder).state != "waiting":
+        if trials.read_trial(self.folder).state != "waiting":
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
         elif not self.training.finished:
             self.training.checkpoint()
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take another trial in the same process."""
+    def reset_config(self, new_config: dict[str, Any]) -> bool:  # Another trial in the same process.
         self.cleanup()
         self.setup(new_config)
         return True
@@ -114,7 +176,7 @@ class Search(Searcher):  # type: ignore[misc]
     def __init__(self, plan: Plan, space: Space, places: Places, wanted: int, notice: str | None) -> None:
         super().__init__()
         self.plan, self.space, self.places, self.wanted, self.notice = plan, space, places, wanted, notice
-        self.trials = read_trials(places)
+        self.trials = trials.read_trials(places)
         self.waiting = [number for number, trial in self.trials.items() if not trial.over]
         #: Of Ray's trials, by its own names for them.
         self.numbers: dict[str, int] = {}
@@ -151,7 +213,7 @@ class Search(Searcher):  # type: ignore[misc]
         elif new:
             mine = trial.bests
             others = [other.bests for other in self.trials.values() if other is not trial]
-            bar = stopping_bar(mine, others, plan.grace_epochs // plan.estimate_epochs, plan.keep)
+            bar = trials.stopping_bar(mine, others, plan.grace_epochs // plan.estimate_epochs, plan.keep)
             if bar is None or len(mine) >= plan.epochs // plan.estimate_epochs:
                 self.show(trial)
             else:
@@ -189,7 +251,7 @@ class Search(Searcher):  # type: ignore[misc]
             last = trial.history[-1]
             parts.append(f"epoch {last['epoch']:>3.0f}  {self.plan.score_text(score(last))}")
         parts.append(words or f"({self.left} of {self.wanted} trials left)")
-        if (best := winner(self.trials.values())) is not None:
+        if (best := trials.winner(self.trials.values())) is not None:
             parts.append(f"(best {best.bests[-1]:.4g}, trial {best.record.number})")
         print("  ".join(parts), flush=True)
 

@@ -64,8 +64,7 @@ def find_space(experiment: str, text: str | None) -> tuple[dict[str, Any], str]:
 def parse_space(record: Mapping[str, Any], config: Any, where: str) -> Space:
     """Return the distributions of a space in the form of ``FORMS``; ``where`` names it in errors.
 
-    Raises ``UsageError`` for a field that the preset ``config`` has not, a value of the wrong type or out of the
-    field's range, and an empty range or choice.
+    Raises ``UsageError`` for a field that the preset ``config`` has not, a wrong value, an empty range or choice.
     """
     known, space = tuple(flat(config.as_dict())), Space()
     if not record:
@@ -107,18 +106,15 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     record = msgspec.to_builtins(config)
     for name, value in values.items():
         *sections, last = name.split(".")
-        now = reduce(getattr, sections, config)
-        reduce(dict.__getitem__, sections, record)[last] = _parsed(value, getattr(now, last))
+        now = reduce(getattr, [*sections, last], config)
+        if isinstance(now, Init | tuple) and not isinstance(value, str):
+            raise UsageError(f"{value!r} is no text such as uniform:0.05, or relu:200,dropout=0.5 relu:100 for layers")
+        if isinstance(now, Init):
+            value = asdict(Init.parse(value))
+        elif isinstance(now, tuple):
+            value = [asdict(Layer.parse(text)) for text in value.split()]
+        reduce(dict.__getitem__, sections, record)[last] = value
     return convert_record(record, type(config), "settings", fix="correct the value")
-
-
-def _parsed(value: Any, now: Any) -> Any:
-    """Return ``value`` as the record holds it, by the kind of the field's present value."""
-    if not isinstance(now, Init | tuple):
-        return value
-    if not isinstance(value, str):
-        raise UsageError(f"{value!r} is no text such as uniform:0.05, or relu:200,dropout=0.5 relu:100 for layers")
-    return asdict(Init.parse(value)) if isinstance(now, Init) else [asdict(Layer.parse(text)) for text in value.split()]
 
 
 def propose(space: Space, trials: Iterable[Trial], searcher: Searcher, seed: int, number: int) -> dict[str, Any]:

@@ -15,18 +15,14 @@ from optuna.trial import create_trial
 
 from experiments.report.forms import as_csv
 from experiments.runs import figures
-from experiments.runs.cli import write_preset
-from experiments.runs.files import write_text
+from experiments.runs.files import write_json, write_text
 from experiments.search.space import Space, with_values
 from experiments.search.trials import OBJECTIVES, Plan, Trial, ranked, score, winner
 
 TABLE, MARKDOWN, PLOT, BEST = "trials.csv", "trials.md", "trials.png", "best.json"
 
-#: Trials with a score before the settings' importance is estimated.
-ENOUGH = 8
-#: Trials drawn in colour: the best ones.
-COLOURED = 5
-GREY = "#BBBBBB"
+ENOUGH = 8  # Trials with a score before the settings' importance is estimated.
+COLOURED, GREY = 5, "#BBBBBB"  # The best trials are drawn in colour.
 
 
 def write_summary(folder: Path, plan: Plan, space: Space, trials: Sequence[Trial], notice: str | None) -> None:
@@ -39,23 +35,24 @@ def write_summary(folder: Path, plan: Plan, space: Space, trials: Sequence[Trial
     if (best := winner(trials)) is not None:
         row, record = max(best.history, key=score), best.record
         reached = f"trial {record.number}, {plan.score_text(score(row))} at epoch {row['epoch']:g}"
-        write_preset(
-            folder / BEST,
-            f"{folder.name}-best",
-            with_values(plan.config, record.values),
-            f"The best of search {folder.name}: {reached}.",
-            experiment=plan.experiment,
-            search={
-                "preset": plan.preset,
-                "trial": record.number,
-                "values": record.values,
-                "state": record.state,
-                OBJECTIVES[plan.experiment][0]: score(row),
-                "epoch": row["epoch"],
-                "seed": plan.seed,
-                "dataset": plan.dataset.name,
-            },
-        )
+        found = {
+            "preset": plan.preset,
+            "trial": record.number,
+            "values": record.values,
+            "state": record.state,
+            OBJECTIVES[plan.experiment][0]: score(row),
+            "epoch": row["epoch"],
+            "seed": plan.seed,
+            "dataset": plan.dataset.name,
+        }
+        best_preset = {  # In the form that ``cli.read_preset`` takes.
+            "name": f"{folder.name}-best",
+            "about": f"The best of search {folder.name}: {reached}.",
+            "experiment": plan.experiment,
+            "search": found,
+            "settings": with_values(plan.config, record.values).as_dict(),
+        }
+        write_json(folder / BEST, best_preset)
 
 
 def varied(space: Space) -> Space:
@@ -71,12 +68,8 @@ def table(plan: Plan, space: Space, trials: Sequence[Trial]) -> pd.DataFrame:
         state = record.state if trial.over else "unfinished" if trial.history else "started"
         if trial.history:
             best, last = max(trial.history, key=score), trial.history[-1]
-            row = {
-                column: score(best),
-                "best_epoch": best["epoch"],
-                "epochs": last["epoch"],
-                "seconds": last["seconds"],
-            }
+            row = {column: score(best), "best_epoch": best["epoch"], "epochs": last["epoch"]}
+            row["seconds"] = last["seconds"]
         rows.append({"trial": record.number, "state": state, **row, "reason": record.reason, **record.values})
     columns = ["trial", "state", column, "best_epoch", "epochs", "seconds", "reason", *space]
     return pd.DataFrame(rows, columns=columns)
@@ -95,10 +88,8 @@ def markdown(name: str, plan: Plan, space: Space, trials: Sequence[Trial], notic
         f"{plan.grace_epochs} on a trial is stopped when it is below what {plan.keep:.0%} of the others had reached. "
         f"Everything here was measured on {plan.measured_on}, nothing on test data.",
     ]
-    if notice:
-        lines.append(f"NOTE: {notice.rstrip('.')}.")
-    if best:
-        lines.append(f"Winner: trial {best.record.number}, as a preset in {BEST}.")
+    lines += [f"NOTE: {notice.rstrip('.')}."] if notice else []
+    lines += [f"Winner: trial {best.record.number}, as a preset in {BEST}."] if best else []
     # Enough digits to distinguish a decay of 1.000004 from one of 1.00001.
     lines.append(rows.astype(object).where(rows.notna(), "").to_markdown(index=False, floatfmt=".7g"))
     return "\n\n".join(lines) + "\n"

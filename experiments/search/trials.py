@@ -41,7 +41,6 @@ class Places:
     cache: Path
 
     def trial(self, number: int) -> Path:
-        """Return the folder of a trial."""
         return self.folder / "trials" / f"{number:04d}"
 
 
@@ -51,22 +50,17 @@ class Plan:
 
     experiment: Experiment
     preset: Text
-    settings: dict[str, Any]
-    """The preset's own."""
-    space: dict[str, Any]
-    """In the form of a space's file."""
+    settings: dict[str, Any]  # The preset's own.
+    space: dict[str, Any]  # In the form of a space's file.
     searcher: Searcher
-    seed: int
-    """Of the proposals, and of every trial's training."""
+    seed: int  # Of the proposals, and of every trial's training.
     epochs: int
     grace_epochs: int
     estimate_epochs: int
     keep: float
-    measured_on: Literal["validation data"] = "validation data"
-    """No trial computes anything on test data."""
+    measured_on: Literal["validation data"] = "validation data"  # No trial computes anything on test data.
     dataset: DatasetRecord
-    asked: Text
-    """What the training command's ``--dataset`` takes for it; never auto."""
+    asked: Text  # What the training command's ``--dataset`` takes for it; never auto.
     device: Text
     precision: Literal["float32", "bfloat16"]
     threads: int
@@ -81,11 +75,6 @@ class Plan:
         """Return a score in words, with its unit."""
         _, words, unit = OBJECTIVES[self.experiment]
         return f"{words} {score:.4g} {unit}".strip()
-
-
-def read_plan(folder: Path) -> Plan:
-    """Return the plan of a search's folder; raises ``UsageError`` naming the file if it is damaged."""
-    return read_record(folder / SEARCH, Plan, fix="restore it, or search with another --name")
 
 
 @dataclass
@@ -118,7 +107,6 @@ class Trial:
 
     def write(self) -> None:
         """Write ``trial.json``; once the trial is over, remove what only resuming would need."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "trial.json", self.record)
         if self.over:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
@@ -127,6 +115,11 @@ class Trial:
 def score(row: Mapping[str, float]) -> float:
     """Return the score of an estimate."""
     return next(row[column] for column in COLUMNS if column in row)
+
+
+def read_plan(folder: Path) -> Plan:
+    """Return the plan of a search's folder; raises ``UsageError`` naming the file if it is damaged."""
+    return read_record(folder / SEARCH, Plan, fix="restore it, or search with another --name")
 
 
 def read_trial(folder: Path) -> TrialRecord:

@@ -1,7 +1,4 @@
-"""The paper's language model (section 4.2): ``python -m experiments.word_vectors corpus|train|nearest|import``.
-
-Wires YFCC100M's rows, their cleaning, skip-gram and the neighbours of words; holds no formula of its own.
-"""
+"""The paper's language model (section 4.2): ``python -m experiments.word_vectors corpus|train|nearest|import``."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ import tyro
 
 from embeddings.skipgram import SkipGram
 from experiments import UsageError
-from experiments.runs.cli import parse, printed_command, run, sentence
+from experiments.runs.cli import check_least, parse, printed_command, run, sentence
 from experiments.runs.engines import Engine
 from experiments.runs.files import check_output, write_bytes
 from experiments.runs.folder import environment
@@ -121,8 +118,7 @@ def make_corpus(command: Corpus) -> None:
     from embeddings.corpus import MANIFEST
     from experiments.word_vectors import cleaning
 
-    if command.workers < 0:
-        raise UsageError(f"--workers {command.workers}: give 0, for one per core, or a number of processes")
+    check_least(command, workers=0)
     notice = None
     if command.sources:
         shards = find_shards(command.sources)
@@ -171,7 +167,7 @@ def train(command: Train) -> None:
     from embeddings import skipgram
     from embeddings.corpus import load_corpus
 
-    _check_out(command.out)
+    check_output(command.out, "--out", ".bin")
     files, manifest = load_corpus(command.corpus)
     if command.out.exists():
         if not is_made_by(command.out, command.settings, manifest):
@@ -210,8 +206,6 @@ def train(command: Train) -> None:
         f"{vocabulary.counts.sum() / tokens:.1%} of the corpus's {tokens:,}; {epochs} epochs in {seconds:.1f} s\n"
         f"the vectors are in {command.out}, described in {command.out.with_suffix('.json')}"
     )
-    if len(vocabulary) < 2000 and command.settings.min_count >= 50:
-        print("NOTE: few words are left; a small corpus needs a lower --min-count, such as 5.")
     _print_notice(manifest.notice)
 
 
@@ -236,12 +230,9 @@ def show_nearest(command: Nearest) -> None:
     """Print the neighbours."""
     from embeddings.vocabulary import Vocabulary
 
-    if command.top < 1:
-        raise UsageError(f"--top {command.top}: ask for at least 1 neighbour")
+    check_least(command, top=1)
     if not command.vectors.exists():
-        raise UsageError(
-            f"{command.vectors}: no such file; train vectors or import some, or name theirs with --vectors"
-        )
+        raise UsageError(f"{command.vectors}: no such file; train or import vectors, or name theirs with --vectors")
     vectors = None if command.vector is None else read_vectors(command.vector)
     vocabulary = Vocabulary.load(command.vectors)
     _print_notice(vocabulary.describe_left_out())
@@ -250,8 +241,7 @@ def show_nearest(command: Nearest) -> None:
     words, most = list(command.words), min(command.top, len(vocabulary))
     if not words and vectors is None:
         words = [word for word in vocabulary.words if len(word) >= 4][:10] or vocabulary.words[:10]
-    ranks = [vocabulary.index(word) for word in words]
-    if words:
+    if ranks := [vocabulary.index(word) for word in words]:
         # One more than asked for: a word's nearest is itself.
         found = vocabulary.nearest(vocabulary.vectors[ranks], min(most + 1, len(vocabulary)), command.device)
         for word, rank, nearest, cosines in zip(words, ranks, *found, strict=True):
@@ -293,7 +283,7 @@ def import_vectors(command: Import) -> None:
     """Load, check and store."""
     from embeddings.vocabulary import Vocabulary
 
-    _check_out(command.out)
+    check_output(command.out, "--out", ".bin")
     if command.out.exists():
         raise UsageError(f"{command.out} is there already: name another --out, or delete it")
     path = Path(command.source).expanduser()
@@ -312,11 +302,7 @@ def import_vectors(command: Import) -> None:
 
 
 def download(name: str) -> Path:
-    """Return the file of the vectors that gensim's downloader calls ``name``, fetched if it is not there yet.
-
-    None of the code that the downloader brings along is run. Raises ``UsageError`` when there is no such name or it
-    cannot be fetched.
-    """
+    """Return the file that gensim's downloader has, or fetches, under ``name``; none of the code beside it is run."""
     import logging
     import socket
 
@@ -335,13 +321,6 @@ def download(name: str) -> Path:
         ) from None
     finally:
         socket.setdefaulttimeout(None)
-
-
-def _check_out(out: Path) -> None:
-    """Raise ``UsageError`` before the work where its result could not be stored."""
-    if out.suffix != ".bin":
-        raise UsageError(f"--out {out}: the vectors are stored in word2vec's binary format; end the name in .bin")
-    check_output(out, "--out")
 
 
 if __name__ == "__main__":

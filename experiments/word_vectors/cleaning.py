@@ -1,7 +1,4 @@
-"""Clean YFCC100M metadata to a corpus: each file by a process of its own, or by a task on Ray; resumable.
-
-What a token is, ``embeddings.corpus`` decides; how rows are read, ``data.yfcc100m``.
-"""
+"""Clean YFCC100M metadata to a corpus: each file by a process of its own, or by a task on Ray; resumable."""
 
 from __future__ import annotations
 
@@ -41,9 +38,8 @@ def make_corpus(
 ) -> Manifest:
     """Clean all ``shards`` that are not done yet into ``folder`` and return the manifest.
 
-    Rows of the photos whose ids are in ``without`` are left out. ``notice`` is what must be said wherever these words
-    are shown; ``workers`` 0 takes one process per core. Raises ``UsageError`` where the folder is in use, holds another
-    corpus, or no row gives a token.
+    Rows of the photos whose ids are in ``without`` are left out. ``workers`` 0 takes one process per core. Raises
+    ``UsageError`` where the folder is in use, holds another corpus, or no row gives a token.
     """
     from filelock import FileLock, Timeout
     from tqdm import tqdm
@@ -75,15 +71,14 @@ def make_corpus(
         def write(complete: bool) -> Manifest:
             records = [done[name] for name in paths if name in done]
             kinds = sum((Counter(record.skipped) for record in records), Counter[str]())
+            totals = {name: sum(getattr(each, name) for each in records) for name in ("rows", "lines", "tokens")}
             manifest = Manifest(
                 cleaning=corpus.CLEANING,
                 complete=complete,
                 notice=notice,
-                rows=sum(record.rows for record in records),
-                lines=sum(record.lines for record in records),
-                tokens=sum(record.tokens for record in records),
                 skipped=dict(sorted(kinds.items())),
                 shards=records,
+                **totals,
             )
             write_json(folder / corpus.MANIFEST, manifest)
             return manifest
@@ -106,17 +101,9 @@ def make_corpus(
 
 
 def clean_shard(
-    shard: Path,
-    name: str,
-    folder: Path,
-    without: frozenset[str] = frozenset(),
-    before: ShardRecord | None = None,
+    shard: Path, name: str, folder: Path, without: frozenset[str] = frozenset(), before: ShardRecord | None = None
 ) -> ShardRecord:
-    """Turn one shard into corpus files and return its record.
-
-    ``before`` is the record of an earlier time: where input (size, checksum) and output (size) still agree with it, it
-    is returned and nothing is written.
-    """
+    """Turn one shard into corpus files and return its record; ``before``, while input and output agree with it."""
     import pooch
 
     from data.yfcc100m import Tally, read_batches
@@ -168,7 +155,7 @@ def _stem(name: str) -> str:
 
 
 def _on_ray(jobs: Jobs, workers: int, bar: Any) -> Iterator[tuple[str, ShardRecord]]:
-    """Yield each shard's record as a task of Ray finishes it. Raises ``UsageError`` where its files do not arrive."""
+    """Yield each shard's record as a task of Ray finishes it."""
     for name, record in engines.run_tasks(clean_shard, jobs, workers):
         for file in record.files:
             path = jobs[name][2] / file.name

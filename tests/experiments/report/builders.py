@@ -75,18 +75,16 @@ def mnist_run(
     config(folder, about, changes or {}, stopping or {}, sessions=[session] if started else [], **fields)
     if metrics:
         write(folder / "metrics.csv", metrics)
+    record = reference("mnist/paper-seed1") | about | {"density_coverage": None, "classifier_accuracy": 0.98}
+    record |= {"stopped_by": "patience", "updates": 60_000, "best_update": 50_000}
+    record["parzen"] |= {"test_mean": score, "test_se": error, "sigma": sigma}
+    record["diversity"]["overall"], record["label_fidelity"]["share"] = 0.5, share
+    record["acceptance"]["accepted"] = accepted or [[0.9, 0.1], [0.2, 0.1]]
+    on = record["dropout_on"]
+    on["parzen"]["test_mean"], on["diversity"]["overall"], on["label_fidelity"]["share"] = dropout_on, 0.9, 0.75
+    record["dropout_on"] = on if dropout_on else None
     if diverged:
         record = {**about, "status": "diverged", "reason": "the losses became nan", "updates": 812}
-    else:
-        record = reference("mnist/paper-seed1") | about
-        record |= {"stopped_by": "patience", "updates": 60_000, "best_update": 50_000, "density_coverage": None}
-        figures = {"test_mean": score, "test_se": error, "sigma": sigma}
-        on = record["dropout_on"]
-        on["parzen"]["test_mean"], on["diversity"]["overall"], on["label_fidelity"]["share"] = dropout_on, 0.9, 0.75
-        record |= {"parzen": record["parzen"] | figures, "dropout_on": on if dropout_on else None}
-        record["diversity"]["overall"], record["label_fidelity"]["share"] = 0.5, share
-        record["acceptance"]["accepted"] = accepted or [[0.9, 0.1], [0.2, 0.1]]
-        record["classifier_accuracy"] = 0.98
     if finished:
         write(folder / "result.json", record | (result or {}))
     return folder

@@ -27,18 +27,19 @@ READ, SHOWN = fuzz_count(2_000), 100
 )
 def test_changed_records_cost_nothing_but_themselves(kind: str, tmp_path: Path) -> None:
     rng = random.Random(kind)
-    make = flickr_run if kind.startswith("flickr") else mnist_run
-    whole = make(tmp_path / "whole")
+    whole = (flickr_run if kind.startswith("flickr") else mnist_run)(tmp_path / "whole")
     rows = [PhotoRow(7, "im7.jpg", ["dog", "ball"], ["dog"], [("dog", 0.5), ("cat", 0.25)])]
     write_table2(whole, Table2("Photos", rows, "made by hand", "Held-out photos."))
-    name = "score.json" if kind == "score" else f"{kind.split('/')[1]}.json"
-    source = REFERENCE / "mnist-controls" / "k-means.json" if kind == "score" else whole / name
-    record = json.loads(source.read_bytes())
+    (whole / "metrics.csv").write_text(METRICS)
+    shutil.copy(REFERENCE / "mnist-controls" / "k-means.json", whole / "score.json")
+    contents = {path.name: path.read_bytes() for path in whole.iterdir()}
+    name = f"{kind.split('/')[-1]}.json"
+    record = json.loads(contents[name])
     for number in range(SHOWN if kind == "flickr/table2" else READ):
-        folder = make(tmp_path / ("shown" if number < SHOWN else "read") / str(number))
-        if number < SHOWN:
-            (folder / "metrics.csv").write_text(METRICS)
-            shutil.copy(whole / "table2.json", folder)
+        folder = tmp_path / ("shown" if number < SHOWN else "read") / str(number)
+        folder.mkdir(parents=True)
+        for file in ("config.json", "result.json", *(("metrics.csv", "table2.json") if number < SHOWN else ())):
+            (folder / file).write_bytes(contents[file])
         (folder / name).write_bytes(mutate_text(record, rng))
     mnist_run(tmp_path / "shown" / "good", preset="tutorial", score=123.25, dropout_on=99.0, metrics=METRICS)
     runs = load([tmp_path])

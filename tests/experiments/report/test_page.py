@@ -148,7 +148,7 @@ def test_hostile_texts_are_texts_and_photos_enlarge(tmp_path: Path) -> None:
     assert page.text("embedded").count("missing or cannot be read") == 2
 
 
-def test_mistakes(tmp_path: Path) -> None:
+def test_mistakes() -> None:
     for arguments, words in ((["--runs"], "name at least one folder"), (["--out", "page.txt"], "ends in .html")):
-        with pytest.raises(UsageError, match=re.escape(words)):
-            report.main([*([] if "--runs" in arguments else ["--runs", str(tmp_path)]), *arguments])
+        with pytest.raises(UsageError, match=words):
+            report.main(arguments)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +16,7 @@ import tyro
 from experiments import UsageError
 from experiments.mnist.presets import MNIST_PRESETS, MnistConfig, paper
 from experiments.runs import cli
+from experiments.runs.files import flat, write_json
 from tests.experiments import commands
 
 
@@ -41,6 +40,7 @@ def test_options_that_were_given_are_known() -> None:
 
 HELP = {
     "mnist --help": tuple(MNIST_PRESETS),
+    "mnist paper --help-all": tuple(f"--{name.replace('_', '-')}" for name in flat(paper().as_dict())),
     "flickr_tags paper --help-all": ("--features.scaling", "--decoding.samples", "maxout:1000x3,dropout=0.5"),
     "word_vectors train --help": ("--min-count",),
     "parzen --help": ("mnist-train", "mnist-kmeans", "START:STOP:COUNT", ".safetensors", "MiB", "nats"),
@@ -68,41 +68,27 @@ def test_help_names_what_there_is_and_loads_nothing_slow() -> None:
         assert all(word in shown for word in words), line
 
 
-def test_help_is_short_and_help_all_has_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    def shown(*argv: str) -> str:
-        with pytest.raises(SystemExit) as end:
-            parse(*argv)
-        assert not end.value.code
-        return capsys.readouterr().out
-
-    short, whole = shown("paper", "--seed", "3", "--training.decay", "2", "--help"), shown("paper", "--help-all")
-    assert len(short.splitlines()) < 60 and "--training.decay" not in short and "--seed" in short
-    assert set(re.findall(r"--[\w.-]+", short)) - {"--help-all"} <= set(re.findall(r"--[\w.-]+", whole))
-    for section, values in paper().as_dict().items():
-        assert all(f"--{section}.{name.replace('_', '-')}" in whole for name in values)
-
-
 def test_a_preset_goes_through_its_file(tmp_path: Path) -> None:
-    config = replace(paper(), training=replace(paper().training, learning_rate=0.3))
-    cli.write_preset(tmp_path / "best.json", "wide", config, "Found by a search.", score=3)
-    command = parse(str(tmp_path / "best.json"), "--seed", "4")
+    config, file = replace(paper(), training=replace(paper().training, learning_rate=0.3)), tmp_path / "best.json"
+    write_json(file, {"name": "wide", "about": "Found.", "score": 3, "settings": config.as_dict()})
+    command = parse(str(file), "--seed", "4")
     assert (command.config, command.preset, command.seed) == (config, "wide", 4)
     assert command.preset_settings == config.as_dict()
     for name, words in (("paper", "taken"), ("..", "plain name"), ("a\nb", "plain name"), ("--x", "taken")):
-        cli.write_preset(tmp_path / "bad.json", name, config, "")
-        with pytest.raises(UsageError, match=rf"bad\.json.*{words}"):
-            parse(str(tmp_path / "bad.json"))
-    (tmp_path / "bad.json").write_text('{"name": "x", "settings": {"generator": 3}}')
-    with pytest.raises(UsageError, match=r"bad\.json: "):
-        parse(str(tmp_path / "bad.json"))
+        write_json(file, {"name": name, "settings": config.as_dict()})
+        with pytest.raises(UsageError, match=rf"best\.json.*{words}"):
+            parse(str(file))
+    write_json(file, {"name": "x", "settings": {"generator": 3}})
+    with pytest.raises(UsageError, match=r"best\.json: "):
+        parse(str(file))
     with pytest.raises(UsageError, match="no such file; give a preset's name"):
         parse(str(tmp_path / "none.json"))
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\nb", "a\x1b[2J", "\udcff"])
-def test_names_that_are_no_folder_of_their_own_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="--name"):
-        cli.check_name(name)
+def test_names_that_are_no_folder_of_their_own_are_refused() -> None:
+    for name in ("", ".", "..", "a/b", "/a", "a\nb", "a\x1b[2J", "\udcff"):
+        with pytest.raises(UsageError, match="--name"):
+            cli.check_name(name)
 
 
 def test_a_printed_command_runs_where_it_was_printed(tmp_path: Path) -> None:
@@ -111,20 +97,11 @@ def test_a_printed_command_runs_where_it_was_printed(tmp_path: Path) -> None:
     above = Path(sys.executable).parents[2]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for cwd, changes, start in ((above, {}, ""), (tmp_path, {"PATH": path}, "python -m")):
-        environment = commands.environment(**{"PATH": "/usr/bin:/bin", **changes})
-        printed = subprocess.run(
-            [sys.executable, "-c", program], cwd=cwd, env=environment, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        options = {"cwd": cwd, "env": commands.environment(**{"PATH": "/usr/bin:/bin", **changes})}
+        options |= {"capture_output": True, "text": True, "check": True}
+        printed = subprocess.run([sys.executable, "-c", program], **options).stdout.strip()
         assert printed.startswith(start) and shlex.split(printed)[-2:] == ["a b", "--help"]
-        done = subprocess.run(printed, shell=True, cwd=cwd, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0 and "python -m experiments.sample" in done.stdout, (printed, done.stderr)
-
-
-def raising(error: BaseException) -> Callable[[object], int]:
-    def main(argv: object) -> int:
-        raise error
-
-    return main
+        assert "python -m experiments.sample" in subprocess.run(printed, shell=True, **options).stdout
 
 
 @pytest.mark.parametrize(
@@ -136,24 +113,22 @@ def raising(error: BaseException) -> Callable[[object], int]:
     ],
 )
 def test_how_commands_end(error: BaseException, status: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (cli.run(raising(error), []), capsys.readouterr().err) == (status, words)
+    def main(argv: object) -> int:
+        raise error
+
+    assert (cli.run(main, []), capsys.readouterr().err) == (status, words)
 
 
 def test_odd_standard_output() -> None:
-    """Characters that the terminal cannot show, then no standard output at all."""
+    """Characters that the terminal cannot show, a reader that goes away, then no standard output at all."""
     program = (
         "import sys; from experiments.runs.cli import run\n"
-        "def main(argv):\n    print('\\udcff — ½')\n    sys.stdout = None\n"
-        "sys.exit(run(main))\n"
+        "def odd(argv):\n    print('\\udcff — ½')\n    sys.stdout = None\n"
+        "long = lambda argv: print('line\\n' * 1_000_000)\n"
+        "sys.exit(run({'odd': odd, 'long': long}[sys.argv[1]]))\n"
     )
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_reader_that_goes_away_ends_a_command_quietly() -> None:
-    program = "from experiments.runs.cli import run; run(lambda argv: print('line\\n' * 1_000_000))"
-    done = subprocess.run(
-        f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} | head -1", shell=True, capture_output=True, text=True
-    )
-    assert (done.stdout, done.stderr) == ("line\n", "")
+    typed = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}"
+    for line, said in ((f"{typed} odd", "\\udcff \\u2014 \\xbd\n"), (f"{typed} long | head -1", "line\n")):
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        done = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
