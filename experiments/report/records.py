@@ -139,12 +139,14 @@ def load(folders: Sequence[Path]) -> Runs:
         notes.append(f"{', '.join(map(str, folders))}: no run was found there")
     kinds = {"embedded": bool, "cut_short": bool, "seed": int, "numerics": int} | dict.fromkeys(FIGURES, float)
     table = _one_a_seed(pd.DataFrame([vars(row) for row in rows], columns=COLUMNS).astype(kinds), notes)
-    table["name"] += [
-        ("" if row.dataset == "mnist" else f" on {row.dataset}")
-        + (" in bfloat16" if row.precision == "bfloat16" else "")
-        + (f" on {row.device}" if row.device not in ("", "cpu") else "")
-        for row in table.itertuples()
-    ]
+    for row in table.itertuples():
+        network = (getattr(row.config, "network", None) or {}).get("name")
+        table.loc[row.Index, "name"] += (
+            ("" if row.dataset == "mnist" else f" on {row.dataset}")
+            + (f", features of {network}" if network else "")
+            + (" in bfloat16" if row.precision == "bfloat16" else "")
+            + (f" on {row.device}" if row.device not in ("", "cpu") else "")
+        )
     for name, groups in table.groupby("name")["group"].unique().items():
         for number, group in enumerate(groups[1:], start=2):
             # Other values of the preset itself, numerics, photos or the plain update: the provenance has them all.
