@@ -335,6 +335,8 @@ def sentences() -> Iterator[tuple[str, str]]:
     yield results, "have {}, {}, {} and {} (on pixels".format(*of_real)
     pixels = [f"{each['pixels']['overall']['coverage']:.2f}" for each in (ours, real)]
     yield results, f"coverage {pixels[0]} beside {pixels[1]}"
+    centroids = record("mnist-controls/k-means.json")["density_coverage"]["features"]["overall"]
+    yield results, "centroids have {}, {}, {} and {}, so".format(*(f"{centroids[name]:.2f}" for name in names))
     accepts = metrics("mnist/paper-seed1", "epoch")
     for epoch in (10, 15, 30, 70, 95):
         share = f"{100 * accepts['accept_real_wrong'][epoch]:.0f}%"
