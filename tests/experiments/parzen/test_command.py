@@ -24,6 +24,7 @@ from experiments import UsageError
 from experiments.generators import load_generator
 from experiments.mnist.sampling import samples_of
 from experiments.parzen import __main__ as parzen
+from experiments.parzen import sample_files
 from experiments.parzen.sample_files import read_images
 from tests.experiments import commands
 from tests.experiments.conftest import Call
@@ -221,6 +222,13 @@ def test_mistakes_are_refused_before_anything_is_written(
     done = score(*(word for pair in given.items() for word in pair))
     commands.assert_one_sentence(done, *words)
     assert contents(folder) == before and done.stdout == ""
+
+
+def test_an_array_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_files, "MAX_UNPACKED", 100_000)
+    np.savez_compressed(tmp_path / "bomb.npz", samples=np.zeros((1_000, 100), dtype=np.float32))
+    with pytest.raises(UsageError, match="samples takes 400,128 bytes unpacked, and at most 100,000"):
+        read_images(tmp_path / "bomb.npz")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])

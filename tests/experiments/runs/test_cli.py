@@ -95,6 +95,8 @@ def test_a_preset_goes_through_its_file(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"name": "x", "settings": {"generator": 3}}')
     with pytest.raises(UsageError, match=r"bad\.json: "):
         parse(str(tmp_path / "bad.json"))
+    with pytest.raises(UsageError, match=r"--seed 9{30}: .* 64 bits"):
+        parse("paper", "--seed", "9" * 30)
     with pytest.raises(UsageError, match="no such file; give a preset's name"):
         parse(str(tmp_path / "none.json"))
 
@@ -137,6 +139,11 @@ def raising(error: BaseException) -> Callable[[object], int]:
 )
 def test_how_commands_end(error: BaseException, status: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert (cli.run(raising(error), []), capsys.readouterr().err) == (status, words)
+
+
+def test_an_endless_file_name_is_shortened() -> None:
+    text = cli.sentence(FileNotFoundError(2, "No such file", "a\n" * 9_999))
+    assert len(text) <= 1_000 and "\n" not in text and text.endswith(" a : No such file")
 
 
 def test_odd_standard_output() -> None:
