@@ -90,7 +90,7 @@ def _read_numpy(path: Path) -> np.ndarray:
                 f"{path}: the array {name} takes {size:,} bytes unpacked, and at most {MAX_UNPACKED:,} are read; save "
                 "fewer images, or a .npy file"
             )
-        return content[name]
+        return np.asarray(content[name])  # NumPy gives a member that is no array as bytes.
 
 
 def _read_safetensors(path: Path) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,8 @@ def write_bad_files() -> None:
     Path("cut.safetensors").write_bytes(Path("whole.safetensors").read_bytes()[:-50])
     np.savez("several.npz", a=good, b=good)
     np.savez("none.npz")
+    with zipfile.ZipFile("text.npz", "w") as packed:
+        packed.writestr("samples.npy", "no array")
     np.save("objects.npy", np.array([[1, "a"]], dtype=object))
     np.save("integers.npy", np.arange(80).reshape(20, 4))
     np.save("binary.npy", np.eye(4, dtype=np.uint8))
@@ -192,6 +195,7 @@ def write_bad_files() -> None:
         ("--samples cut.safetensors", ["not a whole .safetensors file"]),
         ("--samples several.npz", ["the arrays a, b", '"samples"']),
         ("--samples none.npz", ["no array"]),
+        ("--samples text.npz", ["text.npz: an array of shape ()"]),
         ("--samples objects.npy", ["plain numbers"]),
         ("--samples integers.npy", ["int64", "floats in [0, 1]"]),
         ("--samples binary.npy", ["all 0 or 1", "float32"]),
