@@ -53,8 +53,8 @@ class TrainingSettings:
         for name in ("momentum_start", "momentum_end", "adam_beta1", "adam_beta2", "averaging"):
             check_probability(getattr(self, name), name)
         for name in ("batch_size", "learning_rate", "min_learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise CganError(f"{name} is {getattr(self, name)}: it must be positive")
+            if not 0 < getattr(self, name) <= 1e30:  # As float32 holds it.
+                raise CganError(f"{name} is {getattr(self, name)}: it must be positive, and at most 1e30")
         if self.learning_rate < self.min_learning_rate:
             raise CganError(
                 f"learning_rate is {self.learning_rate}, below its floor min_learning_rate {self.min_learning_rate}: "

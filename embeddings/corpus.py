@@ -29,10 +29,12 @@ LINES_PER_FILE = 1_000_000
 MANIFEST = "manifest.json"
 
 _TAG = re.compile(r"<(?:!--.*?--|[/!?]?[A-Za-z][^<>]*)>", re.DOTALL)
-_URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://\S+|\bwww\.\S+|\bmailto:\S+", re.IGNORECASE)
+_ELEMENT = re.compile(r"<[/!?]?[A-Za-z][^<>]*>")
+# The lengths of names are bounded, or a long row of dots or hyphens would take hours.
+_URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{0,99}://\S+|\bwww\.\S+|\bmailto:\S+", re.IGNORECASE)
 # A host name that goes on to a path, such as bit.ly/x or flickr.com/photos, and hosts of the commonest endings.
 _HOST = re.compile(
-    r"\b(?:[A-Za-z0-9-]+\.)+(?:[A-Za-z]{2,}/\S*|(?:com|org|net|edu|gov|info|co\.[a-z]{2})\b)", re.IGNORECASE
+    r"\b(?:[A-Za-z0-9-]{1,63}\.){1,20}(?:[A-Za-z]{2,}/\S*|(?:com|org|net|edu|gov|info|co\.[a-z]{2})\b)", re.IGNORECASE
 )
 _INNER_DOT = re.compile(r"\.[A-Za-z]")
 _TAG_MARKS = re.compile("[<&:.]")
@@ -77,8 +79,14 @@ def strip_markup(text: str) -> str:
 
     ``<`` that opens no tag stays (``I <3 dogs``).
     """
-    text = html.unescape(_TAG.sub(" ", text))
-    return _TAG.sub(" ", text) if "<" in text else text
+    text = html.unescape(_without_tags(text))
+    return _without_tags(text) if "<" in text else text
+
+
+def _without_tags(text: str) -> str:
+    # Behind the last end of a comment none can begin; looking for its end from every "<!--" there would take hours.
+    before, end, after = text.rpartition("-->")
+    return _TAG.sub(" ", before + end) + _ELEMENT.sub(" ", after)
 
 
 def _fold(text: str) -> str:

@@ -280,7 +280,8 @@ def _read(path: Path, left_out: LeftOut) -> KeyedVectors:
         header = _header(first)
         fields = (second if header else first).split()
         count, dimension = header or (None, len(fields) - 1)
-        text = len(fields) > dimension > 0 and _are_numbers(fields[-dimension:])
+        whole = max(len(first), len(second)) < _BLOCK  # A longer line is no word with its vector.
+        text = whole and len(fields) > dimension > 0 and _are_numbers(fields[-dimension:])
         if count is None and not text:
             raise EmbeddingError(f"{path} holds no word vectors in word2vec's or GloVe's format: name another file")
         if count is not None and (not count or not dimension or count * ((2 if text else 4) * dimension + 1) > size):
@@ -303,15 +304,17 @@ def _unpacked(path: Path, folder: Path) -> Path:
     opener: Any = bz2.open if head == b"BZh" else gzip.open if head[:2] == b"\x1f\x8b" else open
     if opener is open and head != _BOM:
         return path
-    plain, room = folder / "vectors", shutil.disk_usage(folder).free
+    plain = folder / "vectors"
+    # Generous bounds, so that a small packed file cannot fill the disk: numbers pack to a half or a third.
+    room = min(shutil.disk_usage(folder).free, 64 * path.stat().st_size + _BLOCK)
     try:
         with opener(path, "rb") as packed, open(plain, "wb") as unpacked:
             data = packed.read(_BLOCK).removeprefix(_BOM)
-            if header := _header(data.partition(b"\n")[0]):  # So that a small packed file cannot fill the disk.
+            if header := _header(data.partition(b"\n")[0]):
                 room = min(room, header[0] * (header[1] * 32 + 4096) + 4096)
             while data:
                 if unpacked.tell() + len(data) > room:
-                    raise EmbeddingError(f"{path}: unpacks to more than its header promises; {_AGAIN}")
+                    raise EmbeddingError(f"{path}: unpacks to more than its header promises, or numbers do; {_AGAIN}")
                 unpacked.write(data)
                 data = packed.read(_BLOCK)
     except (EOFError, OSError, zlib.error) as error:
@@ -361,7 +364,7 @@ def _cleaned(plain: Path, folder: Path, path: Path, count: int | None, dimension
     with open(plain, "rb") as source, open(cleaned, "wb") as target:
         if count is not None:
             source.readline()
-        for number, line in enumerate(source, start=1 if count is None else 2):
+        for number, line in enumerate(iter(lambda: source.readline(_BLOCK), b""), start=1 if count is None else 2):
             fields = line.split()
             if not fields:
                 continue

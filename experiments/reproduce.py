@@ -230,8 +230,8 @@ def steps_of(words: Sequence[str], command: Command) -> list[Step]:
     # Options as two words: --seed=3 is --seed 3.
     words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     try:
-        module, *arguments = (word.format_map(places) for word in words)
-    except (LookupError, ValueError, AttributeError):
+        module, *arguments = (re.sub(r"{(.*?)}", lambda name: places[name[1]], word) for word in words)
+    except KeyError:
         known = ", ".join(f"{{{name}}}" for name in places)
         raise UsageError(f"nothing has the name in braces; there are {known}") from None
     if module in TRAINING_SECONDS:
@@ -260,8 +260,8 @@ def trainings(module: str, arguments: list[str], command: Command) -> list[Step]
     arguments = without(arguments, "--seed")
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", seeds)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-    if first > last:
-        raise UsageError("--seed: give a number, or two such as 1-5")
+    if not first <= last < first + 1_000:
+        raise UsageError("--seed: give a number, or two such as 1-5, of 1,000 seeds at most")
     parsed: Any = (parse_mnist if module == "mnist" else parse_flickr)(arguments)
     config, replicas = parsed.config, getattr(parsed, "replicas", 1)
     if parsed.dataset == "digits":

@@ -11,7 +11,7 @@ import numpy as np
 from experiments import UsageError
 
 _TOLERANCE = 1e-3  # Values this far outside [0, 1] come from rounding.
-MAX_UNPACKED = 4 * 2**30  # Bytes of an array unpacked from a .npz file; 10,000 MNIST images in float32 take 31 MB.
+MAX_UNPACKED = 2**29  # Bytes of an array unpacked from a .npz file; 10,000 MNIST images in float32 take 31 MB.
 
 
 def read_images(path: Path) -> tuple[np.ndarray, list[str]]:
@@ -46,7 +46,8 @@ def as_images(array: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
     if array.dtype == np.uint8:
         if array.max() <= 1:
             raise UsageError(f"{source}: bytes count as 0 .. 255, but these are all 0 or 1; save them as float32")
-        images = array.astype(np.float32, order="C") / np.float32(255)
+        images = array.astype(np.float32, order="C")
+        images /= np.float32(255)
         notes.append(f"{source} holds bytes; they were divided by 255")
     elif np.issubdtype(array.dtype, np.floating):
         with np.errstate(over="ignore"):  # values that overflow float32 are refused below
@@ -80,10 +81,10 @@ def _read_numpy(path: Path) -> np.ndarray:
         size = max(each.file_size for each in content.zip.infolist() if each.filename in (name, f"{name}.npy"))
         if size > MAX_UNPACKED:
             raise UsageError(
-                f"{path}: the array {name} takes {size / 2**30:.1f} GiB unpacked, and at most "
-                f"{MAX_UNPACKED // 2**30} GiB are read; save fewer images, or a .npy file"
+                f"{path}: the array {name} takes {size:,} bytes unpacked, and at most {MAX_UNPACKED:,} are read; save "
+                "fewer images, or a .npy file"
             )
-        return content[name]
+        return np.asarray(content[name])  # NumPy gives a member that is no array as bytes.
 
 
 def _read_safetensors(path: Path) -> np.ndarray:

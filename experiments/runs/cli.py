@@ -78,10 +78,11 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
 
 def sentence(error: BaseException) -> str:
     """Return the error as one line, an endless one without its middle; an ``OSError`` as its file and reason."""
+    text = str(error)
     if isinstance(error, OSError) and error.strerror:
         name = error.filename2 or error.filename  # Of two, as in renaming a file, the one that was asked for.
-        return f"{name}: {error.strerror}" if name else error.strerror
-    text = " ".join(str(error).split())
+        text = f"{name}: {error.strerror}" if name else error.strerror
+    text = " ".join(text.split())
     return text if len(text) <= 1_000 else f"{text[:600]} ... {text[-300:]}"
 
 
@@ -200,6 +201,8 @@ def parse_command(
     registry.primitive_rule(_text_rule(Init, "INIT"))
     with registry:
         parsed = tyro.extras.overridable_config_cli(entries, args=argv, prog=_program(module))
+    if not -(2**63) <= parsed.seed < 2**63:
+        raise UsageError(f"--seed {parsed.seed}: give a whole number of at most 64 bits")
     given = {re.sub(r"^(no-)?", "", a[2:].partition("=")[0]).replace("-", "_") for a in argv if a.startswith("--")}
     own = entries[parsed.preset][1].config.as_dict()  # type: ignore[attr-defined]
     return replace(parsed, preset_settings=own, given=frozenset(given))

@@ -256,7 +256,9 @@ def training_end(folder: RunFolder, stopping: StoppingSettings) -> TrainingEnd:
     return TrainingEnd(
         updates=record.trainer.t,
         best_update=progress.best_t,
-        best_epoch=next((row["epoch"] for row in progress.history if row["update"] == progress.best_t), 0.0),
+        best_epoch=next(
+            (row.get("epoch", 0.0) for row in progress.history if row.get("update") == progress.best_t), 0.0
+        ),
         seconds=progress.seconds,
         stopped_by="patience" if progress.without_best >= stopping.patience else "max_updates",
         history=progress.history,

@@ -177,6 +177,7 @@ class Search(Searcher):  # type: ignore[misc]
         super().__init__()
         self.plan, self.space, self.places, self.wanted, self.notice = plan, space, places, wanted, notice
         self.trials = trials.read_trials(places)
+        propose(space, self.trials.values(), plan.searcher, plan.seed, 0)  # Or damaged ones would end it in the middle.
         self.waiting = [number for number, trial in self.trials.items() if not trial.over]
         #: Of Ray's trials, by its own names for them.
         self.numbers: dict[str, int] = {}

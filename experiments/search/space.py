@@ -23,6 +23,7 @@ from cgan.specs import Init, Layer
 from experiments import UsageError
 from experiments.runs.cli import check_choice
 from experiments.runs.files import convert_record, flat, read_record
+from experiments.runs.records import LARGEST
 
 if TYPE_CHECKING:
     from experiments.search.trials import Searcher, Trial
@@ -91,8 +92,8 @@ def _distribution(name: str, spelled: Any, config: Any) -> BaseDistribution:
     held = [reduce(getattr, name.split("."), with_values(config, {name: value})) for value in ends]
     if kind == "choice":
         return CategoricalDistribution(ends)
-    if not all(type(value) in (int, float) for value in held):
-        raise UsageError("a range is for numbers; give a choice")
+    if not all(type(value) in (int, float) and abs(value) <= LARGEST for value in held):
+        raise UsageError(f"a range is for numbers up to {LARGEST:g}; give a choice")
     make: Any = IntDistribution if all(isinstance(value, int) for value in held) else FloatDistribution
     found: BaseDistribution = make(*held, log=kind == "log_uniform")
     return found
@@ -122,6 +123,7 @@ def propose(space: Space, trials: Iterable[Trial], searcher: Searcher, seed: int
 
     ``tpe`` is Bergstra et al.'s tree-structured Parzen estimator as Optuna has it, given the trials that were stopped
     (the best score at each estimate) and of those that train now, and at random for the first ``STARTUP``.
+    Raises ``UsageError`` naming the folder of a trial that does not fit the space, or lacks its estimates.
     """
     draws = random.Random(f"{seed}/{number}").getrandbits(32)
     with warnings.catch_warnings():
@@ -134,14 +136,17 @@ def propose(space: Space, trials: Iterable[Trial], searcher: Searcher, seed: int
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for trial in trials:
         known = {"finished": TrialState.COMPLETE, "waiting": TrialState.RUNNING}
-        study.add_trial(
-            create_trial(
-                state=known.get(trial.record.state, TrialState.PRUNED),
-                value=trial.bests[-1] if trial.record.state == "finished" else None,
-                params=trial.record.values,
-                distributions=space,
-                # A failure has no intermediate values, and so stands below all that have.
-                intermediate_values=dict(enumerate(trial.bests)) if trial.record.state == "stopped" else {},
+        try:
+            study.add_trial(
+                create_trial(
+                    state=known.get(trial.record.state, TrialState.PRUNED),
+                    value=trial.bests[-1] if trial.record.state == "finished" else None,
+                    params=trial.record.values,
+                    distributions=space,
+                    # A failure has no intermediate values, and so stands below all that have.
+                    intermediate_values=dict(enumerate(trial.bests)) if trial.record.state == "stopped" else {},
+                )
             )
-        )
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise UsageError(f"{trial.folder}: no trial of this search ({error}); delete the folder") from None
     return dict(study.ask(space).params)

@@ -269,7 +269,9 @@ def read_vectors(path: Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of an empty file, which is refused below.
             vectors = np.load(path, mmap_mode="r") if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # Of many kinds for a damaged header.
         # NumPy takes whatever is no array for a pickle, and says how to run the code in it.
         reason = "it holds no array, or one of Python objects" if "pickle" in str(error) else error
         raise UsageError(f"{path}: no vectors in it ({reason}); give .npy, or text with one vector a line") from None

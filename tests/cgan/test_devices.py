@@ -36,8 +36,9 @@ def test_the_cpu_is_prepared_as_asked() -> None:
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(threads)
-    with refused("threads is 0"):
-        devices.prepare_cpu(0)
+    for number in (0, 1_000_000):
+        with refused(f"threads is {number}", "1 to 1,024"):
+            devices.prepare_cpu(number)
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0.7, "bfloat16"), (0.8, "float32")])

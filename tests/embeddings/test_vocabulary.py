@@ -199,6 +199,9 @@ def test_odd_words_are_left_out_and_counted(tmp_path: Path) -> None:
         (b"dog 1 2\ncat 0 0\n", "'cat' is zero"),
         (gzip.compress(b"dog 1 2\n" * 9, mtime=0)[:-12], "damaged"),
         (gzip.compress(b"1 2\ndog 1 2\n" + b" " * 3 * 10**6, mtime=0), "more than its header promises"),
+        (gzip.compress(b"dog 1 2\n" * 10**6, mtime=0), "more than its header promises, or numbers do"),
+        (b"dog" + b" 1" * 600_000, "no word vectors"),
+        (b"dog 1 2\nsea 1 2\n" + b"cat" * 600_000 + b" 1 2\n", "line 3"),
         (b"BZh9 nothing", "damaged"),
     ],
 )

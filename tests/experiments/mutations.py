@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,3 +59,25 @@ def mutate_text(record: Any, rng: random.Random) -> bytes:
         data[place] = rng.randrange(256)
         return bytes(data)
     return bytes(data[:place]) + b"[" * 100_000 + bytes(data[place:])
+
+
+def mutate_bytes(data: bytes, rng: random.Random) -> bytes:
+    """Return ``data`` with one change: a bit flipped, bytes cut out, put in or repeated, a number or two fields."""
+    changed, place, kind = bytearray(data), rng.randrange(len(data)), rng.randrange(6)
+    if kind == 0:
+        changed[place] ^= 1 << rng.randrange(8)
+    elif kind == 1:
+        del changed[place : rng.choice((place + 1, place + 50, len(data)))]
+    elif kind == 2:
+        changed[place:place] = rng.choice((rng.randbytes(8), rng.randbytes(500), b"\xff" * 8))
+    elif kind == 3:
+        changed[place:place] = rng.choice((b"[", b"(", b" ", b"\n", b"\0", b'"')) * 100_000
+    elif kind == 4 and (numbers := list(re.finditer(rb"\d+", data))):
+        start, end = rng.choice(numbers).span()
+        changed[start:end] = rng.choice((b"9" * 5000, b"274877906944", b"-1", b"1e308", b"nan"))
+    else:
+        fields = re.split(rb"([,\t\n ])", data, maxsplit=1_000)
+        one, other = (2 * rng.randrange(len(fields) // 2 + 1) for _ in range(2))
+        fields[one], fields[other] = fields[other], fields[one]
+        changed = bytearray(b"".join(fields))
+    return bytes(changed)

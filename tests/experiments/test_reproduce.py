@@ -63,6 +63,8 @@ def test_a_line_is_a_command_for_each_seed(tmp_path: Path) -> None:
     [
         ("mnist papre --seed 1", "did you mean paper"),
         ("mnist paper --seed 3-1", "such as 1-5"),
+        ("mnist paper --seed 1-99999999999", "1,000 seeds at most"),
+        ("mnist paper --runs {runs:>99999999999}", "nothing has the name in braces"),
         ("mnist paper\nmnist paper", "line 2: mnist paper-seed1 is there already"),
         ("rm -rf /", "'rm' is no command of a plan"),
         ("mnist paper --runs {home}", "line 1: nothing has the name in braces; there are {runs}"),

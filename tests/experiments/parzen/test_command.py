@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from experiments import UsageError
 from experiments.generators import load_generator
 from experiments.mnist.sampling import samples_of
 from experiments.parzen import __main__ as parzen
+from experiments.parzen import sample_files
 from experiments.parzen.sample_files import read_images
 from tests.experiments import commands
 from tests.experiments.conftest import Call
@@ -146,6 +148,8 @@ def write_bad_files() -> None:
     Path("cut.npy").write_bytes(Path("s.npy").read_bytes()[:-100])
     np.savez("several.npz", a=good, b=good)
     np.savez("none.npz")
+    with zipfile.ZipFile("text.npz", "w") as packed:
+        packed.writestr("samples.npy", "no array")
     np.save("objects.npy", np.array([[1, "a"]], dtype=object))
     np.save("integers.npy", np.arange(80).reshape(20, 4))
     np.save("binary.npy", np.eye(4, dtype=np.uint8))
@@ -162,6 +166,7 @@ def write_bad_files() -> None:
         ("--samples cut.npy", ["not a whole .npy file"]),
         ("--samples several.npz", ["the arrays a, b", '"samples"']),
         ("--samples none.npz", ["no array"]),
+        ("--samples text.npz", ["text.npz: an array of shape ()"]),
         ("--samples objects.npy", ["plain numbers"]),
         ("--samples integers.npy", ["int64", "floats in [0, 1]"]),
         ("--samples binary.npy", ["all 0 or 1", "float32"]),
@@ -189,6 +194,13 @@ def test_mistakes_are_refused_before_anything_is_written(
     done = score(*(word for pair in given.items() for word in pair))
     commands.assert_one_sentence(done, *words)
     assert not list(folder.glob("out.*")) and done.stdout == ""
+
+
+def test_an_array_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_files, "MAX_UNPACKED", 100_000)
+    np.savez_compressed(tmp_path / "bomb.npz", samples=np.zeros((1_000, 100), dtype=np.float32))
+    with pytest.raises(UsageError, match="samples takes 400,128 bytes unpacked, and at most 100,000"):
+        read_images(tmp_path / "bomb.npz")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])

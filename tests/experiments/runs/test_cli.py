@@ -81,6 +81,8 @@ def test_a_preset_goes_through_its_file(tmp_path: Path) -> None:
     write_json(file, {"name": "x", "settings": {"generator": 3}})
     with pytest.raises(UsageError, match=r"best\.json: "):
         parse(str(file))
+    with pytest.raises(UsageError, match=r"--seed 9{30}: .* 64 bits"):
+        parse("paper", "--seed", "9" * 30)
     with pytest.raises(UsageError, match="no such file; give a preset's name"):
         parse(str(tmp_path / "none.json"))
 
@@ -117,6 +119,11 @@ def test_how_commands_end(error: BaseException, status: int, words: str, capsys:
         raise error
 
     assert (cli.run(main, []), capsys.readouterr().err) == (status, words)
+
+
+def test_an_endless_file_name_is_shortened() -> None:
+    text = cli.sentence(FileNotFoundError(2, "No such file", "a\n" * 9_999))
+    assert len(text) <= 1_000 and "\n" not in text and text.endswith(" a : No such file")
 
 
 def test_odd_standard_output() -> None:

@@ -36,6 +36,7 @@ PAPER, FLICKR = MNIST_PRESETS["paper"](), FLICKR_PRESETS["paper"]()
         ({"training.learning_rate": {"uniform": [0.2, 0.1]}}, "low"),
         ({"training.learning_rate": {"log_uniform": [0, 0.1]}}, "must be positive"),
         ({"training.momentum_ramp": {"uniform": [0.5, 10]}}, "Expected int"),
+        ({"training.momentum_ramp": {"uniform": [0, 10**400]}}, "numbers up to 1e+12"),
         ({"training.update": {"choice": ["simultaneous", "both"]}}, "alternating"),
         ({"discriminator.input_dropout": {"uniform": [0, 1]}}, "below 1"),
         ({"generator.joint": {"choice": ["relu:100", "tanh:100"]}}, "tanh:100"),
@@ -99,6 +100,15 @@ def test_the_model_proposes_what_did_well_shuns_what_was_lost_and_repeats_itself
     assert all(1 <= one["units"] <= 9 and isinstance(one["units"], int) for one in asked)
     assert asked[:3] == [propose(space, seen, "tpe", 1, number) for number in (42, 43, 44)]
     assert propose(space, [], "random", 1, 1) != propose(space, [], "random", 2, 1)
+
+
+@pytest.mark.parametrize("values", [{}, {"b": 0.5}, {"a": 7.0}, {"a": "x"}, {"a": 10**400}, {"a": 0.5}])
+def test_a_trial_that_does_not_fit_is_named(values: dict[str, Any]) -> None:
+    """Of another space; the last one finished without an estimate."""
+    rows = [] if values == {"a": 0.5} else [{"valid_log_likelihood": 1.0}]
+    trial = Trial(Path("trials/0001"), TrialRecord(1, values, "finished"), rows)
+    with pytest.raises(UsageError, match="trials/0001: no trial of this search"):
+        propose({"a": FloatDistribution(0, 1)}, [trial], "tpe", 1, 2)
 
 
 @pytest.mark.parametrize(

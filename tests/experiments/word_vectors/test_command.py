@@ -111,6 +111,7 @@ def test_mistakes_are_one_sentence_and_change_nothing(chain: Path, call: Call, m
     np.save(chain / "other.npy", np.ones((2, 3)))
     header = (chain / "other.npy").read_bytes()[:128].replace(b"(2, 3), }" + b" " * 12, b"(1000000000000, 3), }")
     (chain / "huge.npy").write_bytes(header)
+    (chain / "open.npy").write_bytes(header.replace(b"(1", b"(((1"))
     empty = chain / "empty"
     empty.mkdir()
     (empty / "prose.txt").write_text("no metadata at all\n")
@@ -125,6 +126,7 @@ def test_mistakes_are_one_sentence_and_change_nothing(chain: Path, call: Call, m
     mistakes: list[tuple[list[object], str]] = [
         (["nearest", "dgo"], "did you mean 'dog'"),
         (["nearest", "--vector", "huge.npy"], "no vectors in it"),
+        (["nearest", "--vector", "open.npy"], "no vectors in it"),
         (["train", "--out", "damaged.bin"], "is damaged"),
         (["corpus", "empty/prose.txt", "--corpus", "strange"], "manifest.json is not a corpus manifest"),
         (["corpus", "cut.bz2", "--corpus", "cut"], "the packed data ends early"),
