@@ -19,7 +19,7 @@ from typing import Any
 from cgan import CganError
 from experiments import UsageError
 from experiments.runs.cli import USER_ERRORS, check_least, clock, parse, printed_command, run, sentence
-from experiments.runs.files import flat, read_record, without_folders, write_bytes, write_text
+from experiments.runs.files import flat, locked, read_record, without_folders, write_bytes, write_text
 from experiments.runs.folder import ADDED, RunFolder, is_of_the_run
 from experiments.runs.records import DivergedResult
 
@@ -161,8 +161,6 @@ class Step:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status: 1 if a step failed, 130 after Ctrl-C."""
-    from filelock import FileLock, Timeout
-
     command = parse(Command, "experiments.reproduce", argv)
     steps = plan(command)
     if command.publish is not None:
@@ -180,14 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in INTERRUPTS:
         signal.signal(number, signal.default_int_handler)
     folder, started = Path(command.places["runs"]), time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / "reproduce.lock", timeout=0):
-            states = run_steps(steps, folder / "logs", command.workers)
-    except Timeout:
-        raise UsageError(
-            f"{folder / 'reproduce.lock'}: another reproduction is at work in {folder}; wait for it or end it"
-        ) from None
+    lock = folder / "reproduce.lock"
+    with locked(lock, f"{lock}: another reproduction is at work in {folder}; wait for it or end it"):
+        states = run_steps(steps, folder / "logs", command.workers)
     ended = list(states.values())
     counts = [f"{ended.count(state)} {state}" for state in dict.fromkeys(ended)]
     print(f"{', '.join(counts)} in {clock(time.monotonic() - started)}")

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -102,6 +102,23 @@ def convert_record(record: Any, form: type[Form], where: str, *, fix: str = DAMA
         known = f", choose {' or '.join(choices)}" if choices else ""
         field = f"field {place}" if place else "the file"
         raise UsageError(f"{where}: {field}: {message[:200]}{known}; {fix}") from None
+
+
+@contextlib.contextmanager
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock file ``path`` against other processes; raises ``UsageError`` with ``refusal`` if one holds it."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(refusal) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_output(path: Path | None, option: str, suffix: str = "") -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from experiments import UsageError
-from experiments.runs.files import NO_RUN, convert_record, read_record, write_json, write_text
+from experiments.runs.files import NO_RUN, convert_record, locked, read_record, write_json, write_text
 from experiments.runs.records import (
     LARGEST,
     DivergedResult,
@@ -163,28 +163,19 @@ class RunFolder:
 
         Raises ``UsageError`` if another process holds it. A folder in which nothing was written is removed again.
         """
-        from filelock import FileLock, Timeout
-
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise UsageError(
-                f"{self.path}: another process is at work there; wait for it to end, or take another --name"
-            ) from None
-        try:
-            for leftover in self.path.glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                if {file.name for file in self.path.iterdir()} <= {LOCK}:
-                    (self.path / LOCK).unlink(missing_ok=True)
-                    for folder in made:
-                        folder.rmdir()
-            lock.release()
+        refusal = f"{self.path}: another process is at work there; wait for it to end, or take another --name"
+        with locked(self.path / LOCK, refusal):
+            try:
+                for leftover in self.path.glob(".*.tmp"):
+                    leftover.unlink(missing_ok=True)
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    if {file.name for file in self.path.iterdir()} <= {LOCK}:
+                        (self.path / LOCK).unlink(missing_ok=True)
+                        for folder in made:
+                            folder.rmdir()
 
     def set_result_aside(self, update: int) -> Path:
         """Move result, figures and tables of the weights at ``update`` to a folder that no table reads; return it."""

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from embeddings.corpus import Manifest, ShardRecord
 from experiments import UsageError
 from experiments.runs import engines
 from experiments.runs.engines import Engine
-from experiments.runs.files import write_json
+from experiments.runs.files import locked, write_json
 
 #: Arguments of ``clean_shard`` by the shard's name.
 Jobs = Mapping[str, tuple[Path, str, Path, frozenset[str], ShardRecord | None]]
@@ -41,7 +40,6 @@ def make_corpus(
     Rows of the photos whose ids are in ``without`` are left out. ``workers`` 0 takes one process per core. Raises
     ``UsageError`` where the folder is in use, holds another corpus, or no row gives a token.
     """
-    from filelock import FileLock, Timeout
     from tqdm import tqdm
 
     if folder.exists() and not folder.is_dir():
@@ -51,12 +49,7 @@ def make_corpus(
     listed = str(shards[0]) + (f" and {len(shards) - 1} more" if len(shards) > 1 else "")
     if len(set(map(_stem, paths))) < len(shards):
         raise UsageError(f"two of {listed} would become corpus files of one name: rename one of them")
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(folder / ".lock", timeout=0))
-        except Timeout:
-            raise UsageError(f"another corpus command is writing to {folder}: wait for it, or name another") from None
+    with locked(folder / ".lock", f"another corpus command is writing to {folder}: wait for it, or name another"):
         corpus.remove_unfinished(folder)
         before = corpus.read_manifest(folder)
         if before is not None and before.cleaning != corpus.CLEANING:
