@@ -67,7 +67,8 @@ class ConditionalMLP(nn.Module):
             parts[f"condition_branch ({spec.condition})"] = [spec.condition_dim, *embedding, *spec.condition_branch]
         joint_width = next(inputs for name, (inputs, _) in spec.linear_maps() if name in ("joint", "output_dim"))
         parts["joint"] = [joint_width, *spec.joint]
-        parts["output"] = [self.output.in_features, self.output.out_features, *self.extra_repr().split()]
+        activation = [spec.output] if isinstance(spec, GeneratorSpec) else []
+        parts["output"] = [self.output.in_features, self.output.out_features, *activation]
         weights = f"{sum(parameter.numel() for parameter in self.parameters()):,} weights"
         lines = [f"  {name}: {' -> '.join(map(str, sizes))}" for name, sizes in parts.items()]
         return "\n".join([f"{type(self).__name__}, {weights}", *lines])
@@ -108,9 +109,6 @@ class Generator(ConditionalMLP):
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Map (n, input_dim) noise and n conditions to (n, output_dim) data in the range of ``spec.output``."""
         return self.output_activation(super().forward(z, y))
-
-    def extra_repr(self) -> str:
-        return self.spec.output
 
     @torch.no_grad()
     def sample(

@@ -61,4 +61,4 @@ def upsample(images: np.ndarray) -> np.ndarray:
     edge = padded.shape[1] / 2 - images.shape[1] * SIDE / BOX / 2
     window = (edge, edge, padded.shape[1] - edge, padded.shape[1] - edge)
     how = Image.Resampling.BICUBIC
-    return np.stack([Image.fromarray(image).resize((SIDE, SIDE), how, box=window) for image in padded])
+    return np.stack([np.asarray(Image.fromarray(image).resize((SIDE, SIDE), how, box=window)) for image in padded])

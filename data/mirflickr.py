@@ -60,8 +60,8 @@ NOTICES = {
 }
 
 #: The published files; the images last, because their folder is what makes a set count as found. The MD5 of the images
-#: is the one that public projects quote. Of the annotations none is known: they are downloaded over https only, their
-#: size is bounded, and the checksums within the zip are compared.
+#: is the one that public projects quote, not compared with a download here. Of the annotations none is known: they are
+#: downloaded over https only, their size is bounded, and the checksums within the zip are compared.
 ARCHIVES = (
     Archive("mirflickr25k_annotations_v080.zip", ANNOTATIONS, 207_220, None),
     Archive("mirflickr25k.zip", IMAGES, 3_069_184_257, "a23d0a8564ee84cda5622a6c2f947785"),

@@ -170,20 +170,15 @@ def evaluate(
     sigmas = default_sigmas() if sigmas is None else tuple(sigmas)
     _check(test, samples, sigmas)  # before the minutes that validation may take
     index, scores = choose_sigma(valid, samples, sigmas, memory_mib=memory_mib, progress=progress)
-    best = scores[index]
+    best, at_edge = scores[index], len(scores) > 1 and index in (0, len(scores) - 1)
     values = log_likelihoods(test, samples, [best.sigma], memory_mib=memory_mib, progress=progress)
-    test_mean, test_se = mean_and_se(values[0])
     return ParzenResult(
-        sigma=best.sigma,
-        valid_mean=best.mean,
-        valid_se=best.se,
-        test_mean=test_mean,
-        test_se=test_se,
+        *(best.sigma, best.mean, best.se, *mean_and_se(values[0])),
         n_samples=len(samples),
         n_valid=len(valid),
         n_test=len(test),
         dim=samples.shape[1],
-        at_edge=len(scores) > 1 and index in (0, len(scores) - 1),
+        at_edge=at_edge,
         sigmas=tuple(score.sigma for score in scores),
         valid_means=tuple(score.mean for score in scores),
     )

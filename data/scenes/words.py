@@ -58,7 +58,8 @@ def caption_rows(seed: int) -> Iterator[str]:
 
 def _row(number: int, scene: Scene, rng: random.Random) -> str:
     tables = lexicon()
-    pool = [word for concept in scene.concepts for word in _several(tables["tags"][concept], rng)]
+    synonyms = ([_pick(tables["tags"][concept], rng) for _ in range(3)] for concept in scene.concepts)
+    pool = [word for words in synonyms for word in dict.fromkeys(words)]
     rng.shuffle(pool)
     words = (pool * 3)[:3]
     title = rng.choice(tables["titles"]).format(*words, number=number)
@@ -75,7 +76,3 @@ def _row(number: int, scene: Scene, rng: random.Random) -> str:
 
 def _pick(weights: dict[str, float], rng: random.Random) -> str:
     return rng.choices(tuple(weights), tuple(weights.values()))[0]
-
-
-def _several(weights: dict[str, float], rng: random.Random) -> list[str]:
-    return list(dict.fromkeys(_pick(weights, rng) for _ in range(3)))

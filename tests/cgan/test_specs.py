@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cgan import CganError
 from cgan.settings import StoppingSettings, TrainingSettings
-from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init, Layer
-from tests.cgan.nets import refused, specs
-
-probabilities = st.floats(0, 1, exclude_max=True)
-
-
-@st.composite
-def some_layers(draw: st.DrawFn) -> Layer:
-    activation = draw(st.sampled_from(["relu", "leaky_relu", "linear", "maxout"]))
-    pieces = draw(st.integers(2, 9)) if activation == "maxout" else 1
-    return Layer(activation, draw(st.integers(1, 5000)), pieces, draw(st.booleans()), draw(probabilities))
-
-
-some_inits = st.builds(
-    Init,
-    st.sampled_from(["uniform", "normal", "fan_in", "torch"]),
-    st.floats(0, exclude_min=True, allow_infinity=False),
-)
+from cgan.specs import GeneratorSpec, Init, Layer
+from tests.cgan.nets import CASES, refused, specs
 
 
 @pytest.mark.parametrize(
@@ -62,25 +45,15 @@ def test_malformed_layers_and_initialisations_are_refused() -> None:
                 kind.parse(text)
 
 
-@settings(max_examples=20, deadline=None)
-@given(
-    st.lists(some_layers(), max_size=3).map(tuple),
-    st.lists(some_layers(), max_size=2).map(tuple),
-    some_inits,
-    probabilities,
-    st.sampled_from([("one_hot", 10, 0), ("embedding", 10, 3), ("real", 4096, 0)]),
-)
-def test_specs_survive_json(
-    joint: tuple[Layer, ...], branch: tuple[Layer, ...], init: Init, p: float, condition: tuple[str, int, int]
-) -> None:
-    branches = {"joint": joint, "input_branch": branch, "condition_branch": branch[:1]}
-    common: Any = (7, *condition), branches | {"joint_init": init, "condition_dropout": p}
-    for spec in (
-        GeneratorSpec(*common[0], **common[1], output="tanh", noise="normal", output_bias="marginals", output_dim=3),
-        DiscriminatorSpec(*common[0], **common[1]),
-    ):
+@pytest.mark.parametrize("name", CASES)
+def test_specs_survive_json(name: str) -> None:
+    for spec in CASES[name][0]:
         assert type(spec).from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
-        assert spec.layers == branch + branch[:1] + joint
+        for number in (5e-324, 0.1, 1 / 3, 1 - 2**-53):
+            layers = (Layer("maxout", 3, 2, True, number), Layer("relu", 5, dropout=number))
+            odd = replace(spec, joint=layers, joint_init=Init("fan_in", number), input_dropout=number)
+            assert type(odd).from_dict(json.loads(json.dumps(odd.as_dict()))) == odd
+            assert odd.layers == spec.input_branch + spec.condition_branch + layers
 
 
 @pytest.mark.parametrize("joint", ["relu:64", ("relu:64",), ["relu:64"], Layer("relu", 64), (Layer("relu", 64),)])

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -26,6 +25,7 @@ from cgan.settings import StoppingSettings
 from cgan.trainer import Trainer
 from tests.cgan import nets, process
 from tests.cgan.nets import ADAM, CASES, MATCHING, SGD, assert_one_sentence, assert_same_state, layers, refused, specs
+from tests.cgan.process import scripted
 
 #: Every kind of state that a checkpoint holds.
 RESTORED = ("paper, matching-aware", "vectors, packs of 2", "batch-normalised D, minimax", "tutorial")
@@ -38,12 +38,6 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
         for player, network in (("G", trainer.G), ("D", trainer.D))
         for name, value in network.state_dict().items()
     }
-
-
-def scripted(*scores: float) -> Callable[[Trainer], Estimate]:
-    """Return estimates with these scores, one after another."""
-    left = iter(scores)
-    return lambda _: Estimate(next(left), {"extra": 1.0}, "a line")
 
 
 # ---- what does not fit is refused before anything starts

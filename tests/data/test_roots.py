@@ -25,9 +25,6 @@ def test_the_argument_goes_before_the_environment_and_that_before_the_checkout(
     assert data_root() == data_root("") == tmp_path / "elsewhere"
     assert data_root(tmp_path) == data_root(str(tmp_path)) == tmp_path
     assert describe_root(tmp_path) == str(tmp_path)
-
-
-def test_a_named_root_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"data root, .*missing, does not exist: .*mkdir"):
         data_root(tmp_path / "missing")
     monkeypatch.setenv("CGAN_DATA", str(tmp_path / "typo"))

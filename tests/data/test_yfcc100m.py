@@ -6,7 +6,7 @@ import bz2
 import gzip
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -15,7 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import DataError
-from data.yfcc100m import LONGEST_ROW, Record, RowError, Tally, default_shards, find_shards, parse_row, read_batches
+from data.yfcc100m import (
+    BLOCK,
+    LONGEST_ROW,
+    Record,
+    RowError,
+    Tally,
+    default_shards,
+    find_shards,
+    parse_row,
+    read_batches,
+)
 
 
 def row(
@@ -50,9 +60,8 @@ def test_a_bad_row_says_why(bad: str, kind: str) -> None:
         parse_row(bad)
 
 
-def read_records(path: Path, tally: Tally | None = None) -> Iterator[Record]:
-    for batch in read_batches(path, tally):
-        yield from batch
+def read_records(path: Path, tally: Tally, block: int = BLOCK) -> list[Record]:
+    return [record for batch in read_batches(path, tally, block) for record in batch]
 
 
 def write(path: Path, *rows: str | bytes, pack: Callable[[bytes], bytes] = bytes) -> Path:
@@ -80,8 +89,7 @@ def test_an_endless_row_is_left_out_in_bounded_memory(tmp_path: Path) -> None:
     )
     for block in (1 << 16, 1 << 20, 1 << 23):
         tally = Tally()
-        titles = [record.title for batch in read_batches(path, tally, block) for record in batch]
-        assert titles == ["one", "two", "three"]
+        assert [record.title for record in read_records(path, tally, block)] == ["one", "two", "three"]
         assert tally.skipped == {"longer than 1 MiB": 2}
 
 
@@ -107,8 +115,7 @@ def test_arbitrary_bytes_never_stop_the_reader(
     path = tmp_path_factory.getbasetemp() / "arbitrary"
     path.write_bytes(pack(data))
     tally = Tally()
-    records = list(read_records(path, tally))
-    assert len(records) == tally.rows
+    assert len(read_records(path, tally)) == tally.rows
     if tally.damage is None:
         lines = data.split(b"\n")
         assert tally.rows + sum(tally.skipped.values()) == len(lines) - (not lines[-1])
@@ -141,9 +148,7 @@ def test_shards_are_found_by_file_folder_and_glob(tmp_path: Path) -> None:
 
 def test_the_data_root_is_looked_through_in_order(tmp_path: Path) -> None:
     assert default_shards(tmp_path) == []
-    for name in ("yfcc-mini", "yfcc100m"):
-        (tmp_path / name).mkdir()
-        assert default_shards(tmp_path) == []
     for name in ("yfcc-mini", "yfcc100m", ""):
+        (tmp_path / name).mkdir(exist_ok=True)
         shard = write(tmp_path / name / "yfcc100m_dataset-0.bz2", row(), pack=bz2.compress)
         assert default_shards(tmp_path) == [shard]

@@ -65,19 +65,13 @@ def test_words_come_most_frequent_first_with_their_counts(corpus: Corpus) -> Non
     assert sum(counted) == len(text) and sum(trained) == 3 * len(text)
 
 
-def test_several_workers_learn_the_topics_of_all_files(corpus: Corpus) -> None:
+def test_several_workers_learn_the_topics_of_all_files(corpus: Corpus, capfd: pytest.CaptureFixture[str]) -> None:
     vocabulary = train(*corpus, SkipGram(**{**SMALL, "workers": 3, "epochs": 5, "sample": 0.0}))
     for topic in TOPICS:
         ranks, _ = vocabulary.nearest(vocabulary.vectors[[vocabulary.index(topic[0])]], 4)
         assert {vocabulary.words[rank] for rank in ranks[0]} == set(topic)
-
-
-def test_more_workers_than_lines(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    files = write_lines([["a b c", "a b"]], tmp_path, "shard", lines_per_file=1)
-    assert train(tmp_path, files, SkipGram(vector_size=4, min_count=1, workers=16)).words == ["a", "b", "c"]
+    few = write_lines([["a b c", "a b"]], corpus[0], "few", lines_per_file=1)  # Fewer lines than workers.
+    assert train(corpus[0], few, SkipGram(vector_size=4, min_count=1, workers=16)).words == ["a", "b", "c"]
     assert capfd.readouterr().err == ""
-
-
-def test_a_minimum_count_that_leaves_nothing_is_an_error(corpus: Corpus) -> None:
     with pytest.raises(EmbeddingError, match="no word of the corpus occurs 1,000,000 times: lower the minimum"):
         train(*corpus, SkipGram(min_count=1_000_000))

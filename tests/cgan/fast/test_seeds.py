@@ -19,7 +19,7 @@ from cgan.settings import StoppingSettings
 from cgan.trainer import Trainer
 from tests.cgan import nets
 from tests.cgan.nets import CASES, FAST, SGD, assert_one_sentence, assert_same_state, layers, refused, specs
-from tests.cgan.process import estimate
+from tests.cgan.process import estimate, scripted
 
 SEEDS = (3, 4, 5)
 STOPPING = StoppingSettings(max_updates=24, first_estimate=3, estimate_every=6, patience=2, min_updates=0)
@@ -78,11 +78,6 @@ def test_what_cannot_be_trained_at_once_is_refused(second: dict, parts: tuple[st
 
 
 # ---- whole runs
-
-
-def scripted(*scores: float) -> Callable[[Trainer], Estimate]:
-    left = iter(scores)
-    return lambda _: Estimate(next(left), {}, "")
 
 
 def runs_in(

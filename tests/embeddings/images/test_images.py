@@ -8,7 +8,6 @@ import io
 import json
 import os
 import shutil
-import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -156,17 +155,6 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-def header_of_a_png(width: int, height: int) -> bytes:
-    """A few bytes that announce an image of any size."""
-
-    def chunk(name: bytes, contents: bytes) -> bytes:
-        body = name + contents
-        return len(contents).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
-
-    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + b"\x08\x02\0\0\0") + chunk(b"IDAT", zlib.compress(b"\0" * 999))
-
-
 JPEG = encoded(picture((90, 70)), "JPEG")
 PNG = encoded(picture((90, 70)), "PNG")
 UNREADABLE = {
@@ -175,7 +163,7 @@ UNREADABLE = {
     "cut.jpg": (JPEG[: len(JPEG) // 2], "truncated"),
     "cut.png": (PNG[: len(PNG) // 2], "cannot be read"),
     "damaged.png": (PNG[:60] + bytes(200) + PNG[260:], "cannot be read"),
-    "bomb.png": (header_of_a_png(15_000, 12_000), "too large: more than 178,956,970 pixels"),
+    "bomb.png": (encoded(Image.new("1", (15_000, 12_000)), "PNG"), "too large: more than 178,956,970 pixels"),
     "nan.tif": (encoded(Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)), "TIFF"), "not finite"),
     "strip.png": (encoded(Image.new("RGB", (40_000, 2)), "PNG"), "long and narrow"),
 }
@@ -225,7 +213,7 @@ def test_every_mode_comes_out_as_rgb(tmp_path: Path, kind: str, image: Image.Ima
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_photos_are_turned_upright(tmp_path: Path) -> None:
+def test_jpegs_are_turned_upright_and_large_ones_decoded_small_but_not_too_small(tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 20), "blue")
     image.paste("red", (0, 0, 20, 10))
     exif = Image.Exif()
@@ -237,9 +225,6 @@ def test_photos_are_turned_upright(tmp_path: Path) -> None:
     damaged = encoded(picture((40, 30)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12\xff\xff garbage")
     (tmp_path / "damaged").write_bytes(damaged)
     assert open_image(tmp_path / "damaged").size == (40, 30)
-
-
-def test_large_jpegs_are_decoded_small_but_not_too_small(tmp_path: Path) -> None:
     path = save(tmp_path / "large.jpg", (1900, 1500))
     assert [open_image(path, side).size for side in (None, 800, 256)] == [(1900, 1500), (1900, 1500), (950, 750)]
     once, twice = (np.asarray(open_image(path, side).resize((300, 237)), dtype=float) for side in (None, 256))
@@ -390,11 +375,9 @@ def test_without_a_connection_the_error_names_the_option_for_a_file(tmp_path: Pa
 
 
 def test_random_weights_are_the_same_each_time_and_leave_no_trace(network: FrozenNetwork, photos: list[Path]) -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
+    before = torch.get_rng_state()
     again = load_network("test_resnet", random_weights=True)
     extract(again, photos[:3], progress=False)
-    assert torch.equal(torch.rand(3), expected) and not torch.is_inference_mode_enabled()
-    assert again.checksum == network.checksum and again.describe() == network.describe()
+    assert torch.equal(torch.get_rng_state(), before) and not torch.is_inference_mode_enabled()
+    assert again.describe() == network.describe()
     assert not again.module.training and not any(p.requires_grad for p in again.module.parameters())
