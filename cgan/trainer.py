@@ -125,7 +125,8 @@ class Trainer:
             nets = [Bfloat16Products(net) for net in nets]
         batch = draw_batch(self.training_set, self.next_examples(), self.settings, self.G.spec, self.D.spec, self.rng)
         update = alternating_update if self.settings.update == "alternating" else simultaneous_update
-        self.loss_sums += torch.stack(update(*nets, *self.optimisers.values(), batch, self.settings.generator_loss))
+        (G, D), (g_optimiser, d_optimiser) = nets, self.optimisers.values()
+        self.loss_sums += torch.stack(update(G, D, g_optimiser, d_optimiser, batch, self.settings.generator_loss))
 
     def next_examples(self) -> Tensor:
         """Return the numbers of update t's examples: a slice of the epoch's permutation, fixed by (seed, epoch)."""
@@ -265,7 +266,8 @@ def _check(G: Generator, D: Discriminator, data: TrainingSet, settings: Training
             wanted, fits = f"vectors of {spec.condition_dim} numbers", y.shape[1:] == (spec.condition_dim,)
         else:
             wanted = f"integers from 0 to {spec.condition_dim - 1}"
-            fits = y.ndim == 1 and not y.is_floating_point() and 0 <= y.min() <= y.max() < spec.condition_dim
+            integers = y.ndim == 1 and not y.is_floating_point()
+            fits = integers and 0 <= int(y.min()) <= int(y.max()) < spec.condition_dim
         if not fits:
             raise CganError(
                 f"{name}.condition is {spec.condition} with condition_dim {spec.condition_dim}, so conditions must be "

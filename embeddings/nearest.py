@@ -196,9 +196,9 @@ def _refine(
     pair, member = (cubes[query, :, section] >= needed[query, None]).nonzero(as_tuple=True)
     query, group = query[pair], member * sections.shape[1] + section[pair]
     if len(queries) > 1 and len(queries) * int(query.bincount(minlength=len(queries)).max()) > HELD:
-        halves = zip(*(part.tensor_split(2) for part in (queries, maxima, step, bound)), strict=True)
-        found, cosine = zip(*(_refine(index, *half, k) for half in halves), strict=True)
-        return np.concatenate(found), np.concatenate(cosine)
+        q, m, s, b = (part.tensor_split(2) for part in (queries, maxima, step, bound))
+        halves = [_refine(index, q[i], m[i], s[i], b[i], k) for i in (0, 1)]
+        return np.concatenate([found for found, _ in halves]), np.concatenate([cosine for _, cosine in halves])
     rows, cosines = _exact(index, queries, query, group)
     least = cosines.topk(k).values[:, -1]
     query, column = (cosines >= (least - 2 * error)[:, None]).nonzero(as_tuple=True)
