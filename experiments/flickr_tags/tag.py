@@ -113,7 +113,9 @@ def load_tagger(run: str | Path, weights: Path | None = None) -> Tagger:
     needed = () if features.scaling in ("none", "unit") else ("mean", "deviation")
     if sizes != dict.fromkeys(needed, (network.dim,)):
         raise UsageError(f"{run}: not the scale of this run's features; restore the run's own {SCALE}")
-    scale = Scale(features.scaling, features.length, **{name: tensor.numpy() for name, tensor in fitted.items()})
+    scale = Scale(
+        features.scaling, features.length, **{name: tensor.float().numpy() for name, tensor in fitted.items()}
+    )
     return Tagger(config, record, net.generator, decoding_vocabulary(vocabulary, config), network, scale)
 
 

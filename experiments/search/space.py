@@ -90,10 +90,12 @@ def _distribution(name: str, spelled: Any, config: Any) -> BaseDistribution:
         raise UsageError(f"{spelled} is no range and no choice: {FORMS}")
     # As the field holds them: whole numbers become floats where it takes floats.
     held = [reduce(getattr, name.split("."), with_values(config, {name: value})) for value in ends]
+    if any(isinstance(value, int | float) and not abs(value) <= LARGEST for value in held):
+        raise UsageError(f"give numbers up to {LARGEST:g}")
     if kind == "choice":
         return CategoricalDistribution(ends)
-    if not all(type(value) in (int, float) and abs(value) <= LARGEST for value in held):
-        raise UsageError(f"a range is for numbers up to {LARGEST:g}; give a choice")
+    if not all(type(value) in (int, float) for value in held):
+        raise UsageError("a range is for numbers; give a choice")
     make: Any = IntDistribution if all(isinstance(value, int) for value in held) else FloatDistribution
     found: BaseDistribution = make(*held, log=kind == "log_uniform")
     return found

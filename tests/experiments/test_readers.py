@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from safetensors.torch import save
 
 from data.mirflickr import flickr_ids, load_mirflickr
 from data.mnist import FILES, read_file
+from data.scenes import caption_rows
 from data.yfcc100m import read_batches
 from embeddings.corpus import Manifest, load_corpus, token_line
 from embeddings.images.cache import FeatureCache
@@ -33,7 +35,7 @@ from experiments.runs.folder import RunFolder
 from experiments.search.space import find_space, parse_space, propose
 from experiments.search.trials import Places, read_trials
 from experiments.word_vectors.__main__ import read_vectors
-from tests.experiments import commands, flickr_runs
+from tests.data.test_mirflickr import write_layout
 from tests.experiments.mutations import fuzz_count, mutate_bytes
 
 #: A file to change, its content, and what reads it.
@@ -53,17 +55,15 @@ def picture(folder: Path, form: str) -> Reader:
 
 
 def photos(folder: Path, name: str) -> Reader:
-    flickr_runs.folder_of_photos(folder, 4)
-    path = folder / name
+    path = write_layout(folder) / name
     content = path.read_bytes() if path.exists() else b"flickr8k_file,number\n12_a.jpg,1\n34_b.jpg,2\n"
     return path, content, lambda: (load_mirflickr(folder), flickr_ids(folder))
 
 
 def metadata(folder: Path, pack: Callable[[bytes], bytes]) -> Reader:
-    path = flickr_runs.folder_of_photos(folder, 4) / "yfcc100m" / "yfcc100m_dataset-0.bz2"
-    rows = b"".join(bz2.decompress(path.read_bytes()).splitlines(keepends=True)[:50])
+    path, rows = folder / "rows", "".join(f"{row}\n" for row in islice(caption_rows(seed=1), 50))
     lines = lambda: [token_line(*row[1:]) for batch in read_batches(path) for row in batch]  # noqa: E731
-    return path, pack(rows), lines
+    return path, pack(rows.encode()), lines
 
 
 def corpus(folder: Path) -> Reader:
@@ -113,7 +113,8 @@ def trial(folder: Path, changed: str) -> Reader:
 
 
 def plan(folder: Path) -> Reader:
-    path, lines = folder / "plan.txt", (commands.ROOT / "experiments" / "plans" / "fast.txt").read_bytes()
+    """Without trainings, whose arguments take half a second to parse."""
+    path, lines = folder / "plan.txt", b"sample {runs}/a --npy {out}/a.npy # a\nparzen --samples {out}/a.npy --json b\n"
     command = reproduce.Command(plan=path, runs=folder / "runs", out=folder / "out")
     return path, lines, lambda: [step.share() for step in reproduce.plan(command)]
 
@@ -161,5 +162,5 @@ def test_changed_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
         except USER_ERRORS as error:
             assert "\n" not in sentence(error) and len(sentence(error)) <= 1_000
     path.write_bytes(content)
-    if name not in ("MNIST", "plan"):  # Not MNIST's own bytes; a plan whose commands are all read takes seconds.
+    if name != "MNIST":  # These are not MNIST's own bytes.
         read()

@@ -37,6 +37,7 @@ PAPER, FLICKR = MNIST_PRESETS["paper"](), FLICKR_PRESETS["paper"]()
         ({"training.learning_rate": {"log_uniform": [0, 0.1]}}, "must be positive"),
         ({"training.momentum_ramp": {"uniform": [0.5, 10]}}, "Expected int"),
         ({"training.momentum_ramp": {"uniform": [0, 10**400]}}, "numbers up to 1e+12"),
+        ({"training.momentum_ramp": {"choice": [1, 10**400]}}, "numbers up to 1e+12"),
         ({"training.update": {"choice": ["simultaneous", "both"]}}, "alternating"),
         ({"discriminator.input_dropout": {"uniform": [0, 1]}}, "below 1"),
         ({"generator.joint": {"choice": ["relu:100", "tanh:100"]}}, "tanh:100"),
