@@ -48,6 +48,17 @@ def test_each_seed_equals_its_training_alone(name: str) -> None:
     assert not torch.allclose(together[0].G.output.weight, together[1].G.output.weight, rtol=0.1)
 
 
+def test_bfloat16_products_equal_those_of_a_training_alone() -> None:
+    data = nets.training_set()
+    together = [nets.trainer(specs(), seed=seed, data=data, precision="bfloat16") for seed in SEEDS]
+    other = nets.trainer(specs(), seed=SEEDS[1], data=data, precision="bfloat16")
+    start = other.G.output.weight.detach().clone()
+    SeedsTrainer(together).step()
+    other.step()
+    moved, expected = together[1].G.output.weight - start, other.G.output.weight - start
+    assert expected.norm() > 0 and (moved - expected).norm() < 0.03 * expected.norm()
+
+
 def test_nan_in_one_seed_stays_there() -> None:
     together, untouched = trainers("paper"), trainers("paper")
     with torch.no_grad():
