@@ -43,6 +43,8 @@ def find_fault(path: Path, archive: Archive) -> str | None:
         with zipfile.ZipFile(path) as packed:
             if sum(entry.file_size for entry in packed.infolist()) > archive.max_bytes:
                 return f"unpacks to more than {archive.max_bytes:,} bytes, so it is not the published file"
+            if not all(entry.filename for entry in packed.infolist()):
+                return "holds a file without a name, so it is not the published file"
             torn = packed.testzip()
     except Exception as error:  # A damaged zip raises errors of every kind; of the disk are OSErrors with a number.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):

@@ -117,6 +117,11 @@ def test_a_damaged_zip_is_refused_and_stays(tmp_path: Path, name: str) -> None:
     assert path.read_bytes() == damaged and not (path.parent / "mirflickr").exists()
 
 
+def test_a_file_without_a_name_is_a_fault(tmp_path: Path) -> None:
+    path = write(tmp_path / "changed.zip", zipped({"xyz": b"1"}).replace(b"xyz", b"\0yz"))
+    assert "without a name" in str(find_fault(path, SMALL[0]))
+
+
 def test_a_changed_zip_has_a_fault_or_unpacks(tmp_path: Path) -> None:
     """Damage raises errors of every kind, also of those packings that a flipped bit announces."""
     rng, whole, faults = random.Random(0), zipped(LABELS | {"long.txt": bytes(5_000)}), 0
