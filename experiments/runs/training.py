@@ -38,11 +38,17 @@ class Run:
     config: RunConfig  # What ``config.json`` will hold.
     stopping: StoppingSettings
     before: RunConfig | None  # ``config.json`` of the earlier session that is resumed.
+    resume: bool  # Whether to go on from a checkpoint.
 
 
 def earlier_config(folder: RunFolder, experiment: Experiment, resume: bool) -> RunConfig | None:
     """Return the ``config.json`` of an earlier session, None without one; ``UsageError`` if there is one, unresumed."""
-    if not folder.config_path.exists():
+    path = folder.config_path
+    if resume and path.exists() and not path.stat().st_size:
+        # As a power cut may leave it. The checkpoint holds the identity of its run, with which this one is compared.
+        print(f"NOTE: {path} is empty; it is written anew from this command.")
+        path.unlink()
+    if not path.exists():
         return None
     before = folder.read_config(experiment)
     if not resume:
@@ -115,7 +121,7 @@ def open_run(
     )
     if before is not None:  # A finished run of an older revision may still be shown.
         same_identity(identity(replace(before, numerics=NUMERICS)), identity(config), folder.config_path)
-    return Run(folder, config, stopping, before)
+    return Run(folder, config, stopping, before, command.resume)
 
 
 def finished_result(run: Run) -> Result | None:
@@ -190,7 +196,7 @@ def train(
                 estimate,
                 run.folder.path,
                 identity=identity(run.config),
-                resume=run.before is not None,
+                resume=run.resume,
                 on_estimate=partial(report, run=run),
             )
             for run, trainer in zip(runs, trainers, strict=True)

@@ -213,7 +213,13 @@ def test_resuming_another_run_is_refused(mnist_run: Path, call: Call, tmp_path: 
     config = json.loads((mnist_run / "config.json").read_text()) | {"numerics": 0}
     (folder / "config.json").write_text(json.dumps(config))
     assert_one_sentence(call(*same), "older revision", "another --name")
+    (folder / "config.json").write_bytes(b"")  # As a power cut may leave it.
+    assert_one_sentence(call(*same, "--seed", "2"), "checkpoint.safetensors", "seed")
     assert (folder / "checkpoint.safetensors").read_bytes() == before
+    (folder / "config.json").write_bytes(b"")
+    done = call(*same)
+    assert done.returncode == 0 and "config.json is empty" in done.stdout, done.stderr
+    assert RunFolder(folder).read_result().parzen == RunFolder(mnist_run).read_result().parzen
 
 
 def test_the_plain_update_trains_as_well_and_needs_nothing_of_the_fast_one(mnist_run: Path, tmp_path: Path) -> None:
