@@ -63,7 +63,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
 
 def product_seconds(dtypes: tuple[torch.dtype, ...]) -> list[float]:
-    """Return the best wall time in seconds of a matrix product of each type on the CPU, within 50 milliseconds.
+    """Return the best wall time in seconds of a matrix product of each type on the CPU, in about 50 milliseconds.
 
     The types take turns, so that other programs slow all of them alike.
     """

@@ -251,7 +251,7 @@ def collected_signals() -> Iterator[list[int]]:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     with suppress(ValueError):  # Not the main thread: signals stay with whoever has them.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
             if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT:  # nohup ignores SIGHUP.
                 before[number] = signal.signal(number, note)
     try:

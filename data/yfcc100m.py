@@ -128,6 +128,8 @@ def read_batches(path: str | Path, tally: Tally | None = None, block: int = BLOC
     tally = Tally() if tally is None else tally
     pending = b""
     for data in _unpacked(Path(path), tally, block):
+        if len(pending) > LONGEST_ROW and b"\n" not in data:
+            continue  # Joined to a row that is too long already, each piece would cost a copy of it.
         *rows, pending = (pending + data).split(b"\n")
         if rows:
             yield _parse_rows(rows, tally)

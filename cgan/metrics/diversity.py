@@ -58,7 +58,8 @@ def intra_class_diversity(
     groups = by_class(samples, labels, classes, "labels")
     per_class = torch.stack([_deviation(members) for members in groups]) / real_deviation.cpu()
     twins = torch.stack([_twins(members, float(real)) for members, real in zip(groups, real_deviation, strict=True)])
-    return IntraClassDiversity(float(per_class.nanmean()), per_class, twins, bool(samples.isfinite().all()))
+    overall = float(per_class[~per_class.isnan()].mean())
+    return IntraClassDiversity(overall, per_class, twins, bool(samples.isfinite().all()))
 
 
 def _deviation(images: Tensor) -> Tensor:

@@ -153,8 +153,9 @@ def load_network(
             model, preprocessing, classifier = build(model_name, weights is None and not random_weights, settings)
     except Exception as error:  # Of the hub's client and of builders: many, and of no common kind.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        what = "the weights of " if weights is None else ""
         raise EmbeddingError(
-            f"the weights of {full_name} could not be loaded ({reason}): try again online, or {_LOCAL}"
+            f"{what}{full_name} could not be loaded ({reason}): try again online, or {_LOCAL}"
         ) from None
     if weights == PACKAGED:
         state = _read_packaged(model, model_name)

@@ -200,7 +200,13 @@ def test_nan_ends_training_with_one_sentence(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("fake", "winner", "loss"),
-    [(-1, "D", "minimax"), (1, "G", "minimax"), (1, "G", "non_saturating"), (0, "", "non_saturating")],
+    [
+        (-1, "D", "minimax"),
+        (1, "G", "minimax"),
+        (1, "G", "non_saturating"),
+        (0, "", "minimax"),
+        (0, "", "non_saturating"),
+    ],
 )
 def test_a_player_that_has_won_ends_training(
     fake: int, winner: str, loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

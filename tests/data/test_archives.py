@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import signal
 import stat
+import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +86,24 @@ def test_mirflickr_is_downloaded_and_unpacked_once(
         assert is_whole(tmp_path)
         download_mirflickr(tmp_path, SMALL)
         assert len(site.requests) == 2 and capsys.readouterr() == ("", "")
+
+
+def test_a_killed_unpacking_is_repeated_and_never_taken_for_whole(tmp_path: Path) -> None:
+    entries = {f"mirflickr/im{number}.jpg": NOISE.bytes(4_000) for number in range(1, 1_501)}
+    archive = write(tmp_path / "mirflickr25k" / "mirflickr25k.zip", zipped(entries))
+    target, gathered = archive.parent / "mirflickr", archive.parent / ".mirflickr.unpacking"
+    code = "import sys, pathlib; from data.archives import unpack; unpack(*map(pathlib.Path, sys.argv[1:]))"
+    process = subprocess.Popen([sys.executable, "-c", code, str(archive), str(target)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (gathered / "mirflickr" / "im20.jpg").exists():
+        assert process.poll() is None and time.monotonic() < deadline, "it did not get that far, or ended before"
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not target.exists()
+    unpack(archive, target)
+    assert not gathered.exists()
+    assert {f"mirflickr/{path.name}": path.read_bytes() for path in target.iterdir()} == entries
 
 
 def test_an_interrupted_unpacking_is_repeated_from_zips_that_are_there(

@@ -83,15 +83,17 @@ def test_float32_stays_within_a_hundredth_of_a_nat_of_float64_on_mnist(mnist: di
 def test_reduced_precision_elsewhere_does_not_reach_it_and_stays_in_force() -> None:
     samples, queries = uniform(400, 784).requires_grad_(), uniform(200, 784, seed=1)
     plain = log_likelihoods(queries, samples, default_sigmas())
+    backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
     try:
         torch.set_float32_matmul_precision("medium")
-        reduced = torch.backends.mkldnn.matmul.fp32_precision
+        reduced = [backend.fp32_precision for backend in backends]
         with torch.autocast("cpu", torch.bfloat16):
             within = log_likelihoods(queries, samples, default_sigmas())
+            assert torch.is_autocast_enabled("cpu")
         with pytest.raises(CganError):
             log_likelihoods(queries / 0, samples, [0.1])
         assert torch.get_float32_matmul_precision() == "medium"
-        assert torch.backends.mkldnn.matmul.fp32_precision == reduced
+        assert [backend.fp32_precision for backend in backends] == reduced
     finally:
         torch.set_float32_matmul_precision("highest")
     assert torch.equal(within, plain) and not plain.requires_grad
