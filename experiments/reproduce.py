@@ -223,7 +223,7 @@ def steps_of(words: Sequence[str], command: Command) -> list[Step]:
     # Options as two words: --seed=3 is --seed 3.
     words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     try:
-        module, *arguments = (re.sub(r"{(.*?)}", lambda name: places[name[1]], word) for word in words)
+        module, *arguments = (re.sub(r"{(.*?)}|[{}]", lambda name: places[name[1]], word) for word in words)
     except KeyError:
         known = ", ".join(f"{{{name}}}" for name in places)
         raise UsageError(f"nothing has the name in braces; there are {known}") from None

@@ -86,7 +86,8 @@ def find_nets(runs: Path) -> tuple[dict[str, Net], list[str]]:
         nets[name] = Net(name, str(folder.path), written, record.experiment, record.dataset, classes, about)
     for name in names():
         net = published(name)
-        about = f"Trained on {net.config.dataset.name}; comes with this package."
+        notice = f" Note: {net.config.notice}." if net.config.notice else ""
+        about = f"Trained on {net.config.dataset.name}; comes with this package.{notice}"
         nets[name] = Net(name, name, 0, net.config.experiment, net.config.dataset, net.classes or 0, about)
     return nets, notes
 

@@ -22,7 +22,9 @@ def read_images(path: Path) -> tuple[np.ndarray, list[str]]:
     """
     readers = {".npy": _read_numpy, ".npz": _read_numpy, ".safetensors": _read_safetensors}
     if not path.is_file():
-        raise UsageError(f"{path}: there is no such file; give a .npy, .npz or .safetensors file, or a run")
+        raise UsageError(
+            f"{path}: there is no such file; give a .npy, .npz or .safetensors file, a run, or mnist-train"
+        )
     if path.suffix.lower() not in readers:
         raise UsageError(f"{path}: not a file of arrays; give a .npy, .npz or .safetensors file")
     try:

@@ -95,9 +95,7 @@ class RunConfig:
     seed: Seed
     settings: dict[str, Any]  # As the experiment's own config class reads them.
     changes: dict[str, Any] = field(default_factory=dict)  # From the preset's own, by dotted name (``is_of_the_run``).
-    preset_updates: Count | None = (
-        None  # Planned by the preset itself; with fewer in ``settings`` the run is cut short.
-    )
+    preset_updates: Count | None = None  # Of the preset itself; with fewer in ``settings`` the run is cut short.
     device: Text
     precision: Literal["float32", "bfloat16"]
     threads: Count | None = None

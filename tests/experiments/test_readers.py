@@ -30,7 +30,8 @@ from embeddings.images.extract import open_image
 from embeddings.images.networks import load_network
 from experiments import reproduce
 from experiments.mnist.presets import MNIST_PRESETS
-from experiments.runs.cli import USER_ERRORS, read_preset, sentence, write_preset
+from experiments.runs.cli import USER_ERRORS, read_preset, sentence
+from experiments.runs.files import write_json
 from experiments.runs.folder import RunFolder
 from experiments.search.space import find_space, parse_space, propose
 from experiments.search.trials import Places, read_trials
@@ -84,7 +85,7 @@ def metrics(folder: Path) -> Reader:
 
 def preset(folder: Path) -> Reader:
     path = folder / "mine.json"
-    write_preset(path, "mine", MNIST_PRESETS["paper"](), "about")
+    write_json(path, {"name": "mine", "about": "about", "settings": MNIST_PRESETS["paper"]().as_dict()})
     return path, path.read_bytes(), lambda: read_preset(str(path), MNIST_PRESETS)
 
 

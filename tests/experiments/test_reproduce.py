@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def test_a_line_is_a_command_for_each_seed(tmp_path: Path) -> None:
         ("mnist paper --seed 3-1", "such as 1-5"),
         ("mnist paper --seed 1-99999999999", "1,000 seeds at most"),
         ("mnist paper --runs {runs:>99999999999}", "nothing has the name in braces"),
+        ("mnist paper --runs {runs", "nothing has the name in braces"),
         ("mnist paper\nmnist paper", "line 2: mnist paper-seed1 is there already"),
         ("rm -rf /", "'rm' is no command of a plan"),
         ("mnist paper --runs {home}", "line 1: nothing has the name in braces; there are {runs}"),
@@ -88,6 +90,11 @@ def test_mistakes_in_a_plan_name_the_line(line: str, words: str, tmp_path: Path)
 def test_every_line_of_the_plans_is_a_command_that_exists(path: Path, tmp_path: Path, call: Call) -> None:
     """Trainings are parsed by ``plan`` itself; the parsers of the others give help after the arguments."""
     found = plan(Command(plan=path, runs=tmp_path, out=tmp_path, data_root=tmp_path))
+    made = {str(tmp_path), str(tmp_path / "yfcc100m")}
+    for step in found:  # What lies below the folder of runs is made by a line above.
+        made |= {a for option, a in pairwise(step.arguments) if option in reproduce.PRODUCTS}
+        assert {a for a in step.arguments if a.startswith(str(tmp_path))} <= made, step.name
+        made |= {str(folder) for folder in step.runs}
     for module, step in {step.module: step for step in found if not step.runs and step.module != "pytest"}.items():
         own = {"experiments.sample": "experiments.mnist.sample", "experiments.tables": "experiments.report.tables"}
         with pytest.raises(SystemExit) as end:

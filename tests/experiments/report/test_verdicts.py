@@ -67,6 +67,7 @@ def test_log_likelihood_beside_the_published_one(tmp_path: Path, scores: list[fl
     [
         (132.0, 225.0, {}, "lower", True),
         (225.0, 132.0, {}, "higher", False),
+        (132.0, 135.0, {}, "open", None),
         (192.0, 140.0, CUT, "open", None),  # A net that was cut short is not said to be surpassed.
     ],
 )
@@ -80,6 +81,7 @@ def test_order_of_the_two_nets(tmp_path: Path, paper: float, gan: float, cut: di
 @pytest.mark.parametrize(
     ("scores", "word", "agrees"),
     [
+        ([230.0, 230.6, 244.5], "open", None),  # t intervals on two degrees of freedom are wide.
         ([250.0, 251.0, 252.0], "higher", True),
         ([225.0, 225.5, 226.0, 224.5], "equal", True),
         ([200.0, 201.0, 202.0], "lower", False),

@@ -40,6 +40,7 @@ def test_options_that_were_given_are_known() -> None:
 
 HELP = {
     "mnist --help": tuple(MNIST_PRESETS),
+    "mnist paper --seed 3 --help": ("--seed", "--help-all"),
     "mnist paper --help-all": tuple(f"--{name.replace('_', '-')}" for name in flat(paper().as_dict())),
     "flickr_tags paper --help-all": ("--features.scaling", "--decoding.samples", "maxout:1000x3,dropout=0.5"),
     "word_vectors train --help": ("--min-count",),
@@ -66,6 +67,7 @@ def test_help_names_what_there_is_and_loads_nothing_slow() -> None:
     assert rest.strip() == "set()", done
     for shown, (line, words) in zip(helps, HELP.items(), strict=True):
         assert all(word in shown for word in words), line
+        assert "--training.decay" not in shown or "--help-all" in line, "the short help has no settings"
 
 
 def test_a_preset_goes_through_its_file(tmp_path: Path) -> None:

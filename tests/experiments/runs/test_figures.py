@@ -1,19 +1,27 @@
-"""Figures read back by Pillow: images stand pixel for pixel, maps have their cells in place, no letter is cut off."""
+"""Figures read back by Pillow: images stand pixel for pixel, maps have their cells in place, bars are as long as their
+values, no letter is cut off.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from PIL import Image
 from sklearn import datasets
 
 from experiments.report.page import read_png
 from experiments.runs import figures
-from experiments.runs.records import AcceptanceRecord, Weights
+from experiments.runs.records import AcceptanceRecord, MnistResult, Weights
+from tests.experiments import commands
+
+RESULT = commands.ROOT / "experiments" / "results" / "mnist" / "paper-seed1-stopped-by-hand"
 
 
 def read(path: Path) -> np.ndarray:
@@ -24,6 +32,10 @@ def read(path: Path) -> np.ndarray:
     for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
         assert (edge == 255).all()
     return pixels
+
+
+def has_colour(pixels: np.ndarray, colour: str) -> np.ndarray:
+    return (pixels == np.rint(255 * np.array(to_rgb(colour)))).all(-1)
 
 
 def find(pixels: np.ndarray, tile: np.ndarray) -> list[tuple[int, int]]:
@@ -84,6 +96,37 @@ def test_heat_maps_have_images_down_and_labels_across(tmp_path: Path) -> None:
     y, x = (bright[:, span].nonzero()[axis].mean() for axis in (0, 1))
     assert int(3 * (y - rows.min()) / (rows.max() - rows.min())) == cell[0]
     assert int(3 * x / len(span)) == cell[1]
+
+
+def test_figures_of_real_measures_are_small_and_whole(tmp_path: Path) -> None:
+    result = msgspec.json.decode((RESULT / "result.json").read_bytes(), type=MnistResult)
+    assert result.label_fidelity is not None and result.acceptance is not None
+    figures.confusion(result.label_fidelity, tmp_path / "fidelity.png", title="What is read?")
+    figures.acceptance(result.acceptance, tmp_path / "acceptance.png", title="What D accepts")
+    figures.curves(pd.read_csv(RESULT / "metrics.csv"), tmp_path / "curves.png", chosen=115, title="Training")
+    for path in tmp_path.iterdir():
+        read(path)
+        assert path.stat().st_size < 250_000
+
+
+def test_interval_bars_are_as_long_as_their_values(tmp_path: Path) -> None:
+    rows = {"cGAN": (0.30, 0.25, 0.36), "commonest": (0.15, 0.15, 0.15), "vote": (0.20, 0.10, 0.60)}
+    figures.interval_bars(rows, tmp_path / "bars.png", axis="precision at 10", title="Which method tags best?")
+    pixels = read(tmp_path / "bars.png")
+    # Each bar is a run of lines with ink of its colour; the lines through its middle are broken by the interval.
+    bars = []
+    for colour in (figures.COLOURS[0], figures.BAR_COLOUR):
+        ink = has_colour(pixels, colour)
+        lines = np.flatnonzero(ink.sum(1) > 20)
+        for block in np.split(lines, np.flatnonzero(np.diff(lines) > 3) + 1):
+            columns = np.flatnonzero(ink[block].any(0))
+            bars.append((block.mean(), columns.min(), columns.max() - columns.min() + 1))
+    heights, starts, lengths = zip(*bars, strict=True)
+    assert list(heights) == sorted(heights), "the first row stands on top"
+    assert max(starts) - min(starts) <= 1
+    np.testing.assert_allclose(np.array(lengths) / lengths[0], [1, 0.15 / 0.30, 0.20 / 0.30], atol=0.02)
+    figures.interval_bars({"all wrong": (0.0, 0.0, 0.0)}, tmp_path / "zero.png", axis="precision")
+    read(tmp_path / "zero.png")
 
 
 def test_a_stamped_figure_names_its_weights_and_is_left_out_beside_others(digits: np.ndarray, tmp_path: Path) -> None:

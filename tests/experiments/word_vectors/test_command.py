@@ -271,6 +271,7 @@ def test_without_any_metadata_the_embedded_rows_serve_and_every_output_says_so(
     options = ["--epochs", 1, "--vector-size", 16, "--workers", 1]
     trained = call(main, "train", *options)  # The paper's minimum count of 200 leaves words.
     assert trained.returncode == 0 and said in trained.stdout and "seen 200 times or more" in trained.stdout
+    assert "few words are left" in trained.stdout
     shown = call(main, "nearest", "sea")
     assert shown.returncode == 0 and shown.stdout.startswith("NOTE: ") and said in shown.stdout
     corpus = tmp_path / "runs" / "word-vectors" / "corpus"
