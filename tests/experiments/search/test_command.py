@@ -41,7 +41,7 @@ SPACE = {
     "discriminator.joint": "maxout:24x2",
     "discriminator.input_dropout": {"uniform": [0, 0.5]},
     # The second ends in NaN, and the second size of batches is greater than the data set.
-    "training.learning_rate": {"choice": [0.1, 1e30]},
+    "training.learning_rate": {"choice": [0.1, 1e12]},
     "training.batch_size": {"choice": [100, 5000]},
 }
 EPOCHS, EVERY, COLUMN = 40, 10, "valid_log_likelihood"
