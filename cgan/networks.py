@@ -36,8 +36,10 @@ class ConditionalMLP(nn.Module):
         self.condition_dropout = Dropout(spec.condition_dropout)
         self.input_branch, width = _stack(spec.input_width, spec.input_branch, spec.input_init, rng)
         condition_width = spec.embedding_dim or spec.condition_dim
-        self.condition_branch, more = _stack(condition_width, spec.condition_branch, spec.condition_init, rng)
-        self.joint, width = _stack(width + more, spec.joint, spec.joint_init, rng)
+        self.condition_branch, condition_width = _stack(
+            condition_width, spec.condition_branch, spec.condition_init, rng
+        )
+        self.joint, width = _stack(width + condition_width, spec.joint, spec.joint_init, rng)
         self.output = linear(width, outputs, spec.output_init, rng)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -49,7 +51,10 @@ class ConditionalMLP(nn.Module):
         return self.output(self.joint(h))
 
     def encode(self, y: Tensor | None) -> Tensor:
-        """Return n conditions as vectors of the weights' type: one-hot, a learned embedding, or as they are."""
+        """Return n conditions as vectors (n, width) of the weights' type: one-hot, learned embeddings, or as they are.
+
+        Raises ``CganError`` where y is None.
+        """
         spec = self.spec
         if y is None:
             raise CganError(f"this network takes a {spec.condition} condition, but y is None: pass one per row")

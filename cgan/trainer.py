@@ -89,7 +89,10 @@ class Trainer:
         return self.t / self.updates_per_epoch
 
     def train(self, updates: int, *, progress: bool = False) -> None:
-        """Make ``updates`` updates; ``progress`` shows the losses. Raises ``Diverged`` if these are not finite."""
+        """Make ``updates`` updates, with a bar of the mean losses if ``progress``; ``fit`` estimates, stops and saves.
+
+        Raises ``Diverged`` if the losses are not finite.
+        """
         from tqdm import tqdm
 
         with tqdm(total=updates, unit="update", disable=not progress) as bar:

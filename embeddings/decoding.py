@@ -88,7 +88,11 @@ def decode(
 
 
 def commonest(ranks: np.ndarray, cosines: np.ndarray, vocabulary_size: int, words: int) -> Decoded:
-    """Return each item's ``words`` commonest neighbours; ``ranks`` and ``cosines`` are (n, samples, neighbours)."""
+    """Return the ``words`` commonest neighbours of each item.
+
+    ``ranks`` (n, samples, neighbours) are integers from 0 to ``vocabulary_size`` - 1, no word twice in one sample;
+    ``cosines`` are of the same shape.
+    """
     items, samples = ranks.shape[:2]
     # Word w of item i has the key i V + w: one sort finds the different words of all items.
     keys = (np.arange(items)[:, None] * vocabulary_size + ranks.reshape(items, -1)).ravel()

@@ -196,8 +196,11 @@ def _refine(
     pair, member = (cubes[query, :, section] >= needed[query, None]).nonzero(as_tuple=True)
     query, group = query[pair], member * sections.shape[1] + section[pair]
     if len(queries) > 1 and len(queries) * int(query.bincount(minlength=len(queries)).max()) > HELD:
-        q, m, s, b = (part.tensor_split(2) for part in (queries, maxima, step, bound))
-        halves = [_refine(index, q[i], m[i], s[i], b[i], k) for i in (0, 1)]
+        middle = len(queries) // 2
+        halves = [
+            _refine(index, queries[half], maxima[half], step[half], bound[half], k)
+            for half in (slice(None, middle), slice(middle, None))
+        ]
         return np.concatenate([found for found, _ in halves]), np.concatenate([cosine for _, cosine in halves])
     rows, cosines = _exact(index, queries, query, group)
     least = cosines.topk(k).values[:, -1]

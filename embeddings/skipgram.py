@@ -61,8 +61,10 @@ class SkipGram:
                 raise EmbeddingError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if not 0 <= self.sample < 1:
             raise EmbeddingError(f"sample is {self.sample}: it must be from 0 to below 1")
-        if not 0 < (low := self.min_alpha) <= self.alpha <= 1:
-            raise EmbeddingError(f"min_alpha {low}, alpha {self.alpha}: 0 < min_alpha <= alpha <= 1 must hold")
+        if not 0 < self.min_alpha <= self.alpha <= 1:
+            raise EmbeddingError(
+                f"min_alpha {self.min_alpha}, alpha {self.alpha}: 0 < min_alpha <= alpha <= 1 must hold"
+            )
         if not 0 <= self.seed < 2**32:
             raise EmbeddingError(f"seed is {self.seed}: it must be from 0 to below 2^32")
         if self.workers < 0:

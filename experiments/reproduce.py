@@ -50,8 +50,10 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SI
 
 #: What ``--publish`` copies of a run: texts without folders of this machine, and files as they are.
 TEXTS = ("config.json", "result.json", "metrics.csv")
-PICTURES: tuple[str, ...] = ("samples.png", "curves.png", "precision.png", "precision_user_tags.png", "reliability.png")
-PICTURES += ("trade_off.png", "table2.md")
+PICTURES = (
+    *("samples.png", "curves.png", "precision.png", "precision_user_tags.png", "reliability.png", "trade_off.png"),
+    "table2.md",
+)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class Step:
         return printed_command(self.module, *self.arguments)
 
     def log(self, logs: Path) -> Path:
+        """Return the file in the folder ``logs`` that takes the command's output."""
         return logs / (re.sub(r"[^\w.-]+", "-", self.name) + ".log")
 
     def share(self) -> float:

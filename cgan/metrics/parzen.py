@@ -80,7 +80,10 @@ def default_sigmas() -> tuple[float, ...]:
 
 
 def mean_and_se(values: Tensor) -> tuple[float, float]:
-    """Return mean and standard error of ``values`` (n,); the deviation divides by n, as in the authors' evaluation."""
+    """Return mean and standard error of log-likelihoods ``values`` (n,), in nats.
+
+    The standard deviation divides by n (ddof 0), as the authors' evaluation does.
+    """
     values = values.double()
     return values.mean().item(), values.std(correction=0).item() / math.sqrt(len(values))
 
@@ -170,15 +173,20 @@ def evaluate(
     sigmas = default_sigmas() if sigmas is None else tuple(sigmas)
     _check(test, samples, sigmas)  # before the minutes that validation may take
     index, scores = choose_sigma(valid, samples, sigmas, memory_mib=memory_mib, progress=progress)
-    best, at_edge = scores[index], len(scores) > 1 and index in (0, len(scores) - 1)
+    best = scores[index]
     values = log_likelihoods(test, samples, [best.sigma], memory_mib=memory_mib, progress=progress)
+    test_mean, test_se = mean_and_se(values[0])
     return ParzenResult(
-        *(best.sigma, best.mean, best.se, *mean_and_se(values[0])),
+        sigma=best.sigma,
+        valid_mean=best.mean,
+        valid_se=best.se,
+        test_mean=test_mean,
+        test_se=test_se,
         n_samples=len(samples),
         n_valid=len(valid),
         n_test=len(test),
         dim=samples.shape[1],
-        at_edge=at_edge,
+        at_edge=len(scores) > 1 and index in (0, len(scores) - 1),
         sigmas=tuple(score.sigma for score in scores),
         valid_means=tuple(score.mean for score in scores),
     )

@@ -169,8 +169,16 @@ def load_network(
     if vector.ndim != 2:
         raise EmbeddingError(f"{full_name} gives no vector, but {vector.ndim - 1} dimensions: choose another network")
     source = "random" if random_weights else "downloaded" if weights is None else Path(weights).name
-    dim, checksum = vector.shape[1], _checksum(model)
-    return FrozenNetwork(full_name, dim, grid, module, preprocessing, source, checksum, settings)
+    return FrozenNetwork(
+        name=full_name,
+        dim=vector.shape[1],
+        grid=grid,
+        module=module,
+        preprocessing=preprocessing,
+        weights=source,
+        checksum=_checksum(model),
+        settings=settings,
+    )
 
 
 class _Features(nn.Module):
@@ -219,9 +227,16 @@ def _from_torchvision(name: str, download: bool, settings: Mapping[str, str]) ->
         model.load_state_dict(published.get_state_dict(progress=True, check_hash=True, weights_only=True))
     model.classifier[6] = nn.Identity()
     wanted = published.transforms()
-    size, scale = int(wanted.crop_size[0]), wanted.interpolation.value
-    shape, colours = (3, size, size), (tuple(wanted.mean), tuple(wanted.std))
-    return model, Preprocessing(shape, *colours, scale, size / wanted.resize_size[0], "center"), ("classifier.6",)
+    size = int(wanted.crop_size[0])
+    preprocessing = Preprocessing(
+        input_size=(3, size, size),
+        mean=tuple(wanted.mean),
+        std=tuple(wanted.std),
+        interpolation=wanted.interpolation.value,
+        crop_pct=size / wanted.resize_size[0],
+        crop_mode="center",
+    )
+    return model, preprocessing, ("classifier.6",)
 
 
 def _from_timm(name: str, download: bool, settings: Mapping[str, str]) -> Built:

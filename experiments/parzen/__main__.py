@@ -11,17 +11,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import tyro
 
 from experiments import UsageError
 from experiments.generators import load_generator
-from experiments.parzen.sample_files import as_images, read_images
 from experiments.runs.cli import check_least, parse, run
 from experiments.runs.files import check_output, write_json
 from experiments.runs.folder import environment
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cgan.metrics.parzen import ParzenResult
     from data.labelled import ImageDataset
 
@@ -109,7 +109,7 @@ class Inputs:
         if len({array.shape[1] for array in called.values()}) > 1:
             held = ", ".join(f"{name} has {array.shape[1]}" for name, array in called.items())
             raise UsageError(f"{held} values an image: they must agree, so give images of one size")
-        highest = {name: float(np.abs(array).max()) for name, array in called.items()}
+        highest = {name: float(abs(array).max()) for name, array in called.items()}
         large, small = max(highest, key=highest.__getitem__), min(highest, key=highest.__getitem__)
         if 0 < MAX_RATIO * highest[small] < highest[large]:
             advice = "divide the first by 255" if 200 < highest[large] <= 255 else "bring both to [0, 1]"
@@ -186,6 +186,7 @@ def parse_sigmas(text: str) -> tuple[float, ...]:
 def read_inputs(settings: Settings) -> Inputs:
     """Read or draw samples, validation and test images; files come first, so that a wrong name costs no time."""
     from data.mnist import load_digit_images
+    from experiments.parzen.sample_files import as_images, read_images
 
     samples, roles = settings.samples, {"valid": settings.valid, "test": settings.test}
     inputs, net, count = Inputs({"samples": samples, **roles}), None, settings.count or COUNT
@@ -227,6 +228,8 @@ def control(name: str, train: np.ndarray, count: int, seed: int) -> tuple[np.nda
     The centroids are those of some rounds of k-means (Lloyd's algorithm) from the random images. Theis et al. report
     313 nats for theirs; these, nearly converged, score 336.
     """
+    import numpy as np
+
     if count > len(train):
         raise UsageError(f"--count {count}: there are {len(train)} training images, give at most that many")
     centres = train[np.random.default_rng(seed).choice(len(train), count, replace=False)]

@@ -23,7 +23,7 @@ from experiments.runs.records import Weights
 PHOTO_PIXELS = 480
 
 #: Larger figures than any that a run draws.
-MAX_BYTES = 4 * 2**20
+FIGURE_BYTES = 4 * 2**20
 
 #: Figures of a run's folder, and what they show.
 PICTURES = {
@@ -94,8 +94,8 @@ def read_png(path: Path, alt: str, weights: Weights | None = None) -> Picture:
     """Return a PNG file; raises ``OSError`` or ``ValueError`` if damaged, too large, or of other ``weights``."""
     from PIL import Image
 
-    if path.stat().st_size > MAX_BYTES or not path.is_file():
-        raise ValueError(f"{path}: not a figure of at most {MAX_BYTES:,} bytes")
+    if path.stat().st_size > FIGURE_BYTES or not path.is_file():
+        raise ValueError(f"{path}: not a figure of at most {FIGURE_BYTES:,} bytes")
     content = path.read_bytes()
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:

@@ -247,7 +247,8 @@ def _run_row(folder: RunFolder) -> Row:
 def _digit_columns(result: MnistResult) -> dict[str, Any]:
     columns = _score_columns(result.parzen, result.density_coverage)
     columns |= {"classifier": result.classifier_accuracy, "diversity": result.diversity.overall}
-    columns |= {"label_fidelity": result.label_fidelity.share} if result.label_fidelity else {}
+    if result.label_fidelity:
+        columns["label_fidelity"] = result.label_fidelity.share
     if result.train_on_generated:
         columns["trained_on_samples"] = result.train_on_generated.generated
     cells = [cell for row in result.acceptance.accepted for cell in row] if result.acceptance else []

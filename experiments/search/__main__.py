@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PRESETS: dict[str, Any] = {"mnist": MNIST_PRESETS, "flickr-tags": FLICKR_PRESETS}
 
 #: Options that are not given. Those of photos are in proportion to its preset's length.
-USUAL: dict[str, dict[str, Any]] = {
+DEFAULTS: dict[str, dict[str, Any]] = {
     "mnist": {"trials": 30, "epochs": 60, "grace_epochs": 25, "estimate_epochs": 5, "dataset": "auto"},
     "flickr-tags": {"trials": 30, "epochs": 36, "grace_epochs": 12, "estimate_epochs": 3, "dataset": "auto"},
 }
@@ -124,8 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from experiments.search.on_ray import Search
     from experiments.search.space import find_space, parse_space, with_values
 
-    usual = USUAL[given.experiment] | (FAST[given.experiment] if given.fast else {})
-    command: Any = replace(given, **{name: value for name, value in usual.items() if getattr(given, name) is None})
+    defaults = DEFAULTS[given.experiment] | (FAST[given.experiment] if given.fast else {})
+    command: Any = replace(given, **{name: value for name, value in defaults.items() if getattr(given, name) is None})
     presets, preset = PRESETS[command.experiment], command.preset
     if preset.endswith(".json"):
         preset, config, _ = read_preset(preset, presets)
