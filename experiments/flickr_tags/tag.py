@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(command.json, record)
     if notice := tagger.record.notice:
-        print(f"NOTE: of the run's data: {notice}.")
+        print(f"NOTE: of the training data: {notice}.")
     for path, of_photo in tags.items():
         print(f"{printable(path)}\n  {', '.join(f'{word} {percent(share)}' for word, share in of_photo)}")
     return 0 if tags else 1

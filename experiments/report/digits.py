@@ -211,9 +211,14 @@ def _updates(row: Any) -> str:
     return kept + form(row.updates, ",.0f")
 
 
+def _sigmas(row: Any) -> str:
+    widths = ", ".join(f"{float(value):.3g}" for value in row.sigma.split(";") if value)
+    return f"{widths} (edge of the grid)" if row.at_edge else widths
+
+
 def _state(row: Any) -> str:
     if row.runs:
-        return str(row.state).replace("scored", "")
+        return str(row.state).replace("scored", "")  # Samples of the controls have no training that could end.
     return f"not run: {row.command}" if row.command else "cited only"
 
 
@@ -242,10 +247,7 @@ TABLE: Columns = {
 
 SAMPLES: Columns = {
     **{name: TABLE[name] for name in ("Model", "Measured")},
-    "Sigma": lambda row: (
-        ", ".join(f"{float(value):.3g}" for value in row.sigma.split(";") if value)
-        + " (edge of the grid)" * bool(row.at_edge)
-    ),
+    "Sigma": _sigmas,
     "Updates": _updates,
     "Density": lambda row: form(row.density, ".2f"),
     "Coverage": lambda row: form(row.coverage, ".2f"),

@@ -155,7 +155,7 @@ def acceptance(matrix: AcceptanceRecord, path: str | Path, *, title: str | None 
     figure = new_figure(13, 4.4)
     plots = figure.subplots(1, 3, width_ratios=(1, 1.25, 1.25))
     texts = [[f"{mean[i, j]:.2f}\n{accepted[i, j]:.0%} accepted" for j in (0, 1)] for i in (0, 1)]
-    image = _heat_map(plots[0], mean, texts, "all images", "", "", size=11)
+    image = _heat_map(plots[0], mean, texts, "all images", size=11)
     plots[0].set_xticks((0, 1), ("with its\nown label", "with a\nwrong label"))
     plots[0].set_yticks((0, 1), ("real\nimage", "generated\nimage"))
     sides = (
@@ -164,7 +164,8 @@ def acceptance(matrix: AcceptanceRecord, path: str | Path, *, title: str | None 
     )
     for plot, by_label, name, axis in sides:
         values = np.asarray(by_label, np.float64)
-        _heat_map(plot, values, [[f"{value:.2f}" for value in row] for row in values], name, "label shown to D", axis)
+        shown = [[f"{value:.2f}" for value in row] for row in values]
+        _heat_map(plot, values, shown, name, x="label shown to D", y=axis)
     figure.colorbar(image, ax=list(plots), fraction=0.03, pad=0.02).set_label("mean of D (probability of real)")
     save(figure, path, title)
 
@@ -178,7 +179,7 @@ def confusion(fidelity: FidelityRecord, path: str | Path, *, title: str | None =
     plot = figure.subplots()
     texts = [[f"{value:.0f}" for value in row] for row in percent]
     right = "" if fidelity.share is None else f"as asked: {fidelity.share:.1%} of all samples"
-    image = _heat_map(plot, percent, texts, right, "read as", "asked for", top=100)
+    image = _heat_map(plot, percent, texts, right, x="read as", y="asked for", top=100)
     figure.colorbar(image, ax=plot, fraction=0.045, pad=0.03).set_label("per cent of the samples asked for")
     save(figure, path, title)
 
@@ -273,9 +274,17 @@ def finish(plot: Axes, axis: str) -> None:
 
 
 def _heat_map(
-    plot: Axes, values: np.ndarray, texts: list[list[str]], title: str, x: str, y: str, top: float = 1, size: int = 8
+    plot: Axes,
+    values: np.ndarray,
+    texts: list[list[str]],
+    title: str,
+    *,
+    x: str = "",
+    y: str = "",
+    top: float = 1,
+    size: int = 8,
 ) -> Any:
-    """Draw a square matrix of values in [0, ``top``], with ``texts`` in the cells."""
+    """Draw a square matrix of values in [0, ``top``], with ``texts`` in the cells; ``x`` and ``y`` name the axes."""
     image = plot.imshow(values, vmin=0, vmax=top, cmap=COLOUR_MAP)
     plot.set_xticks(range(len(values)))
     plot.set_yticks(range(len(values)))
