@@ -207,7 +207,7 @@ def train(command: Train) -> None:
         f"the vectors are in {command.out}, described in {command.out.with_suffix('.json')}"
     )
     if len(vocabulary) < 2000 and command.settings.min_count >= 50:
-        print("NOTE: few words are left; a small corpus needs a lower --min-count, such as 5.")
+        print("NOTE: few words are left; a small corpus needs a lower minimum count, such as 5.")
     _print_notice(manifest.notice)
 
 
