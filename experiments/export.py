@@ -46,9 +46,7 @@ class Command:
     """File to write, ending in .onnx."""
 
     def __post_init__(self) -> None:
-        check_output(self.onnx, "--onnx")
-        if self.onnx.suffix != ".onnx":
-            raise UsageError(f"--onnx {self.onnx}: end the file's name in .onnx")
+        check_output(self.onnx, "--onnx", ".onnx")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 #: The paths, in the order in which they are measured.
-PathName = Literal[
-    "update", "tutorial", "replicas", "parzen", "nearest", "decoding", "corpus", "skip-gram", "features", "start-up"
-]
+PathName = Literal["update", "tutorial", "replicas", "parzen", "nearest", "decoding", "corpus", "start-up"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from cgan.devices import prepare_cpu, resolve_device, resolve_precision
     from data.roots import data_root
-    from experiments.bench import images, training, words
+    from experiments.bench import parzen, training, words
 
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = resolve_device(automatic if command.device == "auto" else command.device)
@@ -88,12 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "update": training.update,
         "tutorial": training.tutorial,
         "replicas": training.replicas,
-        "parzen": images.parzen,
+        "parzen": parzen.parzen,
         "nearest": words.nearest,
         "decoding": words.decoding,
         "corpus": words.corpus,
-        "skip-gram": words.skip_gram,
-        "features": images.features,
         "start-up": start_up,
     }
     rows: list[dict[str, Any]] = []
@@ -136,7 +132,7 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
     model = re.search(r"^model name\s*: (.*)", about.read_text() if about.exists() else "", re.MULTILINE)
     measured_on = asdict(environment())
     for each in metadata.distributions():
-        if each.name in ("gensim", "timm", "pillow", "faiss-cpu"):
+        if each.name in ("gensim", "faiss-cpu"):
             measured_on["packages"][each.name] = each.version
     return {
         **measured_on,

@@ -1,4 +1,4 @@
-"""Benchmark work on words: nearest words, tags from them, cleaning a corpus, training skip-gram."""
+"""Benchmark work on words: nearest words, tags from them, cleaning a corpus."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 import numpy as np
 import smart_open
 import torch
-from gensim.models import KeyedVectors, Word2Vec
-from gensim.models.word2vec import LineSentence
 
 from data.yfcc100m import default_shards, read_batches
-from embeddings.corpus import CorpusFile, token_line, write_lines
+from embeddings.corpus import token_line, write_lines
 from embeddings.decoding import decode
-from embeddings.skipgram import SkipGram, train
 from embeddings.vocabulary import Vocabulary, unit_rows
 from experiments.bench.measure import Candidate, Context, Job
 from experiments.word_vectors.__main__ import embedded_rows
@@ -30,8 +26,6 @@ from experiments.word_vectors.__main__ import embedded_rows
 DIMENSION, SAMPLES, NEAREST, WORDS = 200, 100, 20, 10
 #: Rows of metadata that the figure of cleaning is for.
 ROWS = 1_000_000
-#: Skip-gram's minimum count for these small corpora, and its passes over them.
-MIN_COUNT, PASSES = 5, 2
 #: Queries and words of a product that is made alone.
 BLOCK = 1024, 16_384
 
@@ -132,24 +126,6 @@ def corpus(context: Context) -> Job:
     return Job(f"cleaning {ROWS:,} rows, {name} repeated, one core", ROWS, "rows", candidates)
 
 
-def skip_gram(context: Context) -> Job:
-    """Benchmark word vectors from lines of tokens: counting and training, on all cores."""
-    (shards, name), rows, folder = metadata(context), context.folder / "skip-gram.tsv", context.folder
-    write_rows(shards, context.size(200_000, 2_000), rows)
-    file = clean(rows, folder)
-    settings = SkipGram(DIMENSION, MIN_COUNT, epochs=PASSES, workers=context.threads)
-
-    def gensim() -> KeyedVectors:
-        return Word2Vec(sentences=LineSentence(str(folder / file.name)), **asdict(settings), sg=1).wv
-
-    candidates = [
-        Candidate("ours", "a file at a time, counted beforehand", lambda: train(folder, [file], settings)),
-        Candidate("alternative", "gensim over a Python iterable", gensim),
-    ]
-    what = f"skip-gram, {file.tokens:,} tokens of {name}, {PASSES} passes, {DIMENSION} numbers"
-    return Job(what, file.tokens * PASSES, "words", candidates)
-
-
 def metadata(context: Context) -> tuple[list[Path], str]:
     """Return files of rows and their name: YFCC100M's that lie under the data root, else of the embedded scenes."""
     if shards := default_shards(context.root):
@@ -164,10 +140,10 @@ def write_rows(shards: Iterable[Path], count: int, path: Path) -> None:
         file.writelines(itertools.islice(rows, count))
 
 
-def clean(rows: Path, folder: Path) -> CorpusFile:
-    """Clean rows as ``experiments.word_vectors`` does, and return the file of their lines."""
+def clean(rows: Path, folder: Path) -> None:
+    """Clean rows into lines of tokens as ``experiments.word_vectors`` does."""
     lines = ([token_line(r.title, r.description, r.tags) for r in batch] for batch in read_batches(rows))
-    return write_lines(lines, folder, rows.stem, lines_per_file=ROWS)[0]
+    write_lines(lines, folder, rows.stem, lines_per_file=ROWS)
 
 
 def csv_and_re(path: Path, out: Path) -> None:

@@ -49,8 +49,7 @@ def test_every_path_is_timed_and_printed(tmp_path: Path, call: Call) -> None:
     assert record["machine"]["processor"] in done.stdout and record["machine"]["threads"] == 1
     what = {row["path"]: row["what"] for row in record["rows"]}
     assert all("digits (embedded)" in what[path] for path in ("update", "tutorial", "parzen"))
-    assert all("embedded scenes" in what[path] for path in ("corpus", "skip-gram"))
-    assert "rendered scenes" in what["features"] and "random" in what["features"]
+    assert "embedded scenes" in what["corpus"]
 
 
 @pytest.mark.parametrize(
