@@ -141,17 +141,32 @@ def interval(value: dict[str, float]) -> str:
     return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
 
 
+def spread(values: list[float], places: int) -> str:
+    """Return mean ± standard deviation over seeds; the mean alone where there is one, or no seed differs."""
+    deviation = f"{np.std(values, ddof=1) if len(values) > 1 else 0:.{places}f}"
+    return f"{np.mean(values):.{places}f}" + (f" ± {deviation}" if float(deviation) else "")
+
+
+def of_seeds(found: list[dict[str, Any]]) -> list[str]:
+    """Return the cells of Table 1 for the runs of several seeds: means, and the standard error over test images."""
+    mean, error = (np.mean([each["parzen"][key] for each in found]) for key in ("test_mean", "test_se"))
+    fidelity = np.mean([each["label_fidelity"]["share"] for each in found])
+    deviation = np.mean([each["diversity"]["overall"] for each in found])
+    return [f"{mean:.1f} ± {error:.1f}", str(len(found)), f"{100 * fidelity:.1f}%", f"{deviation:.2f}"]
+
+
 BEST = [f"mnist/conditional-best-seed{seed}" for seed in (1, 2, 3)]
+PAPER = [f"mnist/paper-seed{seed}" for seed in (1, 2)]
 TABLE_1 = {
     "Adversarial nets (`gan`)": "gan-seed2",
-    "Conditional adversarial nets (`paper`)": "paper-seed1",
     "`paper-literal`": "paper-literal-seed1",
     "`tutorial`": "tutorial-seed1",
 }
 MEASURED = {
     "`gan`": "gan-seed2",
     "`gan`, older revision, stopped by hand": "gan-seed1-stopped-by-hand",
-    "`paper`": "paper-seed1",
+    "`paper`, seed 1": "paper-seed1",
+    "`paper`, seed 2": "paper-seed2",
     "`paper`, older revision": "paper-seed1-stopped-by-hand",
     "`paper`, first 30 epochs": "paper-seed1-at-epoch-30",
     "`paper-literal`": "paper-literal-seed1",
@@ -199,11 +214,8 @@ def rows_of_digits() -> Iterator[Row]:
         scores = [nats(found["parzen"], "valid"), nats(found["parzen"])]
         yield results, str(seed), 1, [*scores, labels(found), diversity(found), generated, whole(found["dropout_on"])]
         yield results, f"`conditional-best`, seed {seed}", 1, accepted(found)
-    mean, error = (np.mean([found["parzen"][key] for found in best]) for key in ("test_mean", "test_se"))
-    fidelity = np.mean([found["label_fidelity"]["share"] for found in best])
-    spread = np.mean([found["diversity"]["overall"] for found in best])
-    cells = [f"{mean:.1f} ± {error:.1f}", "3", f"{100 * fidelity:.1f}%", f"{spread:.2f}"]
-    yield readme, "`conditional-best`", 2, cells
+    yield readme, "`conditional-best`", 2, of_seeds(best)
+    yield readme, "Conditional adversarial nets (`paper`)", 2, of_seeds([result(folder) for folder in PAPER])
     for name, folder in MEASURED.items():
         found = result(f"mnist/{folder}")
         updates = [f"{found['best_update']:,}", f"{found['updates']:,}"]
@@ -211,13 +223,12 @@ def rows_of_digits() -> Iterator[Row]:
         yield results, name, 1, [nats(found["parzen"]), f"{found['parzen']['sigma']:.3f}", *updates, minutes]
         if found.get("acceptance"):
             yield results, name, 1, accepted(found)
-    early, late, now = (
-        result(f"mnist/{name}") for name in ("detail-precision-float32", "paper-seed1-stopped-by-hand", "paper-seed1")
-    )
+    early, late = (result(f"mnist/{name}") for name in ("detail-precision-float32", "paper-seed1-stopped-by-hand"))
     on = record("mnist-dropout-on/paper-seed1.json")
     yield results, "`paper`, epoch 25", 1, [whole(early), whole(early["dropout_on"])]
     yield results, "`paper`, epoch 115 (older revision)", 1, [whole(late), nats(on)]
-    yield results, "`paper`", 1, [whole(now), whole(now["dropout_on"])]
+    for seed, now in enumerate(map(result, PAPER), 1):
+        yield results, f"`paper`, seed {seed}", 1, [whole(now), whole(now["dropout_on"])]
     for name, folder in DETAILS.items():
         scores = metrics(f"mnist/{folder}")["valid_log_likelihood"]
         found = [scores.get(update) for update in (5_000, 12_500)]
@@ -227,24 +238,28 @@ def rows_of_digits() -> Iterator[Row]:
 
 def rows_of_tags() -> Iterator[Row]:
     presets = ("matching-aware", "many-tags", "paper")
-    found = {name: result(f"flickr-tags/{name}-flickr-mini-seed1") for name in presets}
+    found = {name: [result(f"flickr-tags/{name}-flickr-mini-seed{seed}") for seed in (1, 2, 3)] for name in presets}
     best = found["matching-aware"]
     named = [(name, best, method) for method, (_, name) in METHODS.items()]
     named += [(f"conditional GAN (`{preset}`)", found[preset], "cgan") for preset in presets[1:]]
-    for name, of, method in named:
-        measures = of["measures_user_tags"][method]
-        average, cosine = interval(measures["mean_average_precision"]), f"{measures['best_cosine']['value']:.3f}"
-        cells = [interval(measures["precision_at_10"]), average, cosine, str(measures["distinct_tags"])]
-        yield "docs/tags.md", name, 1, cells
+    for name, seeds, method in named:
+        measures = [each["measures_user_tags"][method] for each in seeds]
+        scores = ("precision_at_10", "mean_average_precision", "best_cosine")
+        cells = [spread([each[score]["value"] for each in measures], 3) for score in scores]
+        yield "docs/tags.md", name, 1, [*cells, spread([each["distinct_tags"] for each in measures], 0)]
     for method, (name, _) in METHODS.items():
-        against = ("measures", "measures_user_tags")
-        yield "README.md", name, 1, [interval(best[each][method]["precision_at_10"]) for each in against]
+        measured = [[each[kind][method] for each in best] for kind in ("measures", "measures_user_tags")]
+        cells = [spread([each["precision_at_10"]["value"] for each in seeds], 3) for seeds in measured]
+        yield "README.md", name, 1, cells
+    for preset in presets:
+        for method in list(METHODS)[1:]:
+            seeds = [each["measures_user_tags"][method]["cgan_minus_this_precision"] for each in found[preset]]
+            yield "docs/tags.md", f"`{preset}`, {method}", 1, [interval(each).replace("-", "−") for each in seeds]
     trials = pd.read_csv(RESULTS / "search" / "many-tags" / "trials.csv")
     values = trials[["diversity", "coverage", "correctness"]].to_numpy()
     for name, each in zip(ONE_TO_MANY, values, strict=False):
         yield "docs/one-to-many.md", name, 1, [f"{value:.2f}" for value in each]
-    found["lite0"] = result("flickr-tags/many-tags-lite0-seed1")
-    one_to_many = {name: each["one_to_many"] for name, each in found.items()}
+    found["lite0"] = [result("flickr-tags/many-tags-lite0-seed1")]
     for name, preset, source in (
         ("`matching-aware`, as it tags (dropout off)", "matching-aware", "cgan"),
         ("`matching-aware`, dropout on", "matching-aware", "cgan_dropout"),
@@ -255,10 +270,12 @@ def rows_of_tags() -> Iterator[Row]:
         ("the MLP, dropout on", "matching-aware", "mlp_dropout"),
         ("the photo's own tags", "matching-aware", "real"),
     ):
-        values = [one_to_many[preset][source][measure] for measure in ("diversity", "coverage", "correctness")]
-        cells = [f"{value['value']:.2f}" if value else "" for value in values]
+        seeds, cells = found[preset], list[str]()
+        for measure in ("diversity", "coverage", "correctness"):
+            values = [each["one_to_many"][source][measure] for each in seeds]
+            cells.append(spread([value["value"] for value in values], 2) if values[0] else "")
         if "as it tags" in name or preset == "lite0":
-            cells.append(f"{found[preset]['measures']['cgan']['precision_at_10']['value']:.3f}")
+            cells.append(spread([each["measures"]["cgan"]["precision_at_10"]["value"] for each in seeds], 3))
         yield "docs/one-to-many.md", name, 1, cells
     digits = pd.read_csv(RESULTS / "search" / "many-digits" / "rates.csv").query("noise_scale == 1")
     for rate, mean in digits.groupby("dropout_rate").mean().iterrows():
@@ -393,6 +410,7 @@ CHECKED += (
     "`conditional-best` |",
     "rate while",
     "on held-out photos",
+    "net, baseline",
 )
 UNCHECKED = ("model | intra-class",)
 
