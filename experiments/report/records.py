@@ -147,8 +147,10 @@ def load(folders: Sequence[Path]) -> Runs:
             + (" in bfloat16" if row.precision == "bfloat16" else "")
             + (f" on {row.device}" if row.device not in ("", "cpu") else "")
         )
-    for name, groups in table.groupby("name")["group"].unique().items():
-        for number, group in enumerate(groups[1:], start=2):
+    for name, these in table.groupby("name"):
+        groups = these.groupby("group", sort=False).agg(seeds=("seed", "size"), numerics=("numerics", "max"))
+        groups = groups.sort_values(["seeds", "numerics"], ascending=False, kind="stable")
+        for number, group in enumerate(groups.index[1:], start=2):
             # Other values of the preset itself, numerics, photos or the plain update: the provenance has them all.
             table.loc[(table["name"] == name) & (table["group"] == group), "name"] += f" ({number})"
     order = ["experiment", "embedded", "preset", "changes", "name", "seed"]

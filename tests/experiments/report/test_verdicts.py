@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +148,15 @@ def test_without_runs_and_with_embedded_ones_every_verdict_is_open(tmp_path: Pat
 
     controls = [verdict for verdict in all_of(REFERENCE / "mnist-controls") if verdict.origin == OTHERS]
     assert [(verdict.word, verdict.agrees) for verdict in controls] == [("equal", True), ("higher", True)]
+
+
+def test_of_two_groups_of_the_same_settings_the_one_with_more_seeds_decides(tmp_path: Path) -> None:
+    older, gap = replace(MINI, checksum="0lder"), Interval(value=0.5, low=0.4, high=0.6)
+    flickr_run(tmp_path / "a", dataset=older, gap=gap)
+    for seed, value in enumerate((0.1, 0.2, 0.3), start=1):
+        flickr_run(tmp_path / f"b{seed}", seed=seed, gap=Interval(value=value, low=0.0, high=1.0))
+    found = verdict_of(tmp_path, "Tags generated")
+    half = 0.1 * stats.t.ppf(0.975, 2) / math.sqrt(3)
+    decided, other = found.measured.split("commonest tags: ")[1].split("; ")
+    assert decided.startswith(f"+0.200 [{0.2 - half:.3f}, ".replace("-", "−")) and other.startswith("+0.500")
+    assert other.endswith(" (2))") and not decided.endswith(" (2))") and "one seed" not in found.remark
