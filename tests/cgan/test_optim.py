@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from decimal import Decimal
-from multiprocessing.context import ForkServerContext
 
 import pytest
 import torch
@@ -70,21 +68,3 @@ def test_the_rate_falls_to_its_floor_and_momentum_rises_to_its_end() -> None:
     for t, expected in ((0, 0.5), (62_500, 0.6), (125_000, 0.7), (125_001, 0.7), (10**18, 0.7)):
         assert momentum(t, 0.5, 0.7, 125_000) == pytest.approx(expected, rel=1e-15)
     assert momentum(0, 0.5, 0.7, 0) == 0.7
-
-
-def make_a_step() -> None:
-    parameter = nn.Parameter(torch.ones(2))
-    optimiser = MomentumSGD([parameter])
-    parameter.sum().backward()
-    optimiser.step()
-    optimiser.zero_grad()
-    assert parameter.grad is None and abs(parameter.sum().item() - 1.8) < 1e-6
-    assert "torch._dynamo" not in sys.modules
-
-
-def test_a_step_does_without_pytorchs_compiler(processes: ForkServerContext) -> None:
-    """Importing it takes seconds, which every start of a training would pay."""
-    started = processes.Process(target=make_a_step)
-    started.start()
-    started.join()
-    assert started.exitcode == 0
