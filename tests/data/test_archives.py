@@ -106,9 +106,22 @@ def test_a_killed_unpacking_is_repeated_and_never_taken_for_whole(tmp_path: Path
     assert {f"mirflickr/{path.name}": path.read_bytes() for path in target.iterdir()} == entries
 
 
-def test_zips_that_are_there_are_unpacked_over_what_an_earlier_unpacking_left(tmp_path: Path) -> None:
+def test_an_interrupted_unpacking_is_repeated_from_zips_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, content in SITE.items():
         write(tmp_path / "mirflickr25k" / name, content)
+    extract = zipfile.ZipFile.extract
+
+    def killed(packed: zipfile.ZipFile, entry: zipfile.ZipInfo, place: Path) -> None:
+        extract(packed, entry, place)
+        if entry.filename.endswith("im2.jpg"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(zipfile.ZipFile, "extract", killed)
+        download_mirflickr(tmp_path, SMALL)
+    assert not (tmp_path / "mirflickr25k" / "mirflickr").exists()
     write(tmp_path / "mirflickr25k" / ".mirflickr.unpacking" / "mirflickr" / "im4.jpg", b"of an earlier one")
     download_mirflickr(tmp_path, SMALL)
     assert is_whole(tmp_path)

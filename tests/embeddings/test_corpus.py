@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
+from itertools import chain, islice
 from pathlib import Path
 
 import msgspec
@@ -12,6 +14,7 @@ from gensim.utils import tokenize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.yfcc100m import default_shards, read_batches
 from embeddings import EmbeddingError
 from embeddings.corpus import (
     MANIFEST,
@@ -87,6 +90,21 @@ def test_a_long_row_of_anything_is_cleaned_in_time(piece: str) -> None:
     text = piece * (100_000 // len(piece))
     token_line(f"{text}://", f"{text}.b", [text])
     assert token_line(f"dog <!-- {text} --> cat <!-- <b>sea", "", []) == "dog cat sea"
+
+
+def test_real_captions_give_gensims_tokens() -> None:
+    root = os.environ.get("CGAN_DATA")
+    shards = default_shards(Path(root)) if root else []
+    if not shards:
+        pytest.skip("no YFCC100M metadata under CGAN_DATA")
+    compared = 0
+    for row in islice(chain.from_iterable(read_batches(shards[0])), 3000):
+        text = f"{row.title} {row.description}"
+        if text.isascii() and not any(c.isdigit() or c in "_<&" for c in text):
+            expected = [*tokenize(text, lower=True), *(tag.lower() for tag in row.tags)]
+            assert token_line(row.title, row.description, row.tags).split() == expected
+            compared += 1
+    assert compared > 2000
 
 
 @settings(max_examples=50, deadline=None)
