@@ -42,7 +42,8 @@ def run(folder: Path, hang: bool = False, checkpoint_seconds: float = 0.0, pause
     signal.signal(signal.SIGINT, signal.SIG_IGN if hang else signal.default_int_handler)
     try:
         train(folder, hang, checkpoint_seconds, pause)
-        # Importing PyTorch's compiler takes seconds, which every start of a training would pay.
+        nets.trainer(nets.specs(), fast=False).step()
+        # Neither update imports PyTorch's compiler: seconds, which every start of a training would pay.
         assert "torch._dynamo" not in sys.modules
     except Interrupted:
         sys.exit(INTERRUPTED)
