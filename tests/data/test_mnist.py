@@ -13,7 +13,8 @@ import pytest
 from torchvision.datasets import MNIST
 
 from data import DataError
-from data.mnist import FILES, load_digit_images, load_mnist, read_file
+from data.labelled import ImageDataset
+from data.mnist import FILES, load_digit_images, load_mnist
 from tests.data.server import closed_port, serve
 
 NAMES = [file.name for file in FILES]
@@ -42,30 +43,25 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@needs_mnist
-def test_missing_files_are_downloaded_once_and_every_pixel_is_what_torchvision_reads(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Compressed again: other bytes than the published .gz, the same data.
-    packed = {f"{name}.gz": gzip.compress((REAL / name).read_bytes(), compresslevel=1) for name in NAMES[1:]}
-    for name in NAMES[1:]:
-        (root / "MNIST" / "raw" / name).unlink()
-    with serve(packed) as site:
-        monkeypatch.setenv("CGAN_MNIST_MIRROR", f"{closed_port()} {site.url}")
-        dataset = load_digit_images("auto", root)
-        assert sorted(request.path for request in site.requests) == sorted(f"/{name}.gz" for name in NAMES[1:])
-    assert (dataset.name, dataset.embedded, dataset.notice) == ("mnist", False, None)
-    assert dataset.checksum == "f4a84110a549f0c0dd146dc1361bbad444d549af14c35207552ef63383e5a4e8"
-    before = sorted((path, path.lstat().st_mtime_ns) for path in root.rglob("*"))
-    again = load_mnist(root, download=False)
-    assert sorted((path, path.lstat().st_mtime_ns) for path in root.rglob("*")) == before
+def same_as_torchvision(dataset: ImageDataset) -> None:
+    """Compare every pixel and label with what torchvision reads."""
     train, test = MNIST(REAL.parents[1], train=True), MNIST(REAL.parents[1], train=False)
     pixels = np.concatenate([train.data.numpy(), test.data.numpy()]).reshape(-1, 784)
     labels = np.concatenate([train.targets.numpy(), test.targets.numpy()])
-    splits = (again.train, again.valid, again.test)
+    splits = (dataset.train, dataset.valid, dataset.test)
     for split, (begin, end) in zip(splits, ((0, 50_000), (50_000, 60_000), (60_000, 70_000)), strict=True):
         assert np.array_equal(split.labels, labels[begin:end])
         assert np.array_equal(split.images * np.float32(255), pixels[begin:end])
+
+
+@needs_mnist
+def test_every_pixel_and_label_is_what_torchvision_reads_and_nothing_is_written(root: Path) -> None:
+    before = sorted((path, path.lstat().st_mtime_ns) for path in root.rglob("*"))
+    dataset = load_mnist(root)
+    same_as_torchvision(dataset)
+    assert sorted((path, path.lstat().st_mtime_ns) for path in root.rglob("*")) == before
+    assert (dataset.name, dataset.embedded, dataset.notice) == ("mnist", False, None)
+    assert dataset.checksum == "f4a84110a549f0c0dd146dc1361bbad444d549af14c35207552ef63383e5a4e8"
 
 
 @needs_mnist
@@ -96,11 +92,26 @@ def test_a_damaged_file_is_named_and_left(root: Path, name: str, damage: Callabl
     [("mnist/raw/{name}", "."), ("MNIST/raw/{name}", "MNIST/raw"), ("MNIST/raw/{dotted}/{dotted}", ".")],
 )
 def test_mnist_under_other_names_is_found(tmp_path: Path, place: str, root: str) -> None:
-    for file in FILES[2:]:
-        path = tmp_path / place.format(name=file.name, dotted=file.name.replace("-idx", ".idx"))
+    for name in NAMES:
+        path = tmp_path / place.format(name=name, dotted=name.replace("-idx", ".idx"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(REAL / file.name)
-        assert read_file(tmp_path / root, file) == (REAL / file.name).read_bytes()
+        path.symlink_to(REAL / name)
+    assert load_digit_images("auto", tmp_path / root, download=False).name == "mnist"
+
+
+@needs_mnist
+def test_missing_files_are_downloaded_once_and_only_those(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Compressed again: other bytes than the published .gz, the same data.
+    packed = {f"{name}.gz": gzip.compress((REAL / name).read_bytes(), compresslevel=1) for name in NAMES[1:]}
+    for name in NAMES[1:]:
+        (root / "MNIST" / "raw" / name).unlink()
+    with serve(packed) as site:
+        monkeypatch.setenv("CGAN_MNIST_MIRROR", f"{closed_port()} {site.url}")
+        dataset = load_digit_images("auto", root)
+        assert sorted(request.path for request in site.requests) == sorted(f"/{name}.gz" for name in NAMES[1:])
+    assert (dataset.name, dataset.notice) == ("mnist", None)
+    again = load_mnist(root, download=False)
+    assert again.checksum == dataset.checksum and np.array_equal(again.test.images, dataset.test.images)
 
 
 def test_auto_takes_the_embedded_digits_where_mnist_cannot_be_had(tmp_path: Path) -> None:
@@ -133,7 +144,7 @@ def test_a_compressed_bomb_is_refused_in_bounded_memory(tmp_path: Path) -> None:
 def test_right_files_are_used_where_others_of_the_same_name_lie_in_the_root(root: Path) -> None:
     """Fashion-MNIST's files have MNIST's names."""
     (root / NAMES[0]).write_bytes(b"fashion")
-    assert read_file(root, FILES[0])
+    assert load_digit_images("auto", root, download=False).name == "mnist"
     (root / "MNIST" / "raw" / NAMES[0]).unlink()
     with pytest.raises(DataError, match=f"{NAMES[0]} is not MNIST's: .* move it away"):
         load_digit_images("auto", root, download=False)

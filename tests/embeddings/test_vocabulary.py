@@ -211,3 +211,20 @@ def test_a_damaged_or_foreign_file_is_one_sentence(tmp_path: Path, content: byte
     with pytest.raises(EmbeddingError, match=says) as caught:
         Vocabulary.load(path)
     assert str(path) in str(caught.value)
+
+
+def test_random_damage_never_gives_a_traceback(tmp_path: Path) -> None:
+    """A flipped byte or a cut gives other numbers, a word left out, or one sentence."""
+    rng, path = np.random.default_rng(0), tmp_path / "v.bin"
+    Vocabulary.from_arrays(WORDS, vectors()).save(path)
+    (tmp_path / "v.json").unlink()
+    keyed(WORDS, vectors()).save_word2vec_format(str(tmp_path / "v.txt"), binary=False)
+    for whole in (path.read_bytes(), (tmp_path / "v.txt").read_bytes()):
+        for _ in range(60):
+            damaged = bytearray(whole)
+            damaged[rng.integers(len(damaged))] = rng.integers(256)
+            path.write_bytes(damaged[: rng.integers(1, len(damaged) + 1)] if rng.random() < 0.3 else damaged)
+            try:
+                assert len(Vocabulary.load(path)) <= len(WORDS) + 1
+            except EmbeddingError as error:
+                assert "\n" not in str(error)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
-import torch
 from PIL import Image
 from safetensors.torch import save
 
@@ -29,10 +28,8 @@ from embeddings.corpus import Manifest, load_corpus, token_line
 from embeddings.images.cache import FeatureCache
 from embeddings.images.extract import open_image
 from embeddings.images.networks import load_network
-from embeddings.vocabulary import Vocabulary
 from experiments import reproduce
 from experiments.mnist.presets import MNIST_PRESETS
-from experiments.parzen.sample_files import read_images
 from experiments.runs.cli import USER_ERRORS, read_preset, sentence
 from experiments.runs.files import write_json
 from experiments.runs.folder import RunFolder
@@ -79,26 +76,6 @@ def query(folder: Path) -> Reader:
     packed = io.BytesIO()
     np.save(packed, np.ones((3, 4)))
     return folder / "query.npy", packed.getvalue(), lambda: read_vectors(folder / "query.npy")
-
-
-def vectors(folder: Path, binary: bool) -> Reader:
-    path, values = folder / "vectors", np.random.default_rng(0).standard_normal((6, 5))
-    words = ["the", "dog", "dogs", "köln", "東京", "puppy"]
-    Vocabulary.from_arrays(words, values).keyed_vectors.save_word2vec_format(str(path), binary=binary)
-    return path, path.read_bytes(), lambda: Vocabulary.load(path)
-
-
-def samples(folder: Path, suffix: str) -> Reader:
-    path, images = folder / f"samples{suffix}", np.random.default_rng(0).random((6, 4), dtype=np.float32)
-    np.save(folder / "samples.npy", images)
-    np.savez_compressed(folder / "samples.npz", samples=images)
-    (folder / "samples.safetensors").write_bytes(save({"samples": torch.from_numpy(images)}))
-
-    def read() -> None:
-        found, _ = read_images(path)
-        assert found.dtype == np.float32 and np.isfinite(found).all()
-
-    return path, path.read_bytes(), read
 
 
 def metrics(folder: Path) -> Reader:
@@ -169,9 +146,6 @@ READERS: dict[str, Callable[[Path], Reader]] = {
     "sources.csv": lambda folder: photos(folder, "sources.csv"),
     **{pack.__module__: lambda folder, pack=pack: metadata(folder, pack) for pack in (gzip.compress, bz2.compress)},
     "rows": lambda folder: metadata(folder, bytes),
-    "vectors.bin": lambda folder: vectors(folder, binary=True),
-    "vectors.txt": lambda folder: vectors(folder, binary=False),
-    **{each: lambda folder, each=each: samples(folder, each) for each in (".npy", ".npz", ".safetensors")},
     "trial.json": lambda folder: trial(folder, "trial.json"),
     "trial's metrics.csv": lambda folder: trial(folder, "metrics.csv"),
     **{read.__name__: read for read in (corpus, query, metrics, preset, space, plan, features, weights)},
@@ -182,7 +156,7 @@ READERS: dict[str, Callable[[Path], Reader]] = {
 def test_changed_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
     rng = random.Random(name)
     path, content, read = READERS[name](tmp_path)
-    for _ in range(fuzz_count(120 if name.startswith(("vectors.", ".")) else 40)):  # These are tiny.
+    for _ in range(fuzz_count(40)):
         path.write_bytes(mutate_bytes(content, rng))
         try:
             read()

@@ -12,7 +12,7 @@ from sklearn.neighbors import KernelDensity
 
 from cgan import CganError
 from cgan.metrics import parzen
-from cgan.metrics.parzen import default_sigmas, evaluate, log_likelihoods, sigma_grid
+from cgan.metrics.parzen import choose_sigma, default_sigmas, evaluate, log_likelihoods, sigma_grid
 
 
 def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -132,8 +132,23 @@ def test_sigma_grid_is_numpys_logspace_and_refuses_what_is_no_grid() -> None:
     for arguments in ((0, 1, 10), (1, 0.1, 10), (0.1, 1, 1), (0.1, 1, 0), (math.nan, 1, 3), (1, math.inf, 3)):
         with pytest.raises(CganError, match="sigmas from"):
             sigma_grid(*arguments)
-    samples = uniform(9, 1)
-    assert not evaluate(samples, samples, samples, [0.3]).at_edge, "a grid of one width has no edge"
+
+
+def test_sigma_is_chosen_on_validation_and_the_test_set_scored_at_it_alone() -> None:
+    samples, valid, test = uniform(300, 5), uniform(80, 5, seed=1), uniform(90, 5, seed=2) + 0.3
+    sigmas = sigma_grid(0.02, 2, 12)
+    expected = reference(valid.numpy(), samples.numpy(), sigmas).mean(1)
+    index, scores = choose_sigma(valid, samples, sigmas)
+    assert index == expected.argmax() and [score.sigma for score in scores] == list(sigmas)
+    np.testing.assert_allclose([score.mean for score in scores], expected, atol=1e-3)
+    result = evaluate(samples, valid, test, sigmas)
+    row = reference(test.numpy(), samples.numpy(), (sigmas[index],))[0]
+    assert result.sigma == sigmas[index] and result.sigmas == sigmas and not result.at_edge
+    assert evaluate(samples, valid, test, sigmas[:2]).at_edge and not evaluate(samples, valid, test, [0.3]).at_edge
+    assert result.test_mean == pytest.approx(row.mean(), abs=1e-3)
+    assert result.test_se == pytest.approx(row.std() / math.sqrt(90), abs=1e-3)
+    assert (result.valid_mean, result.valid_se) == (scores[index].mean, scores[index].se)
+    assert (result.n_samples, result.n_valid, result.n_test, result.dim) == (300, 80, 90, 5)
 
 
 # Mistakes

@@ -10,7 +10,7 @@ import re
 import shutil
 import signal
 import socket
-import threading
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,17 +58,28 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def address(runs: Path, flickr_run: FlickrRun) -> Iterator[str]:
-    """The address of a server on a free port, such as 127.0.0.1:8411, which takes Ctrl-C quietly."""
-    process = commands.start("demo", "--port", 0, "--runs", runs, "--data-root", flickr_run.root, "--no-open")
+def start(*arguments: object, **changes: str) -> tuple[subprocess.Popen[str], str]:
+    """Start the server on a free port; return its process and its address, such as 127.0.0.1:8411."""
+    process = commands.start("demo", "--port", 0, *arguments, **changes)
+    assert process.stdout is not None
     line = process.stdout.readline()
     found = re.match(r"http://(127\.0\.0\.1:\d+)/ ", line)
     assert found, (line, process.communicate())
-    yield found[1]
+    return process, found[1]
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """End the server as Ctrl-C does, which it takes quietly."""
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=commands.PATIENCE)
     assert (process.returncode, printed.strip(), errors) == (0, "", "")
+
+
+@pytest.fixture(scope="module")
+def address(runs: Path, flickr_run: FlickrRun) -> Iterator[str]:
+    process, found = start("--runs", runs, "--data-root", flickr_run.root, "--no-open")
+    yield found
+    stop(process)
 
 
 def request(address: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
@@ -122,8 +133,11 @@ def test_a_closer_look_against_brute_force(address: str, runs: Path) -> None:
     with torch.no_grad():
         logits = loaded.discriminator(torch.from_numpy(shown).expand(10, -1), torch.arange(10)).numpy()
     assert found["judged"]["real"] == pytest.approx(1 / (1 + np.exp(-logits)), abs=0.01)
-    of_mnist = ask(address, "closer", net=MNIST, label=5, seed=2, index=0)
-    assert of_mnist["near"] == {"missing": nets.NO_MNIST} and len(of_mnist["judged"]["real"]) == 10
+
+
+def test_what_is_not_at_hand_is_said(address: str, runs: Path) -> None:
+    found = ask(address, "closer", net=MNIST, label=5, seed=2, index=0)
+    assert found["near"] == {"missing": nets.NO_MNIST} and len(found["judged"]["real"]) == 10
 
 
 def test_tags_are_those_of_the_tag_command(address: str, runs: Path, photo: Path, call: Call) -> None:
@@ -145,15 +159,18 @@ def test_the_page_lists_the_nets(address: str, tmp_path: Path) -> None:
     assert "damaged/config.json: not valid JSON" in page and "early" not in page
     assert "Trained on mnist, not finished." in page and "rendered scenes" in page
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
-    with demo.Server(0, nets.Nets(tmp_path, tmp_path, None)) as empty:
-        threading.Thread(target=empty.serve_forever, daemon=True).start()
-        address = f"127.0.0.1:{empty.server_port}"
-        assert re.findall(r'<option value="([^"]*)"', request(address, "/")[1]) == [*digits, *photos]
-        drawn = ask(address, "samples", net="paper", label=3, seed=1)
-        assert drawn["update"] == generators.load_generator("paper").weights.update
-        judged = ask(address, "closer", net="paper", label=3, seed=1, index=0)["judged"]
-        assert judged == {"missing": nets.NO_D}
-        empty.shutdown()
+    process, empty = start("--runs", tmp_path, "--no-open")
+    status, page = request(empty, "/")
+    assert status == 200 and re.findall(r'<option value="([^"]*)"', page) == [*digits, *photos]
+    assert (
+        request(empty, f"/samples?net=paper&{NUMBERS}")[1]["update"]
+        == generators.load_generator("paper").weights.update
+    )
+    assert request(empty, f"/closer?net=paper&{NUMBERS}&index=0")[1]["judged"] == {"missing": nets.NO_D}
+    stop(process)
+
+
+NUMBERS = "label=3&seed=1"
 
 
 @pytest.mark.parametrize(
@@ -161,9 +178,9 @@ def test_the_page_lists_the_nets(address: str, tmp_path: Path) -> None:
     [
         (404, "/../../etc/passwd", "the only one is /"),
         (404, f"/tags?net={PHOTOS}&seed=1", "the only one is /"),
-        (400, "/samples?net=mnist/paper-seed1-digit&label=3&seed=1", f"did you mean {DIGITS}?"),
-        (400, f"/samples?net=../runs/{DIGITS}&label=3&seed=1", "is unknown"),
-        (400, "/samples?label=3&seed=1", "net is missing"),
+        (400, f"/samples?net=mnist/paper-seed1-digit&{NUMBERS}", f"did you mean {DIGITS}?"),
+        (400, f"/samples?net=../runs/{DIGITS}&{NUMBERS}", "is unknown"),
+        (400, f"/samples?{NUMBERS}", "net is missing"),
         (400, f"/samples?net={DIGITS}&label=10&seed=1", "0 to 9"),
         (400, f"/walk?net={DIGITS}&label=1&seed={10**9}", "seed is no whole number"),
         (400, f"/walk?net={DIGITS}&label=1&seed=%D9%A3", "seed is no whole number"),
@@ -205,7 +222,7 @@ def test_only_this_page_on_this_computer_is_answered(address: str, photo: Path) 
         socket.create_connection(("127.0.0.2", int(port)))
     # A browser that goes away in the middle is no matter; the server's errors are looked at when it ends.
     with socket.create_connection((host, int(port))) as gone:
-        gone.sendall(f"GET /samples?net={DIGITS}&label=3&seed=1 HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+        gone.sendall(f"GET /samples?net={DIGITS}&{NUMBERS} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
     with socket.create_connection((host, int(port))) as gone:
         gone.sendall(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
         assert b"400" in gone.recv(1000)

@@ -26,7 +26,7 @@ from experiments.flickr_tags import evaluate
 from experiments.flickr_tags.dataset import features_of
 from experiments.flickr_tags.tag import load_tagger, main
 from experiments.runs.cli import sentence
-from tests.experiments import flickr_runs
+from tests.experiments import commands, flickr_runs
 from tests.experiments.commands import assert_one_sentence
 from tests.experiments.conftest import Call, FlickrRun
 from tests.experiments.mutations import fuzz_count, mutate, mutate_text
@@ -46,8 +46,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_folder_is_tagged_and_a_broken_photo_is_named(flickr_run: FlickrRun, photos: Path, call: Call) -> None:
-    done = call(main, flickr_run.folder, photos)
+def test_a_folder_is_tagged_and_a_broken_photo_is_named(flickr_run: FlickrRun, photos: Path) -> None:
+    done = commands.run("tag", flickr_run.folder, photos)
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     note = lines.pop(0)

@@ -204,3 +204,29 @@ def test_an_array_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatc
     np.savez_compressed(tmp_path / "bomb.npz", samples=np.zeros((1_000, 100), dtype=np.float32))
     with pytest.raises(UsageError, match="samples takes 400,128 bytes unpacked, and at most 100,000"):
         read_images(tmp_path / "bomb.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
+def test_a_file_damaged_anywhere_is_read_or_refused_but_never_breaks_the_reader(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"samples{suffix}"
+    np.save(tmp_path / "samples.npy", images(6))
+    np.savez_compressed(tmp_path / "samples.npz", samples=images(6))
+    save_file({"samples": images(6)}, tmp_path / "samples.safetensors")
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        if rng.random() < 0.3:
+            damaged = damaged[: rng.integers(len(damaged))]
+        else:
+            for place in rng.integers(0, min(len(damaged), 140), rng.integers(1, 4)):
+                damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read, _ = read_images(path)
+            assert read.dtype == np.float32 and np.isfinite(read).all()
+        except UsageError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > 50

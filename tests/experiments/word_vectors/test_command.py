@@ -9,20 +9,18 @@ import json
 import shutil
 import signal
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from filelock import FileLock
-from gensim import downloader
 
 from embeddings.vocabulary import Vocabulary
 from experiments.runs import cli
 from experiments.word_vectors.__main__ import main
 from experiments.word_vectors.cleaning import clean_shard
-from tests.experiments.commands import assert_one_sentence, start, wait_until
+from tests.experiments.commands import assert_one_sentence, run, start, wait_until
 from tests.experiments.conftest import Call
 
 TOPICS = [["dog", "puppy", "bark", "leash"], ["sea", "beach", "wave", "sand"], ["car", "road", "wheel", "driver"]]
@@ -189,9 +187,10 @@ def test_a_kill_loses_only_the_unfinished_shard(tmp_path: Path, call: Call) -> N
     process = start("word_vectors", *arguments)
     try:
         # Both small shards are in the manifest, and the large one is being written.
-        small = {"yfcc100m_dataset-0-0.txt", "yfcc100m_dataset-1-0.txt"}
-        large = lambda: [path for path in corpus.glob(".yfcc100m_dataset-9*.tmp") if path.stat().st_size > 1 << 20]  # noqa: E731
-        wait_until(lambda: small <= set(text_files(corpus)) and large(), process)
+        wait_until(
+            lambda: (corpus / "manifest.json").exists() and len(manifest(corpus)["shards"]) == 2 and big(corpus),
+            process,
+        )
         children = children_of(process.pid)
         process.send_signal(signal.SIGKILL)
     finally:
@@ -199,7 +198,7 @@ def test_a_kill_loses_only_the_unfinished_shard(tmp_path: Path, call: Call) -> N
         process.communicate()
     assert not manifest(corpus)["complete"]
     before = text_files(corpus)
-    assert set(before) == small and len(manifest(corpus)["shards"]) == 2
+    assert set(before) == {"yfcc100m_dataset-0-0.txt", "yfcc100m_dataset-1-0.txt"}
     # The child notices that nobody listens any more.
     assert children
     deadline = time.monotonic() + 120
@@ -213,6 +212,10 @@ def test_a_kill_loses_only_the_unfinished_shard(tmp_path: Path, call: Call) -> N
     assert {name: after[name] for name in before} == before
     assert manifest(corpus)["complete"] and manifest(corpus)["rows"] == 40_100
     assert not list(corpus.glob(".*.tmp"))
+
+
+def big(corpus: Path) -> bool:
+    return any(path.stat().st_size > 1 << 20 for path in corpus.glob(".yfcc100m_dataset-9*.tmp"))
 
 
 def children_of(pid: int) -> list[int]:
@@ -232,9 +235,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_import_takes_published_vectors_and_what_gensims_downloader_holds(
-    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_import_takes_published_vectors_and_what_gensims_downloader_holds(tmp_path: Path, call: Call) -> None:
     """The downloader's own folder, filled as it fills it, with its list of names; its code is not run."""
     name = "glove-wiki-gigaword-200"
     (tmp_path / name).mkdir()
@@ -242,15 +243,13 @@ def test_import_takes_published_vectors_and_what_gensims_downloader_holds(
     (tmp_path / name / "__init__.py").write_text("raise SystemExit('this code was run')")
     listed = {"corpora": {}, "models": {name: {"file_name": f"{name}.gz", "parts": 1}}}
     (tmp_path / "information.json").write_text(json.dumps(listed))
-    monkeypatch.setattr(downloader, "BASE_DIR", str(tmp_path))
-    # A proxy that refuses at once: the list of names is then taken from the folder.
-    monkeypatch.setattr(urllib.request, "_opener", None)  # It keeps the proxies of its first use.
-    for variable in ("https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    done = call(main, "import", name, "--out", tmp_path / "v.bin")
+    # An address that refuses at once: the list of names is then taken from the folder.
+    refused = "http://127.0.0.1:9"
+    offline = {"GENSIM_DATA_DIR": str(tmp_path), "https_proxy": refused, "HTTPS_PROXY": refused}
+    done = run("word_vectors", "import", name, "--out", tmp_path / "v.bin", **offline)
     assert done.returncode == 0, done.stderr
     assert Vocabulary.load(tmp_path / "v.bin").words == ["the", "dog"]
-    done = call(main, "import", "glove-twitter", "--out", tmp_path / "w.bin")
+    done = run("word_vectors", "import", "glove-twitter", "--out", tmp_path / "w.bin", **offline)
     assert_one_sentence(done, "gensim's downloader", "'glove-twitter'", "check the name")
     (tmp_path / "glove.txt").write_text("the 1 0 0\ndog 0.5 0.5 0\ncat 0.4 0.5 0.1\nmy name 1 2 3\n")
     done = call(main, "import", tmp_path / "glove.txt", "--out", tmp_path / "own.bin")
