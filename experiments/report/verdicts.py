@@ -163,10 +163,10 @@ def _tags(runs: pd.DataFrame) -> Verdict:
         return Verdict(PAPER, claim, where, "not run: make flickr-tags", "open", None)
     others = [run.dataset != "mirflickr" or bool(run.config.notice or run.result.notice) for run in done.itertuples()]
     # The paper's photos and preset first, then the most seeds; never the best of several, which would be selection.
-    fewer = -done.groupby("group")["seed"].transform("size")
-    done = done.assign(others=others, variant=done["preset"] != "paper", fewer=fewer)
-    order = ["others", "variant", "fewer"]
-    groups = [these for _, these in done.sort_values(order, kind="stable").groupby("group", sort=False)]
+    seeds = done.groupby("group")["seed"].transform("size")
+    done = done.assign(others=others, variant=done["preset"] != "paper", seeds=seeds)
+    done = done.sort_values(["others", "variant", "seeds"], ascending=[True, True, False], kind="stable")
+    groups = [these for _, these in done.groupby("group", sort=False)]
     texts, words = [], []
     for these in groups:
         mean, n = these["gain"].mean(), len(these)
