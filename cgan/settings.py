@@ -92,3 +92,25 @@ class StoppingSettings:
     def due(self, t: int) -> bool:
         """Return whether an estimate is made after update ``t``."""
         return t == self.first_estimate or t % self.estimate_every == 0 or t == self.max_updates
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Whether G's dropout stays on while samples are drawn, and its rate. The paper says neither."""
+
+    dropout: bool = False
+    """Leave G's dropout on while drawing."""
+    dropout_rate: float | None = None
+    """Its rate while drawing; None: as in training. The higher, the more the samples of one condition differ."""
+
+    def __post_init__(self) -> None:
+        if self.dropout_rate is not None and not (self.dropout and 0 < self.dropout_rate < 1):
+            raise CganError(
+                f"dropout_rate is {self.dropout_rate}: give one between 0 and 1, with dropout set, or None to "
+                "draw at the rate of training"
+            )
+
+    @property
+    def drawing_dropout(self) -> bool | float:
+        """What ``Generator.sample`` is given as ``dropout``."""
+        return (self.dropout_rate or True) if self.dropout else False

@@ -194,7 +194,8 @@ def judge(loaded: TrainedGenerator, images: Tensor) -> dict[str, Any]:
 
 def _draw(net: Net, loaded: TrainedGenerator, label: int, seed: int) -> Tensor:
     """Return ten images (10, pixels) in [0, 1]; the noise is the same for every label."""
-    return sample_images(loaded.generator, _labels(net, label, SAMPLES), SAMPLES, seeded(seed, "samples"))
+    dropout = loaded.sampling.drawing_dropout
+    return sample_images(loaded.generator, _labels(net, label, SAMPLES), SAMPLES, seeded(seed, "samples"), dropout)
 
 
 def _labels(net: Net, label: int, n: int) -> Tensor | None:

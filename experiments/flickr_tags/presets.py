@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from cgan.settings import StoppingSettings, TrainingSettings
+from cgan.settings import SamplingSettings, StoppingSettings, TrainingSettings
 from cgan.specs import DiscriminatorSpec, GeneratorSpec, Init
 from cgan.specs import parse_layers as layers
 from experiments import UsageError
@@ -89,7 +89,7 @@ class WordSettings:
 
 
 @dataclass(frozen=True)
-class DecodingSettings:
+class DecodingSettings(SamplingSettings):
     """How generated vectors become words (section 4.2)."""
 
     samples: int = 100
@@ -100,30 +100,17 @@ class DecodingSettings:
     """Words kept: those that occur most often (section 4.2)."""
     min_count: int = 200
     """Only words seen so often can come out, where the counts are known (section 4.2's vocabulary)."""
-    dropout: bool = False
-    """Leave G's dropout on while drawing. Open in the paper."""
-    dropout_rate: float | None = None
-    """Its rate while drawing; None: as in training. The higher, the more the samples of a photo differ."""
     min_photos: int = 10
     """Only words that so many training photos (2% of them, if that is fewer) have as a tag can come out; 0: any word.
     Words of titles and descriptions that are no tags (its, some) crowd out tags. Not in the paper."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("samples", "neighbours", "words", "min_count"):
             if getattr(self, name) < 1:
                 raise UsageError(f"decoding.{name} is {getattr(self, name)}: it must be at least 1")
         if self.min_photos < 0:
             raise UsageError(f"decoding.min_photos is {self.min_photos}: it must not be negative")
-        if self.dropout_rate is not None and not (self.dropout and 0 < self.dropout_rate < 1):
-            raise UsageError(
-                f"decoding.dropout_rate is {self.dropout_rate}: give one between 0 and 1, with --decoding.dropout, "
-                "or None to draw without"
-            )
-
-    @property
-    def drawing_dropout(self) -> bool | float:
-        """What ``Generator.sample`` is given as ``dropout``."""
-        return (self.dropout_rate or True) if self.dropout else False
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cgan.settings import SamplingSettings
 from experiments import UsageError
+from experiments.runs.files import convert_record
 from experiments.runs.folder import Experiment, RunFolder
 from experiments.runs.records import RunConfig, Text, Weights
 
@@ -36,7 +38,7 @@ class GeneratorRecord:
     weights: Weights  # The single precision weights that these were rounded from.
     revision: Text | None  # Of the code that trained them last.
     figure: Figure
-    dropout: bool  # Whether the run's estimates sampled with G's dropout on.
+    dropout: bool  # Whether samples are drawn with G's dropout on.
     rounding: Text  # What half precision changes.
     licence: Text
     words: list[Text] = field(default_factory=list)
@@ -55,6 +57,12 @@ class TrainedGenerator:
     folder: RunFolder | None = None  # None where it came by name.
     record: GeneratorRecord | None = None  # Of one that came by name: the file's metadata.
     tensors: dict[str, Tensor] = field(default_factory=dict)  # Of one that came by name: all that its file holds.
+
+    @property
+    def sampling(self) -> SamplingSettings:
+        """Whether the run's settings leave G's dropout on while drawing."""
+        section = "sampling" if self.config.experiment == "mnist" else "decoding"
+        return convert_record(self.config.settings.get(section, {}), SamplingSettings, f"settings.{section}")
 
     @property
     def classes(self) -> int | None:

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         weights=net.weights,
         revision=", ".join(dict.fromkeys(s.git_revision for s in config.sessions if s.git_revision)) or None,
         figure=figure(result),
-        dropout=config.settings["estimate" if isinstance(result, MnistResult) else "decoding"]["dropout"],
+        dropout=net.sampling.dropout,
         rounding=compare_precisions(net, command.data_root),
         licence="MIT",
         words=words,
@@ -128,7 +128,9 @@ def compare_precisions(net: TrainedGenerator, data_root: Path | None) -> str:
     labels = torch.arange(classes).repeat_interleave(n // classes) if classes else None
     valid, test = torch.from_numpy(dataset.valid.images), torch.from_numpy(dataset.test.images)
     single, half = (
-        parzen.evaluate(sample_images(each, labels, n, seeded(0, "samples")), valid, test).test_mean
+        parzen.evaluate(
+            sample_images(each, labels, n, seeded(0, "samples"), net.sampling.drawing_dropout), valid, test
+        ).test_mean
         for each in (net.generator, rounded)
     )
     return f"test log-likelihood of {n:,} samples {half:.2f} nats, in single precision {single:.2f} on the same noise"
@@ -155,6 +157,7 @@ def card(name: str, net: TrainedGenerator, record: GeneratorRecord, result: Mnis
         config=record.config,
         spec=net.generator.spec,
         record=record,
+        sampling=net.sampling,
     )
 
 

@@ -119,7 +119,7 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
         for part in (dataset.train, dataset.valid, dataset.test)
     )
 
-    def measure(dropout: bool) -> tuple[Tensor, list[str], dict[str, Any]]:
+    def measure(dropout: bool | float) -> tuple[Tensor, list[str], dict[str, Any]]:
         """Return samples, their faults, and their measures, ready for JSON."""
         rng = seeded(run.seed, "samples")
         samples = sample_images(loaded.generator, asked if conditional else None, len(asked), rng, dropout)
@@ -128,9 +128,9 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
         found = {"parzen": score, "diversity": diversity, "label_fidelity": fidelity}
         return samples, faults, {name: plain(value) for name, value in found.items()}
 
-    samples, faults, measures = measure(dropout=False)
+    samples, faults, measures = measure(config.sampling.drawing_dropout)
     if loaded.generator.has_dropout:
-        measures["dropout_on"] = measure(dropout=True)[2]
+        measures["dropout_on"] = measure(True)[2]
     if conditional and loaded.discriminator is not None:
         real, fake = (test, test_labels), (samples, asked)
         measures["acceptance"] = plain(
@@ -154,6 +154,7 @@ def measure_run(folder: RunFolder, dataset: ImageDataset) -> MnistResult:
         "best_update": end.best_update,
         "best_epoch": end.best_update * config.training.batch_size / len(train),
         "kept": config.stopping.keep,
+        "sampling": config.sampling,
         "seconds": end.seconds,
         "weights": loaded.weights,
         "measured_on": config.estimate.measured_on,
@@ -273,6 +274,8 @@ def summary(result: Result) -> str:
         "choice of sigma": f"{p.valid_mean:.1f} ± {p.valid_se:.1f} nats on the validation images",
         "intra-class diversity": f"{_form(result.diversity.overall, '.2f')} of real digits'",
     }
+    if (drawn := result.sampling).dropout:
+        rows["sampled with"] = f"G's dropout on{f', at a rate of {drawn.dropout_rate:g}' if drawn.dropout_rate else ''}"
     if fidelity is not None:
         real = f"the classifier reads {result.classifier_accuracy:.1%} of {images}"
         rows["labels as asked"] = f"{_form(fidelity.share, '.1%')} ({real})"
@@ -283,7 +286,7 @@ def summary(result: Result) -> str:
     if (on := result.dropout_on) is not None:
         labels = f", labels as asked {_form(on.label_fidelity.share, '.1%')}" if on.label_fidelity else ""
         nats = f"{on.parzen.test_mean:.1f} ± {on.parzen.test_se:.1f} nats"
-        rows["with G's dropout on"] = f"{nats}, diversity {_form(on.diversity.overall, '.2f')}{labels}"
+        rows["dropout as trained"] = f"{nats}, diversity {_form(on.diversity.overall, '.2f')}{labels}"
     ended = "when no better estimate came" if result.stopped_by == "patience" else "at the last update asked for"
     kept = "the best on validation images" if result.kept == "best" else "the last ones"
     lines = [

@@ -9,7 +9,7 @@ from collections.abc import Container
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from cgan.settings import StoppingSettings, TrainingSettings
+from cgan.settings import SamplingSettings, StoppingSettings, TrainingSettings
 from cgan.specs import DiscriminatorSpec, GeneratorSpec
 from experiments import UsageError
 from experiments.runs.files import convert_record
@@ -24,8 +24,8 @@ class EstimateSettings:
     images: int = 1_000
     """Validation images scored at each estimate; the final score takes all of them."""
     dropout: bool = False
-    """Leave G's dropout on while sampling for estimates, which choose the stopping point: open in the paper. The result
-    has figures of both kinds of samples in any case."""
+    """Leave G's dropout on, as trained, while sampling for estimates, which choose the stopping point: open in the
+    paper. The result has figures of both kinds of samples in any case."""
     measured_on: Literal["test", "validation"] = "test"
     """Images that the result is measured on; validation: to choose settings without a look at the test images."""
 
@@ -47,6 +47,7 @@ class MnistConfig:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     stopping: StoppingSettings = field(default_factory=StoppingSettings)
     estimate: EstimateSettings = field(default_factory=EstimateSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready values: the ``settings`` of ``config.json``."""
@@ -62,6 +63,7 @@ class MnistConfig:
                 convert_record(record["training"], TrainingSettings, "settings.training"),
                 convert_record(record["stopping"], StoppingSettings, "settings.stopping"),
                 convert_record(record["estimate"], EstimateSettings, "settings.estimate"),
+                convert_record(record.get("sampling", {}), SamplingSettings, "settings.sampling"),
             )
         except KeyError as error:
             raise UsageError(f"settings of a run of mnist lack {error}; give those of one") from None
@@ -199,6 +201,12 @@ def conditional_best() -> MnistConfig:
     )
 
 
+def many_digits() -> MnistConfig:
+    """``conditional-best``, drawn with a little of G's dropout left on: the digits of a label differ more."""
+    # The best of ten rates on validation images (docs/one-to-many.md). Training and its stopping point are the same.
+    return replace(conditional_best(), sampling=SamplingSettings(dropout=True, dropout_rate=0.05))
+
+
 #: Presets of ``python -m experiments.mnist`` by name.
 MNIST_PRESETS = {
     "paper": paper,
@@ -206,6 +214,7 @@ MNIST_PRESETS = {
     "gan": gan,
     "tutorial": tutorial,
     "conditional-best": conditional_best,
+    "many-digits": many_digits,
 }
 
 

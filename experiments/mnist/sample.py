@@ -34,7 +34,8 @@ class Command:
     dropout: bool = False
     """Leave G's dropout on, as in training: more diversity, lower likelihood. The paper does not say which it did."""
     dropout_rate: float | None = None
-    """Leave G's dropout on at this rate instead of that of training: the higher, the more the images differ."""
+    """Leave G's dropout on at this rate instead of that of training: the higher, the more the images differ. 0: off.
+    Without either option: as the run's setting sampling.dropout says."""
     out: Path = Path("grid.png")
     """PNG to write."""
     npy: Path | None = None
@@ -43,8 +44,8 @@ class Command:
     def __post_init__(self) -> None:
         if not 1 <= self.per_label <= MAX_PER_LABEL:
             raise UsageError(f"--per-label is {self.per_label}: give 1 to {MAX_PER_LABEL:,}")
-        if self.dropout_rate is not None and not 0 < self.dropout_rate < 1:
-            raise UsageError(f"--dropout-rate is {self.dropout_rate}: give one between 0 and 1, or leave it out")
+        if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
+            raise UsageError(f"--dropout-rate is {self.dropout_rate}: give one of 0 (off) to below 1, or leave it out")
         check_output(self.out, "--out", ".png")
         check_output(self.npy, "--npy")
 
@@ -64,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = parse_labels(command.labels, net.classes)
     rows = len(labels) if labels else 10
     asked = torch.tensor(labels).repeat_interleave(command.per_label) if labels else None
-    dropout = command.dropout_rate or command.dropout
+    dropout = command.dropout or net.sampling.drawing_dropout
+    if command.dropout_rate is not None:
+        dropout = command.dropout_rate or False
     if dropout and not net.generator.has_dropout:
         raise UsageError(f"{net.source}: this generator has no dropout: leave --dropout and --dropout-rate out")
     rng = seeded(command.seed, "samples")
@@ -78,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         title=f"trained on {dataset.name}" if dataset.embedded else None,
     )
     figures.stamp([command.out], net.weights)
-    rate = f" at a rate of {command.dropout_rate:g}" if command.dropout_rate else ""
+    rate = "" if isinstance(dropout, bool) else f" at a rate of {dropout:g}"
     print(
         f"{command.out}: {len(images)} images by {net.source}, trained on {dataset.name}, "
         f"update {net.weights.update:,}{f', dropout on{rate}' if dropout else ''}"

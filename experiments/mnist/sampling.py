@@ -29,12 +29,17 @@ def sample_images(
     return to_pixels(generator.sample(labels, n, rng, dropout=dropout), generator.spec.output)
 
 
-def samples_of(generator: Generator, classes: int | None, per_class: int, seed: int) -> np.ndarray:
-    """Return ``per_class`` images (n, pixels) in [0, 1] of each class in order; without classes, ten times as many."""
+def samples_of(
+    generator: Generator, classes: int | None, per_class: int, seed: int, dropout: bool | float = False
+) -> np.ndarray:
+    """Return ``per_class`` images (n, pixels) in [0, 1] of each class in order; without classes, ten times as many.
+
+    ``dropout`` as for ``Generator.sample``.
+    """
     import torch
 
     from cgan.devices import seeded
 
     n = per_class * (classes or 10)
     labels = None if classes is None else torch.arange(classes).repeat_interleave(per_class)
-    return sample_images(generator, labels, n, seeded(seed, "samples")).numpy()
+    return sample_images(generator, labels, n, seeded(seed, "samples"), dropout).numpy()

@@ -217,7 +217,7 @@ def read_inputs(settings: Settings) -> Inputs:
     elif net is not None:
         from experiments.mnist.sampling import samples_of
 
-        drawn = samples_of(net.generator, net.classes, count // CLASSES, settings.seed)
+        drawn = samples_of(net.generator, net.classes, count // CLASSES, settings.seed, net.sampling.drawing_dropout)
         inputs.add("samples", *as_images(drawn, samples))
     return inputs
 

@@ -52,6 +52,7 @@ ROWS = (
     Row("paper", "Adversarial nets (gan)", "gan", 225, 2, TABLE_1),
     Row("paper", "Conditional adversarial nets (paper)", "paper", 132, 1.8, TABLE_1),
     Row("further", "conditional-best", "conditional-best"),
+    Row("further", "many-digits (dropout 0.05 while drawing)", "many-digits"),
     Row("further", "paper-literal", "paper-literal"),
     Row("further", "tutorial", "tutorial"),
     Row("control", "10,000 real training images", REAL, 243, None, CONTROLS),
@@ -284,7 +285,8 @@ CHANGES: Columns = {
 LEGEND = (
     "Parzen log-likelihood of the test images in nats. Measured: mean over seeds. SD: standard deviation over seeds. "
     "SE: standard error over test images, the error that the paper prints. Seeds: those that finished, of all. Labels: "
-    "samples that a classifier reads as asked. Diversity: pixel standard deviation in a class relative to real images."
+    "samples that a classifier reads as asked. Diversity: pixel standard deviation in a class relative to real images. "
+    "G's dropout is off while drawing where no rate is named."
 )
 #: Headings and captions of the tables of details.
 CAPTIONS = {

@@ -62,7 +62,7 @@ class Row:
     best_update: float = nan  # Update whose weights were kept.
     updates: float = nan  # Updates trained.
     seconds: float | None = nan  # Wall time of training, or of making and scoring samples.
-    log_likelihood: float = nan  # Digits: Parzen log-likelihood of the test images in nats, G's dropout off.
+    log_likelihood: float = nan  # Digits: Parzen log-likelihood of the test images in nats, drawn as ``sampling`` says.
     standard_error: float = nan  # Its standard error over the test images.
     sigma: float = nan  # Width of the Gaussians, chosen on the validation images.
     at_edge: bool | None = None  # Whether sigma is an end of the grid.

@@ -41,6 +41,8 @@ LOCK = ".lock"  # Held while a command works in the folder.
 #: Settings added since the first committed results, with the value that runs without them had.
 ADDED: dict[str, Any] = {
     "estimate.dropout": False,
+    "sampling.dropout": False,
+    "sampling.dropout_rate": None,
     "discriminator.pack": 1,
     "decoding.dropout": False,
     "decoding.dropout_rate": None,

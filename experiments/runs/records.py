@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from cgan.settings import SamplingSettings
+
 Count = Annotated[int, Meta(ge=0, le=10**12)]
 #: No number of a run comes near it; a larger one is damage, and would overflow what is computed from it.
 LARGEST = 1e12
@@ -240,6 +242,8 @@ class MnistResult(FinishedResult):
     experiment: Literal["mnist"] = "mnist"
     best_epoch: Number
     kept: Literal["best", "last"] = "best"
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    """How the samples behind these figures were drawn; those of ``dropout_on`` at the rate of training."""
     parzen: ParzenScore
     faults: list[str]
     diversity: DiversityRecord

@@ -247,7 +247,7 @@ def test_what_does_not_fit_is_refused_before_anything_long(tmp_path: Path, call:
         (("--words.vectors", tmp_path / "none.bin"), ("none.bin", "No such file")),
         ((*vectors, "--decoding.neighbours", 27), ("only 26 words are left",)),
         (("--data-root", tmp_path), ("no YFCC100M metadata", "--words.vectors")),
-        ((*vectors, "--decoding.dropout-rate", 0.7), ("with --decoding.dropout",)),
+        ((*vectors, "--decoding.dropout-rate", 0.7), ("with dropout set",)),
         ((*vectors, "--decoding.dropout", "--decoding.dropout-rate", 1), ("between 0 and 1",)),
         ((*vectors, "--name", "a/b"), ("--name",)),
         ((*vectors, "--images", 3), ("--images 3",)),

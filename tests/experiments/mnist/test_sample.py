@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.neighbors import KernelDensity
@@ -17,7 +18,9 @@ from data.digits import load_digits_28
 from experiments import UsageError
 from experiments.generators import load_generator
 from experiments.mnist import sample
+from experiments.mnist.evaluate import measure_run
 from experiments.mnist.sample import parse_labels
+from experiments.runs.folder import RunFolder, identity
 from tests.experiments import commands
 from tests.experiments.conftest import Call
 from tests.experiments.mutations import fuzz_count, mutate
@@ -67,6 +70,34 @@ def test_the_result_holds_what_dropout_left_on_does(mnist_run: Path, call: Call,
     assert abs(np.load(npy) - plain).mean() < abs(images - plain).mean()
 
 
+def test_a_run_is_drawn_and_measured_with_the_dropout_that_its_settings_state(
+    mnist_run: Path, call: Call, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(mnist_run, run)
+    before, npy = json.loads((run / "result.json").read_text()), tmp_path / "images.npy"
+
+    def drawn(*more: object) -> np.ndarray:
+        done = call(sample.main, run, "--per-label", 3, "--out", tmp_path / "grid.png", "--npy", npy, *more)
+        assert done.returncode == 0, done.stderr
+        return np.load(npy)
+
+    off, on, low = drawn("--dropout-rate", 0), drawn("--dropout"), drawn("--dropout-rate", 0.05)
+    assert np.array_equal(drawn(), off)
+    config = json.loads((run / "config.json").read_text())
+    for sampling, expected in (({"dropout": True, "dropout_rate": 0.05}, low), ({"dropout": True}, on)):
+        config["settings"]["sampling"] = sampling
+        (run / "config.json").write_text(json.dumps(config))
+        folder = RunFolder(run)  # The same weights, as of a run that was trained with this setting.
+        tensors, record = checkpoint.load(folder.best_path)
+        checkpoint.save(folder.best_path, tensors, record | {"identity": identity(folder.read_config())})
+        assert np.array_equal(drawn(), expected) and np.array_equal(drawn("--dropout-rate", 0), off)
+    measured = msgspec.to_builtins(measure_run(folder, load_digits_28()))
+    assert measured["sampling"] == {"dropout": True, "dropout_rate": None}
+    for name in ("parzen", "diversity", "label_fidelity"):
+        assert measured[name] == before["dropout_on"][name] != before[name], "the same noise and masks"
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -74,7 +105,7 @@ def test_the_result_holds_what_dropout_left_on_does(mnist_run: Path, call: Call,
         (("--per-label", "1000000000"), "1 to 10,000"),
         (("--npy", "tests"), "that is a folder"),
         (("--out", "grid.jpg"), ".png"),
-        (("--dropout-rate", "1.0"), "between 0 and 1"),
+        (("--dropout-rate", "1.0"), "0 (off) to below 1"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_written(

@@ -248,7 +248,7 @@ def test_before_the_first_run_and_after_mistakes(tmp_path: Path, call: Call, mon
     monkeypatch.chdir(tmp_path)
     done = call(tables.main)
     assert done.returncode == 0 and done.stderr == "note: runs: no run was found there\n"
-    assert done.stdout.count("not run: ") == 7 and "make mnist PRESET=paper" in done.stdout
+    assert done.stdout.count("not run: ") == 8 and "make mnist PRESET=paper" in done.stdout
     assert "make flickr-tags" in (tmp_path / "results" / "table2.md").read_text(encoding="utf-8")
     commands.assert_one_sentence(call(tables.main, "--runs", "rusn"), "rusn", "no such folder")
     commands.assert_one_sentence(call(tables.main, "--out", "results/table1.md"), "--out", "table1.md")

@@ -130,7 +130,10 @@ def cluster() -> Iterator[Ray]:
 def actors(pid: int) -> list[int]:
     """The processes below that one that are actors which make passes."""
     below = children_of(pid)
-    names = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in below}
+    names = {}
+    for child in below:
+        with contextlib.suppress(OSError):  # It has just ended.
+            names[child] = Path(f"/proc/{child}/cmdline").read_bytes()
     found = [child for child, name in names.items() if name.startswith(b"ray::_Passes")]
     return found + [actor for child in below for actor in actors(child)]
 
