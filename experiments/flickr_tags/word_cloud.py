@@ -22,8 +22,8 @@ from experiments.runs.photo_table import RIGHT
 SHOWN, LARGEST, SMALLEST = 30, 36, 8
 #: Inches of a row's height, of the title and headings, and of the columns: photo, its own tags, words drawn.
 HEIGHT, HEADING, WIDTHS = 1.6, 0.7, (1.9, 1.6, 6.5)
-#: Letters of a word that are printed, at most.
-LETTERS = 24
+#: A photo's own tags that fit the row's height, and letters of a word that are printed, at most.
+TAGS, LETTERS = 9, 24
 
 
 def draw(rows: Sequence[tuple[Path, Sequence[str], Sequence[str]]], path: Path, title: str) -> None:
@@ -46,7 +46,9 @@ def draw(rows: Sequence[tuple[Path, Sequence[str], Sequence[str]]], path: Path, 
                 plots[0].imshow(image)
             except EmbeddingError:
                 pass
-        plots[1].text(0, 0.5, "\n".join(map(_cut, sorted(set(tags))[:11])), va="center", fontsize=9)
+        own = sorted(set(tags))
+        lines = own if len(own) <= TAGS else [*own[: TAGS - 1], f"and {len(own) - TAGS + 1} more"]
+        plots[1].text(0, 0.5, "\n".join(map(_cut, lines)), va="center", fontsize=9)
         _draw_words(plots[2], tags, drawn)
     for plot, text in zip(axes[0], ("", "its own tags", "nearest word of each sample"), strict=True):
         plot.set_title(text, fontsize=10, loc="left")

@@ -109,3 +109,13 @@ def test_words_drawn_often_are_large_and_true_ones_are_coloured(tmp_path: Path) 
     assert always[2] > 2 * seldom[2]
     assert drawn(["dog"] * 100, ["dog"])[1]
     assert drawn(["$x^2", "$", "a" * 300], [])[0]  # Hostile words are printed as they are.
+
+
+def test_the_tags_of_a_photo_stay_within_its_row(tmp_path: Path) -> None:
+    tags = [f"{letter}0" for letter in "abcdefghijklmno"]
+    word_cloud.draw([(tmp_path / "missing.jpg", tags, [])] * 2, tmp_path / "words.png", "title")
+    with Image.open(tmp_path / "words.png") as image:
+        inked = (np.asarray(image.convert("L")) < 200).any(1)
+    lines = np.flatnonzero(np.diff(inked, prepend=False, append=False))[::2]
+    # Title, headings, and the tags of both photos: lines over one another would be fewer.
+    assert len(lines) == 2 + 2 * word_cloud.TAGS
