@@ -49,6 +49,10 @@ class MnistConfig:
     estimate: EstimateSettings = field(default_factory=EstimateSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
+    def __post_init__(self) -> None:
+        if self.sampling.dropout and not any(layer.dropout for layer in self.generator.layers):
+            raise UsageError("sampling.dropout is set, but no layer of G has dropout: give one some, or leave it out")
+
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready values: the ``settings`` of ``config.json``."""
         return {**asdict(self), "generator": self.generator.as_dict(), "discriminator": self.discriminator.as_dict()}
@@ -203,7 +207,7 @@ def conditional_best() -> MnistConfig:
 
 def many_digits() -> MnistConfig:
     """``conditional-best``, drawn with a little of G's dropout left on: the digits of a label differ more."""
-    # The best of ten rates on validation images (docs/one-to-many.md). Training and its stopping point are the same.
+    # The best of nine rates on validation images (docs/one-to-many.md). Training and its stopping point are the same.
     return replace(conditional_best(), sampling=SamplingSettings(dropout=True, dropout_rate=0.05))
 
 

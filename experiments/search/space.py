@@ -46,6 +46,7 @@ NAMED = Path(__file__).with_name("spaces.json")
 REFUSED = {
     "stopping.": "--epochs and --estimate-epochs say how long a trial trains, the same for all",
     "estimate.": "it decides what is measured, and scores would not compare",
+    "sampling.": "estimates do not draw by it, so no score would change",
     "estimate_images": "it decides what is measured, and scores would not compare",
     "pairs.": "it decides which photos and tags validate, and scores would not compare",
 }

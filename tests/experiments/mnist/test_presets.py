@@ -10,7 +10,7 @@ import pytest
 from cgan import CganError
 from cgan.specs import Layer
 from experiments import UsageError
-from experiments.mnist.presets import MNIST_PRESETS, MnistConfig, on_digits, paper
+from experiments.mnist.presets import MNIST_PRESETS, MnistConfig, gan, on_digits, paper
 
 
 @pytest.mark.parametrize("name", MNIST_PRESETS)
@@ -55,6 +55,8 @@ def test_digits_have_settings_of_their_own_unless_given() -> None:
         {"training": {"learning_rate": "quick"}},
         {"stopping": None},
         {"estimate": {"images": 0}},
+        {"sampling": {"dropout_rate": 0.1}},
+        {"sampling": {"dropout": True}, "generator": gan().generator.as_dict()},
     ],
 )
 def test_settings_of_another_form_are_refused(changes: dict[str, Any]) -> None:

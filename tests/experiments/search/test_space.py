@@ -43,6 +43,7 @@ PAPER, FLICKR = MNIST_PRESETS["paper"](), FLICKR_PRESETS["paper"]()
         ({"generator.joint": {"choice": ["relu:100", "tanh:100"]}}, "tanh:100"),
         ({"generator.joint": {"uniform": [1, 2]}}, "for layers"),
         ({"stopping.max_updates": 10}, "--epochs"),
+        ({"sampling.dropout": True}, "no score would change"),
     ],
 )
 def test_what_is_no_space_is_refused_in_a_sentence_that_names_the_field(record: dict[str, Any], words: str) -> None:
