@@ -283,12 +283,10 @@ def rows_of_tags() -> Iterator[Row]:
     values = trials[["diversity", "coverage", "correctness"]].to_numpy()
     for name, each in zip(ONE_TO_MANY, values, strict=False):
         yield "docs/one-to-many.md", name, 1, [f"{value:.2f}" for value in each]
-    found["lite0"] = [result("flickr-tags/many-tags-lite0-seed1")]
     for name, preset, source in (
         ("`matching-aware`, as it tags (dropout off)", "matching-aware", "cgan"),
         ("`matching-aware`, dropout on", "matching-aware", "cgan_dropout"),
         ("`many-tags`, as it tags (rate 0.75)", "many-tags", "cgan_dropout"),
-        ("the same on features of `tf_efficientnet_lite0`", "lite0", "cgan_dropout"),
         ("tags of similar photos", "matching-aware", "similar"),
         ("ridge with noise", "matching-aware", "ridge_noise"),
         ("the MLP, dropout on", "matching-aware", "mlp_dropout"),
@@ -298,7 +296,7 @@ def rows_of_tags() -> Iterator[Row]:
         for measure in ("diversity", "coverage", "correctness"):
             values = [each["one_to_many"][source][measure] for each in seeds]
             cells.append(spread([value["value"] for value in values], 2) if values[0] else "")
-        if "as it tags" in name or preset == "lite0":
+        if "as it tags" in name:
             cells.append(spread([each["measures"]["cgan"]["precision_at_10"]["value"] for each in seeds], 3))
         yield "docs/one-to-many.md", name, 1, cells
     digits = pd.read_csv(RESULTS / "search" / "many-digits" / "rates.csv").query("noise_scale == 1")
