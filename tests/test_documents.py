@@ -299,6 +299,12 @@ def rows_of_tags() -> Iterator[Row]:
         if "as it tags" in name:
             cells.append(spread([each["measures"]["cgan"]["precision_at_10"]["value"] for each in seeds], 3))
         yield "docs/one-to-many.md", name, 1, cells
+    alone = pd.read_csv(RESULTS / "search" / "many-tags" / "alone.csv")
+    for row in alone[alone["dropout_rate"].isin([0, 0.5, 0.85])].itertuples():
+        name = "joint layer" if "joint" in row.settings else "packs of 4"
+        values = [f"{value:.2f}" for value in (row.diversity, row.coverage, row.correctness)]
+        rate = f"{row.dropout_rate:g}" if row.dropout_rate else "off"
+        yield "docs/one-to-many.md", name, 1, [rate, *values, f"{row.precision_at_10:.3f}"]
     digits = pd.read_csv(RESULTS / "search" / "many-digits" / "rates.csv").query("noise_scale == 1")
     for rate, mean in digits.groupby("dropout_rate").mean().iterrows():
         shares = [f"{mean[name]:.2f}" for name in ("diversity", "precision", "recall", "density", "coverage")]
@@ -450,6 +456,7 @@ CHECKED += (
     "rate while",
     "on held-out photos",
     "on test images",
+    "alone |",
     "net, baseline",
 )
 UNCHECKED = ("model | intra-class",)
