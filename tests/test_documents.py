@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from scipy.stats import t
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -150,10 +149,9 @@ def spread(values: list[float], places: int) -> str:
 
 def of_seeds(found: list[dict[str, Any]]) -> list[str]:
     """Return the cells of Table 1 for the runs of several seeds: means, and the standard error over test images."""
-    mean, error = (np.mean([each["parzen"][key] for each in found]) for key in ("test_mean", "test_se"))
-    fidelity = np.mean([each["label_fidelity"]["share"] for each in found])
-    deviation = np.mean([each["diversity"]["overall"] for each in found])
-    return [f"{mean:.1f} ± {error:.1f}", str(len(found)), f"{100 * fidelity:.1f}%", f"{deviation:.2f}"]
+    score, deviation, fidelity = means(found).split(", ")
+    error = np.mean([each["parzen"]["test_se"] for each in found])
+    return [f"{score} ± {error:.1f}", str(len(found)), fidelity, deviation]
 
 
 def means(found: list[dict[str, Any]]) -> str:
@@ -434,7 +432,7 @@ def sentences() -> Iterator[tuple[str, str]]:
     yield "docs/one-to-many.md", "have {:.1f}, {:.1f} and {:.1f} nats and 96% to 99%".format(*scores)
     scores = [result(folder)["parzen"]["test_mean"] for folder in PAPER]
     mean, deviation = np.mean(scores), np.std(scores, ddof=1)
-    half = t.ppf(0.975, len(scores) - 1) * deviation / len(scores) ** 0.5
+    half = stats.t.ppf(0.975, len(scores) - 1) * deviation / len(scores) ** 0.5
     words = (
         f"{mean:.1f}, standard deviation {deviation:.1f}; its 95% t interval is {mean - half:.0f} to {mean + half:.0f}"
     )

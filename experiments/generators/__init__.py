@@ -38,7 +38,6 @@ class GeneratorRecord:
     weights: Weights  # The single precision weights that these were rounded from.
     revision: Text | None  # Of the code that trained them last.
     figure: Figure
-    dropout: bool  # Whether samples are drawn with G's dropout on.
     rounding: Text  # What half precision changes.
     licence: Text
     words: list[Text] = field(default_factory=list)
@@ -60,9 +59,10 @@ class TrainedGenerator:
 
     @property
     def sampling(self) -> SamplingSettings:
-        """Whether the run's settings leave G's dropout on while drawing."""
+        """Whether the run's settings leave G's dropout on while drawing; raises ``UsageError`` if damaged."""
         section = "sampling" if self.config.experiment == "mnist" else "decoding"
-        return convert_record(self.config.settings.get(section, {}), SamplingSettings, f"settings.{section}")
+        where = f"{self.source}: settings.{section}"
+        return convert_record(self.config.settings.get(section, {}), SamplingSettings, where)
 
     @property
     def classes(self) -> int | None:

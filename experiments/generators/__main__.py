@@ -63,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         weights=net.weights,
         revision=", ".join(dict.fromkeys(s.git_revision for s in config.sessions if s.git_revision)) or None,
         figure=figure(result),
-        dropout=net.sampling.dropout,
         rounding=compare_precisions(net, command.data_root),
         licence="MIT",
         words=words,

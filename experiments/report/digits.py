@@ -293,7 +293,7 @@ CAPTIONS = {
     "The samples behind Table 1": (
         "Sigma: chosen on validation images. Updates: of the weights kept, of all. Density, coverage: among the test "
         "images, by 5 nearest neighbours on the label classifier's features. Train on samples: a classifier's accuracy "
-        "on real test images. Dropout on: the same weights, with G's dropout left on while sampling."
+        "on real test images. Dropout on: the same weights, with G's dropout left on as in training while sampling."
     ),
     "Share of images that D accepts": "Accepted: D's output is over 0.5. Means over seeds.",
     "Changed settings": (

@@ -72,7 +72,7 @@ class Row:
     density: float = nan  # Of the samples among the test images, on the classifier's features; real images: about 1.
     coverage: float = nan  # Share of test images near which a sample lies, on these; real images: about 0.97.
     trained_on_samples: float = nan  # Share of real test images that a classifier trained on the samples reads rightly.
-    on_log_likelihood: float = nan  # log_likelihood with G's dropout left on while sampling; so the next two.
+    on_log_likelihood: float = nan  # log_likelihood with G's dropout left on as in training; so the next two.
     on_label_fidelity: float | None = nan
     on_diversity: float | None = nan
     accept_real: float | None = nan  # Share of real test images that D accepts (output over 0.5) with their own label.

@@ -140,6 +140,9 @@ def test_damaged_and_foreign_runs_are_refused(mnist_run: Path, call: Call, tmp_p
     for joint, file in (("relu:65", "best.safetensors"), ("relu:1000000000000", "config.json")):
         wider = settings | {"generator": settings["generator"] | {"joint": [joint]}}
         refused((file,), settings=wider)
+    (run / "best.safetensors").write_bytes(best)
+    (run / "config.json").write_text(json.dumps(config | {"settings": settings | {"sampling": 5}}))
+    commands.assert_one_sentence(call(sample.main, run, "--out", tmp_path / "g.png"), str(run), "settings.sampling")
     # Without an identity to compare, no memory is taken for what the file cannot hold.
     large = settings | {"generator": settings["generator"] | {"joint": ["relu:1000000"]}}
     checkpoint.save(run / "best.safetensors", checkpoint.load(mnist_run / "best.safetensors")[0], {"t": 1, "score": 0})
