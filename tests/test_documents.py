@@ -172,28 +172,20 @@ TABLE_1 = {
 }
 MEASURED = {
     "`gan`": "gan-seed2",
-    "`gan`, older revision, stopped by hand": "gan-seed1-stopped-by-hand",
     "`paper`, seed 1": "paper-seed1",
     "`paper`, seed 2": "paper-seed2",
     "`paper`, seed 3": "paper-seed3",
-    "`paper`, older revision": "paper-seed1-stopped-by-hand",
-    "`paper`, first 30 epochs": "paper-seed1-at-epoch-30",
     "`paper-literal`": "paper-literal-seed1",
     "`tutorial`": "tutorial-seed1",
 }
+#: Rows of docs/details.md: three runs of ``paper`` with one setting changed.
 DETAILS = {
-    "(nothing changed)": "paper-seed1-stopped-by-hand",
-    "random numbers once more: the present code, to its full length": "paper-seed1",
-    "random numbers: the same settings and seed after the code that draws dropout masks had changed": (
-        "detail-precision-float32"
-    ),
-    "these two, and dropout in G": "conditional-best-seed1-earlier-code",
-    "dropout on G's noise branch": "detail-no-dropout-on-z-branch",
-    "type of the matrix products": "detail-precision-bfloat16",
-    "learning-rate decay, and the weights that sample": "detail-averaging-slow-decay",
-    "initial output biases of G": "detail-output-bias-marginals",
-    "initial weights of G's label branch": "detail-condition-init-fan-in",
-    "dropout on D's input x": "detail-x-dropout-0.5",
+    "noise": "noise-uniform",
+    "initial weights of G's noise branch, joint layer and output": "weights",
+    "initial output biases of G": "output-bias",
+    "dropout on D's input x": "input-dropout",
+    "weights that sample": "averaging",
+    "learning-rate decay": "decay",
 }
 METHODS = {
     "cgan": ("Conditional adversarial net", "conditional GAN (`matching-aware`)"),
@@ -247,17 +239,24 @@ def rows_of_digits() -> Iterator[Row]:
         yield results, name, 1, [nats(found["parzen"]), f"{found['parzen']['sigma']:.3f}", *updates, minutes]
         if found.get("acceptance"):
             yield results, name, 1, accepted(found)
-    early, late = (result(f"mnist/{name}") for name in ("detail-precision-float32", "paper-seed1-stopped-by-hand"))
-    on = record("mnist-dropout-on/paper-seed1.json")
-    yield results, "`paper`, epoch 25", 1, [whole(early), whole(early["dropout_on"])]
-    yield results, "`paper`, epoch 115 (older revision)", 1, [whole(late), nats(on)]
-    for seed, now in enumerate(map(result, PAPER), 1):
-        yield results, f"`paper`, seed {seed}", 1, [whole(now), whole(now["dropout_on"])]
-    for name, folder in DETAILS.items():
-        scores = metrics(f"mnist/{folder}")["valid_log_likelihood"]
-        found = [scores.get(update) for update in (5_000, 12_500)]
-        cells = ["" if value is None else f"{value:.0f}".replace("-", "−") for value in found]
-        yield "docs/details.md", name, 3, cells
+    named = {f"`paper`, seed {seed}": folder for seed, folder in enumerate(PAPER, 1)}
+    for name, folder in {**named, "`paper-literal`": "mnist/paper-literal-seed1"}.items():
+        now = result(folder)
+        yield results, name, 1, [whole(now), whole(now["dropout_on"])]
+    score, base = "valid_log_likelihood", pd.DataFrame([metrics(folder).loc[7_500] for folder in PAPER])
+    for name, kind in {"(nothing changed)": "", **DETAILS}.items():
+        folders = [f"mnist/detail-{kind}-seed{seed}" for seed in (1, 2, 3)] if kind else PAPER
+        these = pd.DataFrame([metrics(folder).loc[7_500] for folder in folders])
+        cells = [spread(these[score].tolist(), 0), f"{100 * these['label_fidelity'].mean():.0f}%"]
+        cells.append(spread(these["diversity"].tolist(), 2))
+        if kind:
+            gain = (these[score] - base[score].to_numpy()).to_numpy()
+            low, high = stats.t.interval(0.95, 2, gain.mean(), gain.std(ddof=1) / 3**0.5)
+            cells += [spread(gain.tolist(), 0), "higher" if low > 0 else "lower" if high < 0 else "no difference seen"]
+            found = [result(folder) for folder in folders]
+            parzen = [[each["parzen"], each["dropout_on"]["parzen"]] for each in found]
+            cells += [f"{mean:.0f}" for mean in np.mean([[p["test_mean"] for p in pair] for pair in parzen], 0)]
+        yield "docs/details.md", name, 3, [cell.replace("-", "−") for cell in cells]
 
 
 def rows_of_tags() -> Iterator[Row]:
@@ -361,19 +360,13 @@ def test_tables_whose_rows_have_no_names() -> None:
 def sentences() -> Iterator[tuple[str, str]]:
     """Yield a page, and words that stand in it."""
     results, names = "docs/results.md", ("precision", "density", "coverage", "recall")
-    newer, older = ([result(f"{name}{end}") for name in BEST] for end in ("", "-earlier-code"))
-    new, old = ([found["parzen"]["test_mean"] for found in each] for each in (newer, older))
+    new = [result(folder)["parzen"]["test_mean"] for folder in BEST]
     low, high = stats.t.interval(0.95, 2, np.mean(new), np.std(new, ddof=1) / np.sqrt(3))
     yield results, f"is {np.mean(new):.1f}, standard deviation {np.std(new, ddof=1):.1f}; its 95% t interval"
     yield results, f"is {low:.0f} to {high:.0f}, which holds 225"
-    assert low < 225 < high and min(*new, *old) > 225
-    low, high = stats.t.interval(0.95, 5, np.mean(old + new), np.std(old + new, ddof=1) / np.sqrt(6))
-    yield results, "have {:.1f}, {:.1f} and {:.1f}.".format(*old)
-    yield results, f"their mean of {np.mean(old + new):.1f} has an interval of {low:.0f} to {high:.0f};"
-    shares = [found["acceptance"]["accepted"][0][1] for found in older]
-    yield results, "D accepts {:.0%}, {:.0%} and {:.0%} of the real images".format(*shares)
+    assert low < 225 < high and min(new) > 225
     said = "seed 1 has density {density:.2f}, coverage {coverage:.2f}, precision {precision:.2f}, recall {recall:.2f}."
-    yield results, said.format(**newer[0]["density_coverage"]["features"]["overall"])
+    yield results, said.format(**result(BEST[0])["density_coverage"]["features"]["overall"])
     ours = result("mnist/paper-seed1")["density_coverage"]
     real = record("mnist-controls/real-images.json")["density_coverage"]
     features, of_real = ([f"{each['features']['overall'][name]:.2f}" for name in names] for each in (ours, real))
@@ -437,6 +430,9 @@ def sentences() -> Iterator[tuple[str, str]]:
         f"{mean:.1f}, standard deviation {deviation:.1f}; its 95% t interval is {mean - half:.0f} to {mean + half:.0f}"
     )
     yield "docs/results.md", words
+    literal, on = metrics("mnist/paper-literal-seed1")[score], result("mnist/paper-literal-seed1")["dropout_on"]
+    yield "docs/results.md", f"little after update 50,000 ({literal[50_000]:.1f} there, {literal.max():.1f} at best)."
+    yield "README.md", f"have {on['parzen']['test_mean']:.1f} nats and a diversity of {diversity(on)}."
     tutorial = metrics("mnist/tutorial-seed1")
     share = tutorial["label_fidelity"]
     yield "docs/results.md", f"{100 * share[55_000]:.1f}% at update 55,000, {100 * share[78_100]:.1f}% at the end"

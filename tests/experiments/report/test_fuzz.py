@@ -19,7 +19,7 @@ from tests.experiments.report.builders import REFERENCE, flickr_run, mnist_run
 METRICS = "update,epoch,valid_log_likelihood,valid_average_precision,label_fidelity\n1,1,-5,0.1,0.1\n2,2,7.5,0.2,0.9\n"
 
 #: Changed records of each kind that are read, and those that go through the tables and the page as well.
-READ, SHOWN = fuzz_count(2_000), 100
+READ, SHOWN = fuzz_count(800), 100
 
 
 @pytest.mark.parametrize(

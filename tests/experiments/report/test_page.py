@@ -63,7 +63,7 @@ def test_the_reference_page_tells_the_story_in_pictures_first(tmp_path: Path) ->
     assert results[0]["dataset"]["checksum"] in page.text("provenance")
     assert results[0]["environment"]["command"] in page.text("provenance")
     # Table 1 holds the paper's rows and the presets, every other run is among the details.
-    assert "12,500 updates" in page.text("details") and "12,500 updates" not in page.text("table1")
+    assert " 7,500 updates" in page.text("details") and " 7,500 updates" not in page.text("table1")
     # Figure 2 comes first, as the run drew it, at its real size; the curves with three seeds before any claim.
     first = page.all("img")[0]
     file = (REFERENCE / "mnist" / "paper-seed1" / "samples.png").read_bytes()

@@ -21,7 +21,7 @@ from experiments.runs import figures
 from experiments.runs.records import AcceptanceRecord, MnistResult, Weights
 from tests.experiments import commands
 
-RESULT = commands.ROOT / "experiments" / "results" / "mnist" / "paper-seed1-stopped-by-hand"
+RESULT = commands.ROOT / "experiments" / "results" / "mnist" / "paper-seed1"
 
 
 def read(path: Path) -> np.ndarray:

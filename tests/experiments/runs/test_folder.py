@@ -20,7 +20,7 @@ from experiments.runs.records import DivergedResult, MnistResult, RunConfig, Wei
 from tests.experiments.runs.test_files import CONFIG
 
 ROOT = Path(__file__).resolve().parents[3]
-RESULT = ROOT / "experiments" / "results" / "mnist" / "paper-seed1-stopped-by-hand"
+RESULT = ROOT / "experiments" / "results" / "mnist" / "paper-seed1"
 
 
 def save_weights(folder: RunFolder, config: RunConfig | None, update: int) -> str:
