@@ -51,6 +51,10 @@ def test_precision_is_the_named_one_or_the_quicker(
     assert resolve_precision("auto", torch.device("mps")) == "float32"
     assert min(devices.product_seconds((torch.float32,))) > 0
     # Only one kind of processor can be here, so the times are given.
+    products: list[object] = []
+    monkeypatch.setattr(devices, "timeit", lambda product, number: products.append(product) or seconds)
+    assert devices.product_seconds((torch.float32, torch.bfloat16)) == [seconds, seconds]
+    assert len(products) == 4, "a processor without bfloat16 takes a quarter of a second for each"
     times = {torch.bfloat16: seconds, torch.float32: 1.0}
     monkeypatch.setattr(devices, "product_seconds", lambda dtypes: [times[dtype] for dtype in dtypes])
     assert resolve_precision("auto", CPU) == expected

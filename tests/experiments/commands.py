@@ -70,7 +70,7 @@ def wait_until(true: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     while not (found := true()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.1)
     return found
 
 
