@@ -116,7 +116,7 @@ def flickr_run(
     """Make the folder of a finished run on photos."""
     about = {"experiment": "flickr-tags", "preset": preset, "dataset": dataset, "seed": seed, "notice": notice}
     config(folder, about, changes or {}, {})
-    record = reference("flickr-tags/detail-paper") | about
+    record = reference("flickr-tags/paper-flickr-mini-seed1") | about
     record |= {"stopped_by": "patience", "measures_user_tags": {"cgan": measures(alone)}}
     record["measures"] = {
         "cgan": measures(precision, 1234),

@@ -73,7 +73,7 @@ def test_the_reference_page_tells_the_story_in_pictures_first(tmp_path: Path) ->
     order = [a.get("id") or "chart" for tag, a in page.elements if tag == "h2" or "svg" in a.get("src", "")[:20]]
     assert order[:6] == ["digits", "curves", "chart", "chart", "claims", "table1"]
     chart = page.all("img")[2]
-    assert "conditional-best (3 seeds) ends at" in chart["alt"]
+    assert "conditional-best (5 seeds) ends at" in chart["alt"]
     drawn = base64.b64decode(chart["src"].split(",")[1]).decode()
     assert "FillBetweenPolyCollection" in drawn  # The band.
 
