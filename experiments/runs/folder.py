@@ -79,7 +79,7 @@ class RunFolder:
             print(f"{path}: no such run; taking {digits}, on the embedded digits")
             return cls(digits)
         beside = sorted(other.parent.name for other in path.parent.glob(f"[!.]*/{CONFIG}"))
-        there = f"; there are {', '.join(beside[:8])}" if beside else ""
+        there = f"; runs beside it: {', '.join(beside[:8])}" if beside else ""
         raise UsageError(f"{path}: no such folder; {NO_RUN}{there}")
 
     def read_config(self, experiment: Experiment | None = None) -> RunConfig:
